@@ -1,0 +1,35 @@
+# What people type. Everything shares one .venv, made once in this clone.
+PYTHON ?= python3
+BIN := .venv/bin
+RUFF_OPTIONS := --line-length 110
+
+.PHONY: help demo test lint type format clean
+help:
+	@echo "make demo    phantom X-rays -> shards -> three GANs over two processes -> metrics"
+	@echo "make test    lint, types and the default tests"
+	@echo "make format  rewrite the sources in the project's style"
+
+.venv/.ready: setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+lint: .venv/.ready
+	$(BIN)/ruff check $(RUFF_OPTIONS) --extend-select I,B,UP .
+	$(BIN)/ruff format $(RUFF_OPTIONS) --check .
+
+type: .venv/.ready
+	$(BIN)/mypy
+
+test: .venv/.ready lint type
+	$(BIN)/python -m pytest -m 'not slow and not slurm and not gpu'
+
+format: .venv/.ready
+	$(BIN)/ruff check $(RUFF_OPTIONS) --extend-select I,B,UP --fix .
+	$(BIN)/ruff format $(RUFF_OPTIONS) .
+
+demo: .venv/.ready
+	$(BIN)/chexdist demo --out demo
+
+clean:
+	rm -rf .venv demo build *.egg-info
