@@ -1,0 +1,1 @@
+"""One short YAML per experiment; `chexdist train --config NAME` finds them here."""

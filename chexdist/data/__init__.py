@@ -1,0 +1,1 @@
+"""From a shard directory to the exact sequence of training batches."""

@@ -1,0 +1,1 @@
+"""How generated images are measured: pure formulae on tensors, numbers with interval and protocol."""

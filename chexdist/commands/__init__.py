@@ -1,0 +1,1 @@
+"""What each `chexdist` command does; loaded when it is called."""

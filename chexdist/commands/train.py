@@ -1,0 +1,25 @@
+"""`chexdist train`: configuration, checks, then the trainer. torch is loaded only when there is something to train."""
+
+import argparse
+
+from chexdist.config.load import load_config
+from chexdist.engine.preflight import check, describe
+from chexdist.errors import UserError
+from chexdist.world import World
+
+
+def run(options: argparse.Namespace, settings: list[str]) -> int:
+    """Exit code 0, or 75 after an agreed early stop; raises `UserError` and `WorkError`."""
+    world = World.detect()
+    config = load_config(options.config, settings)
+    manifest = check(config, world)
+    if options.dry_run:
+        if world.is_main:
+            print("\n".join(describe(config, manifest, world)))
+        return 0
+    if not config.run.dir:
+        raise UserError("run.dir is not set: give --run.dir the directory where the run is to be kept")
+
+    from chexdist.engine.trainer import train
+
+    return train(config, manifest, world)

@@ -1,0 +1,117 @@
+"""Decides where settings come from: a YAML file, then `--section.key value` on the command line."""
+
+import difflib
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from chexdist.config.rules import resolve
+from chexdist.config.tree import Config
+from chexdist.errors import UserError
+
+
+def load_config(source: str, overrides: list[str]) -> Config:
+    """The resolved configuration.
+
+    Args:
+        source: path of a YAML file, or the name of one that comes with the package (`wgan-gp`).
+        overrides: `--section.key value` or `--section.key=value`, as on the command line.
+
+    Raises:
+        UserError: for a file that is not there or not YAML, an unknown key, a wrong value, a combination that is refused.
+    """
+    text, place = _read(source)
+    try:
+        tree = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise UserError(f"{place} is not YAML: {str(error).splitlines()[0]}") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"{place} must be sections with keys, such as `model:` and below it `name: dcgan`")
+    for path, value in _pairs(overrides):
+        _put(tree, path, value)
+    return build_config(tree)
+
+
+def build_config(tree: dict[str, Any]) -> Config:
+    """The resolved configuration from nested dictionaries; raises `UserError` as `load_config` does."""
+    try:
+        return resolve(Config.model_validate(tree))
+    except ValidationError as error:
+        raise UserError("; ".join(_explain(problem) for problem in error.errors()[:3])) from None
+
+
+def _read(source: str) -> tuple[str, str]:
+    path = Path(source)
+    if path.suffix in {".yaml", ".yml"} or path.exists():
+        try:
+            return path.read_text(encoding="utf-8"), str(path)
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+            raise UserError(f"--config {source}: {reason}") from None
+    shipped = {
+        Path(item.name).stem: item
+        for item in resources.files("chexdist.configs").iterdir()
+        if item.name.endswith(".yaml")
+    }
+    if source not in shipped:
+        raise UserError(
+            f"--config {source}: no such file, and no configuration of that name: {', '.join(sorted(shipped))}"
+        )
+    return shipped[source].read_text(encoding="utf-8"), source
+
+
+def _pairs(overrides: list[str]) -> list[tuple[list[str], Any]]:
+    pairs, rest = [], list(overrides)
+    while rest:
+        word = rest.pop(0)
+        name, equals, text = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or "." not in name:
+            raise UserError(
+                f"{word}: unknown option; settings are written --section.key value, such as --train.batch 64"
+            )
+        if not equals:
+            if not rest or rest[0].startswith("--"):
+                raise UserError(f"{word}: a value must follow")
+            text = rest.pop(0)
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            value = text
+        pairs.append((name.split("."), text if value is None and text != "null" else value))
+    return pairs
+
+
+def _put(tree: dict[str, Any], path: list[str], value: Any) -> None:
+    for key in path[:-1]:
+        inner = tree.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise UserError(f"--{'.'.join(path)}: {key} is not a section")
+        tree = inner
+    tree[path[-1]] = value
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """Every `section.key` of the tree."""
+    found = []
+    for name, field in model.model_fields.items():
+        kinds = [field.annotation, *get_args(field.annotation)]
+        section = next(
+            (kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None
+        )
+        found += _keys(section, f"{prefix}{name}.") if section else [f"{prefix}{name}"]
+    return found
+
+
+def _explain(problem: Any) -> str:
+    name = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        known = _keys(Config) if "." in name else list(Config.model_fields)
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+        return f"{name}: no such setting; the nearest is {near[0]}"
+    if problem["type"] == "missing":
+        return f"{name}: must be set"
+    message = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    return f"{name} {problem['input']!r}: {message}"

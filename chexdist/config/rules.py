@@ -1,0 +1,96 @@
+"""Decides which settings can't be combined, and what a change between two starts of one run may be."""
+
+from typing import Any
+
+from chexdist.config.tree import Config
+from chexdist.errors import UserError
+
+NORMS = {
+    "vanilla": ("none",),
+    "wgan": ("none", "instance", "group"),
+    "dcgan": ("batch", "none", "instance", "group"),
+}
+"""What each GAN's critic may be normalised with; its paper's choice first."""
+
+FREE = {"data.shards", "data.workers", "data.memory", "train.images", "train.accumulate", "run.dir"}
+FREE_SECTIONS = {"eval", "checkpoint", "control"}
+"""What may differ when a run goes on: it does not change what is learned from the next image."""
+
+
+def resolve(config: Config) -> Config:
+    """Fill in what depends on other settings, and refuse what does not go together.
+
+    Raises:
+        UserError: with the option, the rule and the cure.
+    """
+    norms = NORMS[config.model.name]
+    norm = config.model.norm or norms[0]
+    if norm not in norms:
+        raise UserError(f"model.norm {norm}: a {config.model.name} critic takes {' or '.join(norms)}")
+    if norm == "batch" and config.penalty.name != "none":
+        raise UserError(
+            f"model.norm batch with penalty.name {config.penalty.name}: batch norm makes one image's gradient depend on "
+            "the others, so the penalty is not per sample; set model.norm to none, instance or group"
+        )
+    train = config.train
+    if train.batch % train.group:
+        raise UserError(
+            f"train.batch {train.batch} is not a multiple of train.group {train.group}: a batch is whole groups; "
+            "change one of them"
+        )
+    if norm == "batch" and train.group < 2:
+        raise UserError(
+            "train.group 1 with batch norm: one image has no batch statistics; set train.group to 8 or more"
+        )
+    return config.model_copy(update={"model": config.model.model_copy(update={"norm": norm})})
+
+
+def check_world(config: Config, world_size: int) -> None:
+    """Refuse more ranks, or more accumulation, than the batch has groups.
+
+    Raises:
+        UserError: with the numbers.
+    """
+    groups = config.train.batch // config.train.group
+    if world_size > groups:
+        raise UserError(
+            f"{world_size} ranks, but train.batch {config.train.batch} has {groups} groups of train.group "
+            f"{config.train.group}: a rank needs one at least; raise train.batch or lower train.group"
+        )
+    if config.train.accumulate > groups // world_size:
+        raise UserError(
+            f"train.accumulate {config.train.accumulate}, but a rank of {world_size} may have only "
+            f"{groups // world_size} groups: lower train.accumulate or train.group"
+        )
+
+
+def frozen(config: Config) -> dict[str, Any]:
+    """The settings that must not change while a run goes on, as `section.key` -> value."""
+    leaves: dict[str, Any] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                walk(f"{prefix}.{key}" if prefix else key, inner)
+        elif prefix not in FREE and prefix.split(".")[0] not in FREE_SECTIONS:
+            leaves[prefix] = value
+
+    walk("", config.model_dump(mode="json"))
+    return leaves
+
+
+def check_unchanged(before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Refuse to go on with a run under other settings.
+
+    Raises:
+        UserError: naming each setting that differs.
+    """
+    changed = [
+        f"{key} was {before.get(key)}, is {now.get(key)}"
+        for key in sorted(before | now)
+        if before.get(key) != now.get(key)
+    ]
+    if changed:
+        raise UserError(
+            f"this run began otherwise: {'; '.join(changed)}. Put it back, or choose another run.dir"
+        )

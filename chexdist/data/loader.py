@@ -1,0 +1,81 @@
+"""Delivers a rank's share of each global batch, through loader workers, from any batch on.
+
+torch's DataLoader fetches; which samples it fetches is decided by `order` and `partition` alone. It is never wrapped by Accelerate,
+which would let rank 0 read for all. What workers have read ahead does not count: the cursor is the trainer's batch number.
+"""
+
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from chexdist.data.order import batch_samples
+from chexdist.data.reader import SampleReader
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+class _Shares(Sampler[list[int]]):
+    """The sample numbers of this rank's share, batch after batch, for ever."""
+
+    def __init__(
+        self, shard_sizes: tuple[int, ...], seed: int, window: int, batch: int, share: range, first: int
+    ) -> None:
+        self.stream = (shard_sizes, seed, window, batch)
+        self.share = share
+        self.first = first
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for t in count(self.first):
+            yield batch_samples(*self.stream, t)[self.share.start : self.share.stop].tolist()
+
+
+class _Samples(Dataset[Batch]):
+    """Fetches a whole batch at once, which `DataLoader` prefers to fetching samples."""
+
+    def __init__(self, reader: SampleReader) -> None:
+        self.reader = reader
+
+    def __getitems__(self, samples: list[int]) -> Batch:
+        pixels = self.reader.read(samples)
+        if pixels.dtype == np.uint16:
+            pixels = pixels.astype(np.int32)  # torch has few operations on uint16
+        return torch.from_numpy(pixels), torch.from_numpy(self.reader.split.label[samples])
+
+
+def _as_fetched(batch: Any) -> Batch:
+    return batch
+
+
+def batches(
+    reader: SampleReader,
+    *,
+    seed: int,
+    window: int,
+    batch: int,
+    share: range,
+    first: int,
+    workers: int,
+    pin: bool = False,
+) -> Iterator[Batch]:
+    """Endless batches from global batch `first` on: pixels [len(share), size, size] (uint8 or int32), labels [len(share)] (int64)."""
+    sampler = _Shares(reader.split.shard_sizes, seed, window, batch, share, first)
+    return iter(
+        DataLoader(
+            _Samples(reader),
+            batch_sampler=sampler,
+            num_workers=workers,
+            collate_fn=_as_fetched,
+            pin_memory=pin,
+            multiprocessing_context="fork" if workers else None,
+            prefetch_factor=4 if workers else None,
+        )
+    )
+
+
+def to_unit_range(pixels: torch.Tensor, bits: int, dtype: torch.dtype) -> torch.Tensor:
+    """Pixels [N, size, size] in 0 .. 2^bits - 1 -> images [N, 1, size, size] in [-1, 1]."""
+    return (pixels.to(dtype) * (2.0 / (2**bits - 1)) - 1.0)[:, None]

@@ -1,0 +1,151 @@
+"""Reads a shard directory's `manifest.json`: all that training knows about the shards, checked before it is believed."""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chexdist.errors import UserError
+
+SCHEMA = 1
+COLUMNS = {"key", "offset", "size", "crc32", "label", "patient", "cluster"}
+
+
+@dataclass(frozen=True)
+class Split:
+    """The samples of one split, shard after shard in manifest order, tar order within a shard.
+
+    `shard`, `offset`, `size`, `crc32`, `label` are int64 [samples] (place in `files`, bytes, bytes, checksum, class index); `patient` and
+    `cluster` are keyed hashes, str [samples].
+    """
+
+    name: str
+    files: tuple[Path, ...]
+    shard: np.ndarray
+    offset: np.ndarray
+    size: np.ndarray
+    crc32: np.ndarray
+    label: np.ndarray
+    key: np.ndarray
+    patient: np.ndarray
+    cluster: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    @cached_property
+    def shard_sizes(self) -> tuple[int, ...]:
+        """Samples in each shard."""
+        return tuple(np.bincount(self.shard, minlength=len(self.files)).tolist())
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A shard directory: `size` pixels, `bits` per pixel, class names by label, splits by name, digest of the file."""
+
+    directory: Path
+    size: int
+    bits: int
+    classes: tuple[str, ...]
+    splits: dict[str, Split]
+    digest: str
+
+    def class_counts(self, split: str) -> tuple[int, ...]:
+        """Samples of each class in a split."""
+        return tuple(np.bincount(self.splits[split].label, minlength=len(self.classes)).tolist())
+
+
+def read_manifest(directory: str) -> Manifest:
+    """The manifest of a shard directory.
+
+    Raises:
+        UserError: the directory is none, is not complete, is of another schema, or what it says can't be.
+    """
+    if not directory:
+        raise UserError("data.shards is not set: give the directory that `chexdist-shards build` made")
+    root = Path(directory)
+    path = root / "manifest.json"
+    try:
+        content = path.read_bytes()
+        document = json.loads(content)
+    except FileNotFoundError:
+        state = (
+            "has no manifest.json, so it is no shard directory or not complete"
+            if root.is_dir()
+            else "is no directory"
+        )
+        raise UserError(f"data.shards {directory}: {state}; make it with `chexdist-shards build`") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} can't be read as a manifest: {error}") from None
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        found = document.get("schema") if isinstance(document, dict) else None
+        raise UserError(
+            f"{path} has schema {found}; this version reads schema {SCHEMA}: build the shards again"
+        )
+    try:
+        splits = {name: _read_split(root, name, part) for name, part in document["splits"].items()}
+        manifest = Manifest(
+            directory=root,
+            size=int(document["render"]["size"]),
+            bits=int(document["render"]["bits"]),
+            classes=tuple(document["classes"]),
+            splits=splits,
+            digest=hashlib.sha256(content).hexdigest(),
+        )
+        _check_labels(manifest)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{path} is damaged ({type(error).__name__}: {error}); try `chexdist-shards verify {directory}`"
+        ) from None
+    return manifest
+
+
+def _read_split(root: Path, name: str, part: dict[str, Any]) -> Split:
+    files: list[Path] = []
+    columns: dict[str, list[Any]] = {column: [] for column in COLUMNS}
+    numbers: list[int] = []
+    for number, shard in enumerate(part["shards"]):
+        file = root / shard["file"]
+        if os.path.basename(shard["file"]) != shard["file"]:
+            raise ValueError(f"shard name {shard['file']!r} leaves the directory")
+        _check_file(file, shard["bytes"])
+        index = shard["index"]
+        lengths = {len(index[column]) for column in COLUMNS}
+        if lengths != {shard["samples"]} or not shard["samples"]:
+            raise ValueError(
+                f"the index of {shard['file']} has columns of {sorted(lengths)} samples, not {shard['samples']}"
+            )
+        files.append(file)
+        numbers += [number] * shard["samples"]
+        for column in COLUMNS:
+            columns[column] += index[column]
+        ends = np.asarray(index["offset"], np.int64) + np.asarray(index["size"], np.int64)
+        if min(index["offset"]) < 0 or min(index["size"]) < 1 or ends.max() > shard["bytes"]:
+            raise ValueError(f"the index of {shard['file']} points outside the file")
+    integers = {
+        column: np.asarray(columns[column], np.int64) for column in ("offset", "size", "crc32", "label")
+    }
+    texts = {column: np.asarray(columns[column], np.str_) for column in ("key", "patient", "cluster")}
+    return Split(name=name, files=tuple(files), shard=np.asarray(numbers, np.int64), **integers, **texts)
+
+
+def _check_file(file: Path, size: int) -> None:
+    try:
+        found = file.stat().st_size
+    except OSError as error:
+        raise UserError(
+            f"shard {file}: {error.strerror}; the manifest names it, so copy it here again"
+        ) from None
+    if found != size:
+        raise UserError(f"shard {file} has {found} bytes, its manifest says {size}: copy it here again")
+
+
+def _check_labels(manifest: Manifest) -> None:
+    for split in manifest.splits.values():
+        if len(split) and not 0 <= split.label.min() <= split.label.max() < len(manifest.classes):
+            raise ValueError(f"split {split.name} has labels outside the {len(manifest.classes)} classes")

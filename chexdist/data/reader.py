@@ -1,0 +1,76 @@
+"""Reads any sample of a split by its number: random access by offset within the plain tars, decoded once when memory allows."""
+
+import mmap
+import os
+import zlib
+
+import numpy as np
+
+from chexdist.data.decode import DTYPES, decode_sample
+from chexdist.data.manifest import Manifest
+from chexdist.errors import WorkError
+
+
+class SampleReader:
+    """Pixels by sample number. Made before loader workers fork, it gives them one shared memory of decoded samples.
+
+    The memory is an anonymous mapping: it has no name, so a killed job leaves nothing behind. Files are opened by
+    each process for itself, because a forked descriptor would share its owner's fate.
+    """
+
+    def __init__(self, manifest: Manifest, split: str, memory_mib: int) -> None:
+        self.split = manifest.splits[split]
+        self.shape = (manifest.size, manifest.size)
+        self.dtype = np.dtype(DTYPES[manifest.bits])
+        self._files: dict[int, int] = {}
+        self._opened_by = -1
+        self._pixels: np.ndarray | None = None
+        image_bytes = manifest.size**2 * self.dtype.itemsize
+        if 0 < len(self.split) * image_bytes <= memory_mib << 20:
+            pixels = mmap.mmap(-1, len(self.split) * image_bytes)
+            self._pixels = np.frombuffer(pixels, self.dtype).reshape(len(self.split), *self.shape)
+            self._decoded = np.frombuffer(mmap.mmap(-1, len(self.split)), np.uint8)
+
+    def read(self, samples: list[int]) -> np.ndarray:
+        """Pixels [len(samples), size, size], uint8 or uint16.
+
+        Raises:
+            WorkError: a shard does not hold what its manifest says; names the shard, the sample and the cure.
+        """
+        if self._pixels is None:
+            return np.stack([self._decode(sample) for sample in samples])
+        for sample in samples:
+            if not self._decoded[sample]:
+                self._pixels[sample] = self._decode(sample)
+                self._decoded[sample] = (
+                    1  # after the pixels: two workers may decode a sample twice, never serve it half
+                )
+        return self._pixels[samples]
+
+    def _decode(self, sample: int) -> np.ndarray:
+        split = self.split
+        file, offset, size = (
+            split.files[split.shard[sample]],
+            int(split.offset[sample]),
+            int(split.size[sample]),
+        )
+        try:
+            png = os.pread(self._open(int(split.shard[sample])), size, offset)
+            if zlib.crc32(png) != split.crc32[sample]:
+                raise ValueError("checksum differs")
+            pixels = decode_sample(str(split.key[sample]), png)
+            if pixels.shape != self.shape or pixels.dtype != self.dtype:
+                raise ValueError(f"is {pixels.shape} {pixels.dtype}, not {self.shape} {self.dtype}")
+        except (OSError, ValueError) as error:
+            raise WorkError(
+                f"shard {file}, sample {split.key[sample]} at byte {offset}: {error}; "
+                f"`chexdist-shards verify {file.parent}` finds every damaged place, then copy the shard again"
+            ) from None
+        return pixels
+
+    def _open(self, shard: int) -> int:
+        if self._opened_by != os.getpid():
+            self._files, self._opened_by = {}, os.getpid()
+        if shard not in self._files:
+            self._files[shard] = os.open(self.split.files[shard], os.O_RDONLY)
+        return self._files[shard]

@@ -1,0 +1,86 @@
+"""Checks a run before any process group exists and before torch is loaded, and describes it for `--dry-run`."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from chexdist.config.rules import check_unchanged, check_world, frozen
+from chexdist.config.tree import Config
+from chexdist.data.manifest import Manifest, read_manifest
+from chexdist.data.order import batch_samples
+from chexdist.data.partition import share
+from chexdist.errors import UserError
+from chexdist.world import World, check_asked_world
+
+
+def check(config: Config, world: World) -> Manifest:
+    """Everything that can be wrong and seen from one process.
+
+    Raises:
+        UserError: with the option, the rule and the cure.
+    """
+    check_asked_world(world)
+    check_world(config, world.size)
+    manifest = read_manifest(config.data.shards)
+    if manifest.size != config.model.size:
+        raise UserError(
+            f"model.size {config.model.size}, but the shards in {manifest.directory} hold {manifest.size} px: "
+            f"set model.size to {manifest.size}, or build with --size {config.model.size}"
+        )
+    if not len(manifest.splits.get("train", ())):
+        raise UserError(
+            f"{manifest.directory} has no training samples: build it with a --split that has train"
+        )
+    counts = manifest.class_counts("train")
+    missing = [name for name, count in zip(manifest.classes, counts, strict=True) if not count]
+    if missing:
+        raise UserError(
+            f"the training split has no sample of class {', '.join(missing)}: build the shards with more of it"
+        )
+    if config.eval.split not in manifest.splits:
+        raise UserError(f"eval.split {config.eval.split}: the shards have {', '.join(manifest.splits)}")
+    if config.run.dir:
+        _check_run(config, manifest)
+    return manifest
+
+
+def _check_run(config: Config, manifest: Manifest) -> None:
+    path = Path(config.run.dir)
+    if path.exists() and not path.is_dir():
+        raise UserError(f"run.dir {path} is a file: choose another")
+    states = sorted(path.glob("checkpoints/images-*/state.json"), key=lambda found: found.stat().st_mtime)
+    if not states:
+        return
+    try:
+        state = json.loads(states[-1].read_bytes())
+        settings, digest = state["settings"], state["manifest"]
+    except (OSError, ValueError, KeyError):
+        return  # a damaged checkpoint is passed over when it is loaded
+    check_unchanged(settings, frozen(config))
+    if digest != manifest.digest:
+        raise UserError(
+            f"run.dir {path} began with other shards than {manifest.directory}: choose another run.dir"
+        )
+
+
+def describe(config: Config, manifest: Manifest, world: World) -> Iterator[str]:
+    """The resolved configuration, and what each rank will read in its first batch and in its first epoch."""
+    yield yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    train, split = config.train, manifest.splits["train"]
+    epoch = -(-len(split) // train.batch)
+    yield (
+        f"{len(split)} training samples in {len(split.files)} shards, classes "
+        + ", ".join(
+            f"{name} {count}"
+            for name, count in zip(manifest.classes, manifest.class_counts("train"), strict=True)
+        )
+    )
+    yield f"{-(-train.images // train.batch)} batches of {train.batch} in groups of {train.group}; an epoch is {epoch} of them"
+    first = batch_samples(split.shard_sizes, train.seed, config.data.window, train.batch, 0)
+    for rank in range(world.size):
+        mine = share(train.batch, train.group, world.size, rank)
+        keys = split.key[first[mine.start : mine.stop]]
+        shown = " ".join(keys[:3]) + (" ..." if len(keys) > 3 else "")
+        yield f"rank {rank}: images {mine.start} to {mine.stop - 1} of each batch; batch 0 is {shown}"

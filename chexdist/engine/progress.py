@@ -1,0 +1,58 @@
+"""Tells a person how training goes: a live line on a terminal, a plain line now and then without one."""
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+PLAIN_SECONDS = 20.0
+
+
+class TrainingProgress:
+    """Images done, images/s, time left, losses, share of time spent waiting for data. Rank 0 has one."""
+
+    def __init__(self, total: int, done: int) -> None:
+        self.console = Console(stderr=True)
+        self.total, self.first = total, done
+        self.started = self.spoken = time.monotonic()
+        self.waited = 0.0
+        self.bar: Progress | None = None
+        if self.console.is_terminal:
+            self.bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[now]}"),
+                TimeRemainingColumn(),
+                console=self.console,
+            )
+            self.task = self.bar.add_task("images", total=total, completed=done, now="")
+
+    def __enter__(self) -> Self:
+        if self.bar:
+            self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.bar:
+            self.bar.stop()
+
+    def update(self, images: int, now: str) -> None:
+        """Show the state after `images` images; `now` says what is being done, or the losses."""
+        elapsed = time.monotonic() - self.started
+        rate = (images - self.first) / elapsed if elapsed else 0.0
+        text = f"{rate:.0f} images/s, {100 * self.waited / max(elapsed, 1e-9):.1f} % waiting for data, {now}"
+        if self.bar:
+            self.bar.update(self.task, completed=min(images, self.total), now=text)
+        elif time.monotonic() - self.spoken > PLAIN_SECONDS or images >= self.total:
+            self.spoken = time.monotonic()
+            left = (self.total - images) / rate if rate else float("nan")
+            self.say(f"{images}/{self.total} images, {text}, {left:.0f} s left")
+
+    def say(self, line: str) -> None:
+        """One line that stays."""
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)

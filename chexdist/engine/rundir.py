@@ -1,0 +1,130 @@
+"""What a run leaves on disk besides checkpoints, and who may write it: one job, whose rank 0 holds the lock."""
+
+import fcntl
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+from torchvision.utils import save_image
+
+from chexdist.config.tree import Config
+from chexdist.errors import UserError
+from chexdist.metrics.value import Metric
+from chexdist.world import World
+
+PACKAGES = ("chexdist", "torch", "torchvision", "accelerate", "webdataset", "numpy", "safetensors")
+
+
+def machine(world: World) -> dict[str, Any]:
+    """What rounding depends on: bitwise equality is promised between two starts that agree on all of it."""
+    device = (
+        torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else platform.processor() or platform.machine()
+    )
+    return {
+        "device": device,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "world_size": world.size,
+    }
+
+
+class RunDirectory:
+    """Rank 0's hold on the run directory. Every file that is replaced is replaced atomically."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: int | None = None
+
+    def take(self) -> None:
+        """Make and lock the directory. The kernel drops the lock with its process, so a stale one can't stay.
+
+        Raises:
+            UserError: it can't be made, or a live job holds it.
+        """
+        try:
+            (self.path / "samples").mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = (self.path / "lock").read_text().strip()
+            raise UserError(
+                f"run.dir {self.path} is in use by a live job ({holder}): stop that one, or choose another"
+            ) from None
+        except OSError as error:
+            raise UserError(f"run.dir {self.path}: {error.strerror}") from None
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"process {os.getpid()} on {platform.node()}\n".encode(), 0)
+
+    def describe(self, config: Config, manifest_digest: str, world: World) -> None:
+        """Write `config.yaml` and `provenance.json`: all that is needed to repeat the run."""
+        document = config.model_dump(mode="json")
+        self._replace("config.yaml", yaml.safe_dump(document, sort_keys=False))
+        provenance = {
+            "command": sys.argv,
+            "commit": _commit(),
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+            "machine": machine(world),
+            "cpus": os.cpu_count(),
+            "node": platform.node(),
+            "manifest": manifest_digest,
+            "started": time.time(),
+        }
+        self._replace("provenance.json", json.dumps(provenance, indent=1))
+
+    def status(self, state: str, images: int, rank: int = 0, cause: str | None = None) -> None:
+        """Replace `status.json`; state is running, done, preempted or failed."""
+        document = {"state": state, "images": images, "rank": rank, "cause": cause, "time": time.time()}
+        self._replace("status.json", json.dumps(document))
+
+    def log(self, metrics: list[Metric]) -> None:
+        """Append to `metrics.jsonl`."""
+        with (self.path / "metrics.jsonl").open("a") as file:
+            file.writelines(json.dumps(metric.to_dict()) + "\n" for metric in metrics)
+
+    def cut_back(self, images: int) -> None:
+        """Forget what was logged and drawn after a checkpoint: going on from it will write that again."""
+        log = self.path / "metrics.jsonl"
+        if log.exists():
+            kept = []
+            for line in log.read_text().splitlines(keepends=True):
+                try:
+                    if json.loads(line)["images"] <= images:
+                        kept.append(line)
+                except ValueError:
+                    break  # the line that a kill cut
+            self._replace("metrics.jsonl", "".join(kept))
+        for grid in (self.path / "samples").glob("images-*.png"):
+            if int(grid.stem.removeprefix("images-")) > images:
+                grid.unlink()
+
+    def grid(self, name: str, images: Tensor) -> None:
+        """Draw images [N, 1, S, S] in [-1, 1] as `samples/NAME.png`, eight in a row."""
+        path = self.path / "samples" / f"{name}.png"
+        partial = path.with_suffix(".partial.png")
+        save_image(images.float().cpu(), partial, nrow=8, normalize=True, value_range=(-1, 1))
+        partial.replace(path)
+
+    def _replace(self, name: str, text: str) -> None:
+        partial = self.path / f".{name}.partial"
+        partial.write_text(text)
+        partial.replace(self.path / name)
+
+
+def _commit() -> str | None:
+    """The commit of the source tree, when it is one."""
+    here = Path(__file__).parent
+    asked = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False
+    )
+    return asked.stdout.strip() or None

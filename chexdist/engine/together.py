@@ -1,0 +1,53 @@
+"""Where ranks wait for each other, outside the backward pass: the only other collectives of the product.
+
+All of them run over a gloo group on the CPU, so none touches the device, and each is entered by all ranks for a reason that all
+of them share: the batch number, or a value that an earlier meeting agreed on.
+"""
+
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, distributed
+
+from chexdist.world import World
+
+T = TypeVar("T")
+
+
+class Together:
+    """The meetings of a world. Alone, each returns at once."""
+
+    def __init__(self, world: World, timeout_seconds: int) -> None:
+        self.world = world
+        self.group: Any = None
+        if world.size > 1:
+            self.group = distributed.new_group(backend="gloo", timeout=timedelta(seconds=timeout_seconds))
+
+    def sums(self, values: Tensor) -> Tensor:
+        """The sum over ranks of float64 [k], on the CPU and the same bytes on every rank."""
+        total = values.detach().to("cpu", torch.float64, copy=True)
+        if self.group is not None:
+            distributed.all_reduce(total, group=self.group)
+        return total
+
+    def rows(self, part: Tensor) -> Tensor:
+        """The rows of all ranks in rank order, [n_0 + n_1 + ..., D] on the CPU; ranks may bring different numbers of rows."""
+        if self.group is None:
+            return part.cpu()
+        parts: list[Any] = [None] * self.world.size
+        distributed.all_gather_object(parts, part.cpu(), group=self.group)
+        return torch.cat(parts)
+
+    def from_main(self, value: T) -> T:
+        """Rank 0's value, on every rank."""
+        box = [value]
+        if self.group is not None:
+            distributed.broadcast_object_list(box, src=0, group=self.group)
+        return box[0]
+
+    def share(self, rows: int) -> range:
+        """This rank's part of `rows` independent rows, such that `rows()` puts them back in order."""
+        return range(
+            self.world.rank * rows // self.world.size, (self.world.rank + 1) * rows // self.world.size
+        )

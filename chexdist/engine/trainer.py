@@ -1,0 +1,242 @@
+"""The training loop: batch after batch, with its meetings, evaluations and checkpoints; every start is a resume."""
+
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import nullcontext
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+
+from chexdist.config.rules import frozen
+from chexdist.config.tree import Config
+from chexdist.data.loader import Batch, batches, to_unit_range
+from chexdist.data.manifest import Manifest
+from chexdist.data.reader import SampleReader
+from chexdist.engine import checkpoint
+from chexdist.engine.evaluator import Evaluator
+from chexdist.engine.gan import Gan
+from chexdist.engine.progress import TrainingProgress
+from chexdist.engine.rundir import RunDirectory, machine
+from chexdist.engine.schedule import Phase
+from chexdist.engine.step import Losses, Step
+from chexdist.engine.stop import StopRequest
+from chexdist.engine.together import Together
+from chexdist.errors import EXIT_STOPPED_EARLY, UserError, WorkError
+from chexdist.metrics.value import Metric
+from chexdist.world import World
+
+
+def make_accelerator(world: World, timeout_seconds: int) -> Accelerator:
+    """Accelerate's device and process group.
+
+    Raises:
+        UserError: Accelerate sees another world than the launcher described.
+    """
+    # its replacement, forward_sync_buffers, is not among the arguments that Accelerate passes on
+    warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
+    accelerator = Accelerator(
+        cpu=not torch.cuda.is_available(),
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(broadcast_buffers=False),
+            InitProcessGroupKwargs(timeout=timedelta(seconds=timeout_seconds)),
+        ],
+    )
+    if accelerator.num_processes != world.size:
+        raise UserError(
+            f"the launcher says {world.size} ranks, Accelerate sees {accelerator.num_processes}: start with one of both"
+        )
+    return accelerator
+
+
+def train(config: Config, manifest: Manifest, world: World) -> int:
+    """Train until `train.images`, from the newest checkpoint of `run.dir`. Returns the exit code: 0, or 75 after an agreed stop.
+
+    Raises:
+        UserError, WorkError: as the parts do; the cause is then in `status.json`.
+    """
+    run = RunDirectory(Path(config.run.dir))
+    if world.is_main:
+        run.take()
+    try:
+        return Trainer(config, manifest, world, run).run()
+    except (UserError, WorkError) as error:
+        run.status("failed", _images_done(run), world.rank, str(error))
+        raise
+
+
+def _images_done(run: RunDirectory) -> int:
+    path, _ = checkpoint.newest(run.path)
+    return checkpoint.read_state(path).images if path else 0
+
+
+class Trainer:
+    """One start of a run on one rank."""
+
+    def __init__(self, config: Config, manifest: Manifest, world: World, run: RunDirectory) -> None:
+        self.config, self.manifest, self.world, self.run_directory = config, manifest, world, run
+        self.stop = StopRequest()
+        accelerator = make_accelerator(world, config.control.timeout)
+        self.device = accelerator.device
+        self.together = Together(world, config.control.timeout)
+        self.gan = Gan(config, manifest.class_counts("train"), accelerator)
+        self.step = Step(self.gan, world)
+        self.evaluator = Evaluator(self.gan, manifest, self.together)
+        batch = config.train.batch
+        self.total = -(-config.train.images // batch)
+        self.evaluations = Phase("evaluate", config.eval.every or self.total * batch)
+        self.checkpoints = Phase("checkpoint", config.checkpoint.every or self.total * batch)
+
+    def run(self) -> int:
+        """Resume, train, leave; see `train`."""
+        self.step.warm_up()
+        first = self.resume()
+        progress = TrainingProgress(self.total * self.config.train.batch, first * self.config.train.batch)
+        if self.world.is_main:
+            self.run_directory.describe(self.config, self.manifest.digest, self.world)
+            self.run_directory.status("running", first * self.config.train.batch)
+        self.prepare_evaluation(first, progress)
+        with progress if self.world.is_main else nullcontext():
+            t = self.loop(first, progress)
+        done = t >= self.total
+        if self.world.is_main:
+            self.run_directory.status("done" if done else "preempted", t * self.config.train.batch)
+        return 0 if done else EXIT_STOPPED_EARLY
+
+    def resume(self) -> int:
+        """Load the newest checkpoint that is whole, if there is one, and cut the logs back to it. Returns its batch number."""
+        path, problems = checkpoint.newest(self.run_directory.path) if self.world.is_main else (None, [])
+        path = self.together.from_main(path)
+        for problem in problems:
+            print(f"chexdist: {problem}", flush=True)
+        if path is None:
+            if self.world.is_main:
+                self.run_directory.cut_back(-1)
+            return 0
+        state = checkpoint.read_state(path)
+        checkpoint.load(path, self.gan)
+        if self.world.is_main:
+            self.run_directory.cut_back(state.images)
+            changed = {key for key, value in machine(self.world).items() if state.machine.get(key) != value}
+            note = f"; {', '.join(sorted(changed))} changed, so rounding will differ" if changed else ""
+            print(f"chexdist: going on from {path.name}{note}", flush=True)
+        return state.t
+
+    def prepare_evaluation(self, first: int, progress: TrainingProgress) -> None:
+        """Measure what does not change, and the untrained generator on a fresh start."""
+        baselines = self.evaluator.baselines()
+        if self.world.is_main and self.evaluator.refusal:
+            progress.say(f"KID is not computed: {self.evaluator.refusal}")
+        if first == 0:
+            if self.world.is_main:
+                self.run_directory.log(baselines)
+                shown = range(min(64, len(self.manifest.splits["train"])))
+                self.run_directory.grid("real", self.evaluator.real_images("train", shown))
+            self.evaluate(0, progress)
+
+    def loop(self, t: int, progress: TrainingProgress) -> int:
+        """Train from batch t on; returns the number of batches done."""
+        batch, control = self.config.train.batch, self.config.control.every
+        data = self.data(t)
+        since = t
+        while t < self.total:
+            waiting = time.monotonic()
+            pixels, labels = next(data)
+            progress.waited += time.monotonic() - waiting
+            images = to_unit_range(
+                pixels.to(self.device, non_blocking=True), self.manifest.bits, self.step.dtype
+            )
+            self.step(t, images, labels.to(self.device, non_blocking=True))
+            t += 1
+            last = t == self.total
+            save = last or self.checkpoints.due((t - 1) * batch, t * batch)
+            evaluate = last or self.evaluations.due((t - 1) * batch, t * batch)
+            if not (t % control == 0 or save or evaluate):
+                continue
+            stopping = self.meet(since, t, progress)
+            since = t
+            if evaluate:
+                self.evaluate(t * batch, progress)
+            if save or stopping:
+                self.save(t)
+            if stopping and not last:
+                break
+        return t
+
+    def data(self, first: int) -> Iterator[Batch]:
+        train, data = self.config.train, self.config.data
+        return batches(
+            SampleReader(self.manifest, "train", data.memory),
+            seed=train.seed,
+            window=data.window,
+            batch=train.batch,
+            share=self.step.share,
+            first=first,
+            workers=data.workers,
+            pin=self.device.type == "cuda",
+        )
+
+    def meet(self, since: int, t: int, progress: TrainingProgress) -> bool:
+        """One sum over the ranks: losses to write, whether a value was not finite, whether any rank was asked to stop.
+
+        Raises:
+            WorkError: on all ranks, when an update had to be left out since the last meeting.
+        """
+        losses = self.step.losses
+        self.step.losses = Losses.zero(self.device)
+        mine = torch.stack([losses.critic, losses.penalty, losses.generator, losses.not_finite])
+        asked = torch.tensor([float(self.stop.asked)], dtype=torch.float64)
+        critic, penalty, generator, not_finite, stopping = self.together.sums(
+            torch.cat([mine.cpu(), asked])
+        ).tolist()
+        batch, n_critic = self.config.train.batch, self.config.train.n_critic
+        if not_finite:
+            raise WorkError(
+                f"a gradient was not finite between images {since * batch} and {t * batch}; that update was left out and the "
+                "last checkpoint is good: lower optim.*.lr, or train.precision no"
+            )
+        shown, made = (t - since) * batch, (t // n_critic - since // n_critic) * batch
+        means = {
+            "loss/critic": (critic, shown),
+            "loss/penalty": (penalty, shown),
+            "loss/generator": (generator, made),
+        }
+        values = {name: total / count for name, (total, count) in means.items() if count}
+        if self.config.penalty.name == "none":
+            del values["loss/penalty"]
+        if self.world.is_main:
+            self.run_directory.log([self._loss(name, value, t, shown) for name, value in values.items()])
+            progress.update(
+                t * batch,
+                ", ".join(f"{name.removeprefix('loss/')} {value:.3f}" for name, value in values.items()),
+            )
+        return stopping > 0
+
+    def _loss(self, name: str, value: float, t: int, shown: int) -> Metric:
+        images, step = t * self.config.train.batch, t // self.config.train.n_critic
+        return Metric(images, step, name, "mean per image", value, shown, None, None, None, None, time.time())
+
+    def evaluate(self, images: int, progress: TrainingProgress) -> None:
+        """Measure, write and show."""
+        metrics, grid = self.evaluator.evaluate(images)
+        if not self.world.is_main:
+            return
+        self.run_directory.log(metrics)
+        self.run_directory.grid(f"images-{images}", grid)
+        for metric in metrics:
+            progress.say(
+                f"{images} images: {metric.name} {metric.value:.1f} [{metric.low:.1f}, {metric.high:.1f}], "
+                f"floor {metric.floor:.1f}, n {metric.n}"
+            )
+
+    def save(self, t: int) -> None:
+        """Rank 0 writes; the state is the same on all ranks."""
+        if not self.world.is_main:
+            return
+        images = t * self.config.train.batch
+        state = checkpoint.State(t, images, frozen(self.config), self.manifest.digest, machine(self.world))
+        checkpoint.save(self.run_directory.path, self.gan, state)
+        checkpoint.prune(self.run_directory.path, self.config.checkpoint.keep)
+        self.run_directory.status("running", images)

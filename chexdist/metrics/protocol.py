@@ -1,0 +1,68 @@
+"""What makes two numbers comparable: everything besides the generator that a metric's value depends on."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+
+from chexdist.metrics.extractor import Extractor
+from chexdist.metrics.preprocess import GRAY, NORMALISATION, RESIZE, VALUE_RANGE
+
+VERSION = 1  # raise it when a change of code moves a metric's value and no other field shows it
+
+
+class UnlikeProtocols(ValueError):
+    """Two numbers were to be compared that were not measured alike."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a number was measured. `reference` is a digest of the real images, `n` the images evaluated."""
+
+    extractor: str
+    digest: str
+    input_size: int
+    value_range: str
+    resize: str
+    gray: str
+    normalisation: str
+    image_size: int
+    reference: str
+    reference_split: str
+    n: int
+    version: int = VERSION
+
+    @classmethod
+    def of(
+        cls, extractor: Extractor, *, image_size: int, reference: str, reference_split: str, n: int
+    ) -> "Protocol":
+        """The protocol of numbers from this extractor, for images of side image_size."""
+        return cls(
+            extractor=extractor.name,
+            digest=extractor.digest,
+            input_size=extractor.input_size,
+            value_range=VALUE_RANGE,
+            resize=RESIZE,
+            gray=GRAY,
+            normalisation=NORMALISATION,
+            image_size=image_size,
+            reference=reference,
+            reference_split=reference_split,
+            n=n,
+        )
+
+    @property
+    def hash(self) -> str:
+        """First 12 hexadecimal digits of the SHA-256 of the canonical JSON of all fields."""
+        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def require_same_protocol(a: Protocol, b: Protocol) -> None:
+    """Raises UnlikeProtocols, naming each field that differs."""
+    unlike = [
+        f"{field.name} ({getattr(a, field.name)} against {getattr(b, field.name)})"
+        for field in fields(Protocol)
+        if getattr(a, field.name) != getattr(b, field.name)
+    ]
+    if unlike:
+        raise UnlikeProtocols(f"these numbers can't be compared: they differ in {', '.join(unlike)}")

@@ -1,0 +1,115 @@
+"""Decides what the world is: rank, size, node; and refuses a world that is not the one that was asked for."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from chexdist.errors import UserError
+
+
+@dataclass(frozen=True)
+class World:
+    """Who this process is among all. `local_rank` chooses a device and nothing else."""
+
+    rank: int
+    size: int
+    node: int
+    local_rank: int
+
+    @classmethod
+    def detect(cls, environment: Mapping[str, str] = os.environ) -> "World":
+        """The world that the launcher's variables describe; without them, a world of one.
+
+        Raises:
+            UserError: a variable is no number, or only some of them are set.
+        """
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+        present = [name for name in names if environment.get(name)]
+        if not present or "RANK" not in present and "WORLD_SIZE" not in present:
+            return cls(0, 1, 0, 0)
+        try:
+            rank, size, local_rank = (int(environment[name]) for name in names)
+        except (KeyError, ValueError) as error:
+            raise UserError(
+                f"RANK, WORLD_SIZE and LOCAL_RANK must all be set, to numbers ({error}): start with a launcher"
+            ) from None
+        if not 0 <= rank < size:
+            raise UserError(f"RANK {rank} is not below WORLD_SIZE {size}")
+        return cls(
+            rank, size, int(environment.get("GROUP_RANK") or environment.get("SLURM_NODEID") or 0), local_rank
+        )
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the rank that decides, writes and speaks."""
+        return self.rank == 0
+
+
+def check_asked_world(world: World) -> None:
+    """Compare the world got with the one that the launcher's command line, its configuration or Slurm asks for.
+
+    `accelerate launch --cpu --num_processes 2` (accelerate 1.15) starts one process without a word; two tasks of `srun` without
+    RANK start two trainings.
+
+    Raises:
+        UserError: with both numbers and the cure.
+    """
+    launcher = Path(f"/proc/{os.getppid()}/cmdline")
+    words = launcher.read_text(errors="replace").split("\0") if launcher.exists() else []
+    asked, where = asked_world_size(os.environ, words)
+    if asked is not None and world.size != asked:
+        raise UserError(
+            f"{where} asks for {asked} processes, but this is a world of {world.size}. On CPUs use "
+            f"`ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes {asked} -m chexdist train ...` or torchrun"
+        )
+
+
+def asked_world_size(environment: Mapping[str, str], launcher: list[str]) -> tuple[int | None, str]:
+    """How many processes were asked for, and by what; (None, "") when nothing says.
+
+    Args:
+        environment: the process's variables.
+        launcher: the words of the parent's command line.
+    """
+    if explicit := environment.get("CHEXDIST_WORLD_SIZE"):
+        return _whole(explicit), "CHEXDIST_WORLD_SIZE"
+    if any(
+        re.search(r"(^|/)accelerate$|^accelerate\.commands\.launch$|/accelerate/commands/launch\.py$", word)
+        for word in launcher
+    ):
+        asked = _whole(_text_option(launcher, "num_processes"))
+        if asked is not None:
+            return asked, "accelerate launch --num_processes"
+        return _from_file(_text_option(launcher, "config_file")), "the accelerate configuration file"
+    tasks = environment.get("SLURM_STEP_NUM_TASKS") or environment.get("SLURM_NTASKS")
+    if tasks and "RANK" not in environment:
+        return _whole(tasks), "Slurm's number of tasks"
+    return None, ""
+
+
+def _text_option(words: list[str], name: str) -> str | None:
+    spelled = name.replace("_", "[-_]")
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if re.fullmatch(r"-m|--module", word):
+            return None  # from here on the words are the training command's own
+        if match := re.fullmatch(f"--{spelled}(?:=(.*))?", word):
+            return match.group(1) or following
+    return None
+
+
+def _whole(text: str | None) -> int | None:
+    return int(text) if text and text.isdecimal() else None
+
+
+def _from_file(path: str | None) -> int | None:
+    if path is None:
+        return None
+    try:
+        asked = yaml.safe_load(Path(path).read_text())["num_processes"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return None
+    return asked if isinstance(asked, int) else None
