@@ -52,11 +52,7 @@ class Gan:
         self.ema_keep = 0.5 ** (images / config.ema.halflife)
 
     def _place(self, network: nn.Module) -> nn.Module:
-        """To the device, with convolutions channels-last; with one input channel both layouts are one, and DDP takes the plain."""
-        for parameter in network.to(self.device).parameters():
-            if parameter.ndim == 4 and parameter.shape[1] > 1:
-                parameter.data = parameter.data.to(memory_format=torch.channels_last)
-        return network.train()
+        return network.train().to(self.device).to(memory_format=torch.channels_last)
 
 
 def _adam(network: nn.Module, settings: Adam) -> torch.optim.Adam:

@@ -35,6 +35,8 @@ def make_accelerator(world: World, timeout_seconds: int) -> Accelerator:
     Raises:
         UserError: Accelerate sees another world than the launcher described.
     """
+    # weights with one input channel have two equal layouts; DDP guesses one and warns of the other
+    warnings.filterwarnings("ignore", message="Grad strides do not match", category=UserWarning)
     # its replacement, forward_sync_buffers, is not among the arguments that Accelerate passes on
     warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
     accelerator = Accelerator(
