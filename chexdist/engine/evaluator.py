@@ -12,7 +12,7 @@ from chexdist.data.reader import SampleReader
 from chexdist.engine.gan import Gan
 from chexdist.engine.together import Together
 from chexdist.metrics.extractor import load_extractor
-from chexdist.metrics.kid import NAME, Estimate, kid
+from chexdist.metrics.kid import NAME, Estimate, TooFewImages, kid
 from chexdist.metrics.protocol import Protocol
 from chexdist.metrics.value import Metric
 from chexdist.sampling import prepare, sample
@@ -55,7 +55,7 @@ class Evaluator:
             self.floor = kid(
                 self._real, familiar, self.reference.patient.tolist(), 0, train.patient[shown].tolist()
             )
-        except ValueError as error:
+        except TooFewImages as error:
             self.refusal = str(error)
             return []
         copies = self.extractor.features(mean).cpu().expand(self.config.samples, -1)
