@@ -1,0 +1,24 @@
+"""Reads a run's `metrics.jsonl` back."""
+
+import json
+from pathlib import Path
+
+from chexdist.errors import UserError
+from chexdist.metrics.value import Metric
+
+
+def read_log(run: Path) -> list[Metric]:
+    """The metrics of a run in the order in which they were measured; a last line that a kill cut short is left out.
+
+    Raises:
+        UserError: there is no log, or a line is no metric.
+    """
+    path = run / "metrics.jsonl"
+    try:
+        lines = path.read_text().split("\n")
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; is {run} a run directory?") from None
+    try:
+        return [Metric(**json.loads(line)) for line in lines[:-1]]
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path} holds a line that is no metric: {error}") from None
