@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import resources
 from pathlib import Path
 
 from rich.console import Console
@@ -21,13 +22,7 @@ from chexdist.metrics.value import Metric
 
 GANS = ("vanilla", "wgan-gp", "dcgan")
 PATIENTS, SIZE, IMAGES = 160, 64, 12_000
-LAUNCH = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--num_processes", "2"]
-LAUNCH += [
-    "--mixed_precision",
-    "no",
-    "--dynamo_backend",
-    "no",
-]  # unset, Accelerate prints a page about its defaults
+LAUNCH = "accelerate/two-cpu-processes.yaml"
 
 
 def run(options: argparse.Namespace, settings: list[str]) -> int:
@@ -77,7 +72,8 @@ def _train(name: str, shards: Path, run_directory: Path) -> None:
         "--eval.samples": 256,
     }
     words = [word for setting in settings.items() for word in setting]
-    _call(*LAUNCH, "-m", "chexdist", "train", *words)
+    with resources.as_file(resources.files("chexdist.launch") / LAUNCH) as launch:
+        _call("-m", "accelerate.commands.launch", "--config_file", launch, "-m", "chexdist", "train", *words)
     status = json.loads((run_directory / "status.json").read_text())
     if status["state"] != "done":
         raise WorkError(f"{run_directory} is {status['state']}: {status['cause']}")

@@ -1,0 +1,191 @@
+"""The command line of `chexdist-shards`: which options there are, and which exit code an outcome has.
+
+0 done; 1 a check failed or the work could not be finished; 2 the user's mistake; 130 Ctrl-C. Nothing heavy is
+imported before a command needs it.
+"""
+
+import argparse
+import math
+import signal
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from shards.errors import UserError, WorkError
+
+SPLIT_NAMES = ("train", "val", "test")
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        return options.run(options)
+    except UserError as error:
+        return _fail(2, str(error))
+    except WorkError as error:
+        return _fail(1, str(error))
+    except OSError as error:
+        return _fail(1, f"{error.strerror or error}: {error.filename or 'while writing'}")
+    except KeyboardInterrupt:
+        return _fail(130, "interrupted; nothing half-written is left")
+
+
+def _fail(code: int, text: str) -> int:
+    print(f"chexdist-shards: {text}", file=sys.stderr)
+    return code
+
+
+def _stop(number: int, frame: object) -> NoReturn:
+    raise WorkError("stopped by SIGTERM; nothing half-written is left")
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="chexdist-shards", description="Raw chest X-rays -> WebDataset tar shards.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_build(commands.add_parser("build", help="pack X-rays into shards"))
+
+    verify = commands.add_parser("verify", help="check every digest, count and sample")
+    verify.add_argument("dir", metavar="DIR", type=Path)
+    verify.set_defaults(run=_verify)
+
+    inspect = commands.add_parser("inspect", help="show counts, sizes and settings")
+    inspect.add_argument("dir", metavar="DIR", type=Path)
+    inspect.set_defaults(run=_inspect)
+
+    phantom = commands.add_parser(
+        "phantom", help="write synthetic chest X-rays as DICOM files, to try things"
+    )
+    phantom.add_argument("--out", metavar="DIR", type=Path, required=True)
+    phantom.add_argument("--patients", metavar="N", type=_at_least(1), default=40, help="default %(default)s")
+    phantom.add_argument("--seed", metavar="N", type=_at_least(0), default=0, help="default %(default)s")
+    phantom.add_argument(
+        "--size", metavar="N", type=_at_least(32, 4096), default=256, help="pixels, default %(default)s"
+    )
+    phantom.set_defaults(run=_phantom)
+    return parser
+
+
+def _add_build(build: argparse.ArgumentParser) -> None:
+    add = build.add_argument
+    add(
+        "sources",
+        metavar="SOURCE",
+        type=Path,
+        nargs="+",
+        help="folder of SOURCE/ClassName/ images, or see --labels",
+    )
+    add("--out", metavar="DIR", type=Path, required=True, help="the shard directory to make")
+    add(
+        "--labels",
+        metavar="FILE.csv",
+        type=Path,
+        help="CSV of path,label[,patient]; paths relative to SOURCE",
+    )
+    add(
+        "--size",
+        metavar="N",
+        type=_at_least(8, 4096),
+        default=256,
+        help="side in pixels, default %(default)s",
+    )
+    add("--bits", type=int, choices=(8, 16), default=8, help="bits of a pixel, default %(default)s")
+    add("--workers", metavar="N", type=_at_least(1), help="processes, default: one for each CPU")
+    add(
+        "--samples-per-shard",
+        metavar="N",
+        type=_at_least(1),
+        default=256,
+        help="at most, default %(default)s",
+    )
+    add("--per-class", metavar="N", type=_at_least(1), help="draw N images of each class")
+    add(
+        "--split",
+        metavar="FRACTIONS",
+        type=_split,
+        default="train=0.8,val=0.1,test=0.1",
+        help="default %(default)s",
+    )
+    add("--seed", metavar="N", type=int, default=0, help="of draw, split and order, default %(default)s")
+    add("--patient-pattern", metavar="REGEX", help="group 1 of its match on the file's name is the patient")
+    add("--key-file", metavar="FILE", type=Path, help="default DIR.key; made (mode 0600) when there is none")
+    add("--allow-quarantine", metavar="N", type=_at_least(0), default=0, help="exit 0 with up to N set aside")
+    build.set_defaults(run=_build)
+
+
+def _at_least(least: int, most: int = 2**31):  # type: ignore[no-untyped-def]
+    def integer(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
+        return number
+
+    return integer
+
+
+def _split(text: str) -> dict[str, float]:
+    """`train=0.8,val=0.1,test=0.1` -> fractions by split; a split that is left out gets none."""
+    fractions = dict.fromkeys(SPLIT_NAMES, 0.0)
+    try:
+        given = [part.split("=") for part in text.split(",")]
+        values = {name.strip(): float(value) for name, value in given}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not like train=0.8,val=0.1,test=0.1") from None
+    if len(values) < len(given) or not values.keys() <= fractions.keys():
+        raise argparse.ArgumentTypeError(f"{text!r}: the splits are train, val and test, each at most once")
+    fractions |= values
+    if not all(0 <= value <= 1 for value in fractions.values()) or not math.isclose(
+        sum(fractions.values()), 1
+    ):
+        raise argparse.ArgumentTypeError(f"{text!r}: fractions are from 0 to 1 and add up to 1")
+    if not fractions["train"]:
+        raise argparse.ArgumentTypeError(f"{text!r}: train needs a fraction above 0")
+    return fractions
+
+
+def _build(options: argparse.Namespace) -> int:
+    from shards.build import Options, build
+    from shards.workers import default_workers
+
+    values = {name: value for name, value in vars(options).items() if name != "run"}
+    return build(Options(**{**values, "workers": options.workers or default_workers()}))
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from shards.verify import verify
+
+    return verify(options.dir)
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from shards.inspection import inspect
+
+    return inspect(options.dir)
+
+
+def _phantom(options: argparse.Namespace) -> int:
+    from shards.phantom import write_phantom
+
+    try:
+        count = write_phantom(options.out, options.patients, options.seed, options.size)
+    except FileExistsError as error:
+        raise UserError(str(error)) from None
+    labels = options.out / "labels.csv"
+    print(f"{options.out}: {count} images")
+    print(f"next: chexdist-shards build {options.out} --labels {labels} --out DIR")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

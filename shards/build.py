@@ -1,0 +1,266 @@
+"""What `build` does, in order: list, draw, scan, plan, write, and only then give the directory its name."""
+
+import glob
+import os
+import shutil
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from shards import duplicates, manifest, plan, render
+from shards.errors import UserError, WorkError
+from shards.identity import Names, load_or_make_key
+from shards.manifest import Manifest, Split
+from shards.patients import find_patients, name_reader
+from shards.progress import Progress
+from shards.quarantine import Entry, counts_by_code, write_list
+from shards.scan import Scanned, scan
+from shards.sources import Listing, Source, list_class_folders, list_with_labels
+from shards.workers import Workers
+from shards.write import ShardTask, png_place, write_shard
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of `build`, as on the command line; `split` has the keys train, val and test."""
+
+    sources: list[Path]
+    out: Path
+    labels: Path | None
+    size: int
+    bits: int
+    workers: int
+    samples_per_shard: int
+    per_class: int | None
+    split: dict[str, float]
+    seed: int
+    patient_pattern: str | None
+    key_file: Path | None
+    allow_quarantine: int
+
+
+@dataclass(frozen=True)
+class Image:
+    """A usable image: where it came from, its keyed name, and what the scan found."""
+
+    source: Source
+    key: str
+    scanned: Scanned
+
+
+def build(options: Options) -> int:
+    """Build the shard directory; returns the exit code: 0, or 1 when more was set aside than allowed.
+
+    Raises UserError and WorkError; then, and when interrupted, nothing is left but the key file and the
+    quarantine list.
+    """
+    out = Path(os.path.abspath(options.out))
+    quarantine_list = Path(f"{out}.quarantine.csv")
+    _check_out(out)
+    listing = (
+        list_with_labels(options.sources, options.labels)
+        if options.labels
+        else list_class_folders(options.sources)
+    )
+    classes, pattern = listing.classes(), options.patient_pattern
+    from_name = name_reader(pattern, listing.images) if pattern is not None else None
+    _check_enough(listing, options.per_class)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    names = load_or_make_key(options.key_file or Path(f"{out}.key"))
+    temporary = out.with_name(f".{out.name}.tmp-{os.getpid()}")
+    spool = temporary / "spool"
+    try:
+        spool.mkdir(parents=True)
+        with Workers(options.workers) as workers:
+            images, refused = gather(workers, listing, names, spool, options)
+            entries = listing.quarantine + refused
+            write_list(quarantine_list, entries)
+            _check_drawn(listing, images, options.per_class, quarantine_list)
+            origin, patients = find_patients(
+                [image.source for image in images],
+                [image.scanned.dicom_patient for image in images],
+                from_name,
+                listing.has_patients,
+            )
+            samples, clusters = describe(names, images, patients, classes)
+            split = plan.split_samples(names, samples, len(classes), options.split, options.seed)
+            plan.check_train(split, classes)
+            splits = write_splits(workers, names, split, images, classes, temporary, options)
+        shutil.rmtree(spool)
+        result = Manifest(
+            classes=classes,
+            render=render.settings(options.size, options.bits),
+            build=_build_settings(options, names, origin, clusters),
+            splits=splits,
+            quarantine={"total": len(entries), "codes": counts_by_code(entries)},
+        )
+        manifest.write(temporary, result)
+        _give_name(temporary, out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return report(result, listing, quarantine_list, out, options.allow_quarantine)
+
+
+def gather(
+    workers: Workers, listing: Listing, names: Names, spool: Path, options: Options
+) -> tuple[list[Image], list[Entry]]:
+    """Scan all images, or as many as `--per-class` needs; the next in draw order replaces an unusable one."""
+    sources = {names.name("sample", *source.identity): source for source in listing.images}
+    if len(sources) < len(listing.images):
+        raise WorkError("two images got the same keyed name: use another --key-file")
+    waiting: dict[str, list[str]] = defaultdict(list)
+    for key in reversed(plan.draw_order(names, sources, options.seed)):
+        waiting[sources[key].label].append(key)
+    missing = {label: options.per_class or len(keys) for label, keys in waiting.items()}
+    images: list[Image] = []
+    refused: list[Entry] = []
+    while batch := [
+        sources[keys.pop()] for label, keys in waiting.items() for _ in range(min(missing[label], len(keys)))
+    ]:
+        what = "scan" if not images and not refused else "scan replacements"
+        results = scan(workers, batch, spool, options.size, options.bits, what)
+        for source, result in zip(batch, results, strict=True):
+            if isinstance(result, Entry):
+                refused.append(result)
+            else:
+                images.append(Image(source, names.name("sample", *source.identity), result))
+                missing[source.label] -= 1
+    return sorted(images, key=lambda image: image.key), refused
+
+
+def describe(
+    names: Names, images: Sequence[Image], patients: Sequence[str | None], classes: list[str]
+) -> tuple[list[plan.Sample], int]:
+    """The samples to plan with, and how many near-duplicate clusters have more than one image."""
+    first = duplicates.cluster(np.stack([image.scanned.fingerprint for image in images]))
+    samples = []
+    for image, patient, cluster in zip(images, patients, first, strict=True):
+        own = names.name("file", *image.source.identity)
+        samples.append(
+            plan.Sample(
+                key=image.key,
+                label=classes.index(image.source.label),
+                patient=names.name("patient", patient.encode("utf-8", "surrogateescape")) if patient else own,
+                cluster=names.name("cluster", images[cluster].key.encode()),
+            )
+        )
+    return samples, sum(size > 1 for size in Counter(first).values())
+
+
+def write_splits(
+    workers: Workers,
+    names: Names,
+    split: dict[str, list[plan.Sample]],
+    images: Sequence[Image],
+    classes: list[str],
+    folder: Path,
+    options: Options,
+) -> dict[str, Split]:
+    """Write all shards in parallel, one shard a task."""
+    places = {image.key: png_place(image.scanned) for image in images}
+    tasks = [
+        ShardTask(
+            file=f"{name}-{number:06d}.tar",
+            split=name,
+            samples=shard,
+            pngs=[places[sample.key] for sample in shard],
+            classes=classes,
+            spool=folder / "spool",
+            folder=folder,
+        )
+        for name, samples in split.items()
+        for number, shard in enumerate(
+            plan.make_shards(names, samples, options.samples_per_shard, options.seed)
+        )
+    ]
+    with Progress("write", len(images), "images") as progress:
+        shards = workers.run(
+            write_shard, tasks, progress, units=lambda task: len(task.samples), name=lambda task: task.file
+        )
+    written = list(zip(tasks, shards, strict=True))
+    return {
+        name: Split.of([shard for task, shard in written if task.split == name], len(classes))
+        for name in plan.SPLITS
+    }
+
+
+def report(result: Manifest, listing: Listing, quarantine_list: Path, out: Path, allowed: int) -> int:
+    """Say what was built and what was set aside; returns the exit code."""
+    counts = ", ".join(f"{name} {split.samples}" for name, split in result.splits.items())
+    print(f"{out}: {sum(split.samples for split in result.splits.values())} images ({counts})")
+    for name, split in result.splits.items():
+        if not split.samples and result.build["split"][name]:
+            print(f"the {name} split is empty: there are too few patients for --split", file=sys.stderr)
+    if listing.other_files:
+        print(f"files in the source folders that are neither PNG, JPEG nor DICOM: {listing.other_files}")
+    total = result.quarantine["total"]
+    if not total:
+        return 0
+    codes = ", ".join(f"{code} {count}" for code, count in result.quarantine["codes"].items())
+    print(f"{total} set aside ({codes}); the list: {quarantine_list}", file=sys.stderr)
+    if total <= allowed:
+        return 0
+    print(f"the rest is built; --allow-quarantine {total} accepts this", file=sys.stderr)
+    return 1
+
+
+def _check_out(out: Path) -> None:
+    if out.is_dir() and not any(out.iterdir()):
+        return
+    if out.exists() or out.is_symlink():
+        raise UserError(f"{out} exists and is not an empty folder: choose another --out, or remove it")
+    for left in sorted(out.parent.glob(f".{glob.escape(out.name)}.tmp-*")):
+        print(
+            f"{left} is left of a killed build, or another build runs: remove it if none does",
+            file=sys.stderr,
+        )
+
+
+def _check_enough(listing: Listing, per_class: int | None) -> None:
+    labels = [image.label for image in listing.images]
+    for name in listing.classes():
+        if per_class and labels.count(name) < per_class:
+            raise UserError(f"--per-class {per_class}: class {name} has only {labels.count(name)} images")
+
+
+def _check_drawn(
+    listing: Listing, images: Sequence[Image], per_class: int | None, quarantine_list: Path
+) -> None:
+    labels = [image.source.label for image in images]
+    for name in listing.classes():
+        if labels.count(name) < (per_class or 1):
+            raise UserError(
+                f"class {name} has only {labels.count(name)} usable images, {per_class or 1} needed; "
+                f"the others are listed in {quarantine_list}"
+            )
+
+
+def _build_settings(options: Options, names: Names, origin: str, clusters: int) -> dict[str, object]:
+    """The manifest's `build` block."""
+    return {
+        "seed": options.seed,
+        "split": {name: options.split[name] for name in plan.SPLITS},
+        "samples_per_shard": options.samples_per_shard,
+        "per_class": options.per_class,
+        "patients": origin,
+        "duplicates": {"method": duplicates.METHOD, "threshold": duplicates.THRESHOLD, "clusters": clusters},
+        "part": {"index": 0, "count": 1},
+        "key_id": names.key_id,
+    }
+
+
+def _give_name(temporary: Path, out: Path) -> None:
+    """Rename the finished directory (over an empty one at most) and flush the rename to disk."""
+    try:
+        os.rename(temporary, out)
+    except OSError as error:
+        raise WorkError(f"can't rename {temporary} to {out}: {error.strerror}") from None
+    parent = os.open(out.parent, os.O_RDONLY)
+    try:
+        os.fsync(parent)
+    finally:
+        os.close(parent)

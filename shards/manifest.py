@@ -1,0 +1,130 @@
+"""What a shard directory says about itself: the manifest's fields, and how it is written, read and validated.
+
+The file holds no time, host, path or source name. It is written last: where it is, the directory is
+complete. Its JSON Schema is `manifest.schema.json` beside this module.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from shards.errors import UserError, WorkError
+
+FILE = "manifest.json"
+SCHEMA = 1
+CREATED_BY = "chexdist-shards 0.1.0"
+MAX_BYTES = 2**30
+
+
+@dataclass(frozen=True)
+class Index:
+    """Parallel lists, one entry per sample in tar order; offset and size are of `KEY.png` within the tar."""
+
+    key: list[str]
+    offset: list[int]
+    size: list[int]
+    crc32: list[int]
+    label: list[int]
+    patient: list[str]
+    cluster: list[str]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One tar: `classes` counts its samples by label."""
+
+    file: str
+    samples: int
+    bytes: int
+    sha256: str
+    classes: list[int]
+    index: Index
+
+
+@dataclass(frozen=True)
+class Split:
+    """The shards of train, val or test, and what they add up to."""
+
+    samples: int
+    patients: int
+    classes: list[int]
+    shards: list[Shard]
+
+    @classmethod
+    def of(cls, shards: list[Shard], classes: int) -> "Split":
+        """The split that consists of `shards`."""
+        return cls(
+            samples=sum(shard.samples for shard in shards),
+            patients=len({patient for shard in shards for patient in shard.index.patient}),
+            classes=[sum(shard.classes[label] for shard in shards) for label in range(classes)],
+            shards=shards,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """A shard directory; a class's place in `classes` is its label."""
+
+    schema: int = SCHEMA
+    created_by: str = CREATED_BY
+    render: dict[str, Any]
+    classes: list[str]
+    build: dict[str, Any]
+    splits: dict[str, Split]
+    quarantine: dict[str, Any]
+
+
+def write(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest into `folder`, under its name only when it is complete and on disk."""
+    content = asdict(manifest)
+    validate(content)
+    temporary = folder / f".{FILE}.tmp"
+    with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+        json.dump(content, file, separators=(",", ":"), allow_nan=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, folder / FILE)
+
+
+def read(folder: Path) -> Manifest:
+    """The manifest of a shard directory.
+
+    Raises UserError when `folder` is no shard directory, WorkError when its manifest is damaged.
+    """
+    path = folder / FILE
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise WorkError(f"{path} is larger than {MAX_BYTES} bytes: not a manifest")
+        content = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{folder} is not a finished shard directory: it has no {FILE}") from None
+    except OSError as error:
+        raise WorkError(f"can't read {path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise WorkError(f"{path} is not JSON: {error}") from None
+    validate(content)
+    splits = {name: _split(split) for name, split in content["splits"].items()}
+    return Manifest(**{**content, "splits": splits})
+
+
+def validate(content: Any) -> None:
+    """Raise WorkError with the place of the first entry that breaks the schema."""
+    import jsonschema
+
+    schema = json.loads(resources.files("shards").joinpath("manifest.schema.json").read_bytes())
+    draft = jsonschema.Draft202012Validator
+    whole = draft.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)  # 1.0 is no index
+    validator = jsonschema.validators.extend(draft, type_checker=whole)(schema)
+    error = jsonschema.exceptions.best_match(validator.iter_errors(content))
+    if error is not None:
+        place = "/".join(map(str, error.absolute_path)) or "the top"
+        raise WorkError(f"{FILE}, at {place}: {error.message[:200]}")
+
+
+def _split(content: dict[str, Any]) -> Split:
+    shards = [Shard(**{**shard, "index": Index(**shard["index"])}) for shard in content["shards"]]
+    return Split(**{**content, "shards": shards})

@@ -1,0 +1,131 @@
+"""Where the draw, the groups, the split and the shards are decided: pure functions of (names, labels, seed).
+
+Every order comes from keyed hashes of names, never from the order of files, so that neither the file system
+nor the number of workers changes a plan.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from shards.errors import UserError
+from shards.identity import Names
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image in the plan; all names are keyed hashes."""
+
+    key: str
+    label: int
+    patient: str
+    cluster: str
+
+
+def draw_order(names: Names, keys: Iterable[str], seed: int) -> list[str]:
+    """Sample keys in the order in which `--per-class` draws them."""
+    return sorted(keys, key=lambda key: names.digest("draw", str(seed).encode(), key.encode()))
+
+
+def connected(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
+    """The smallest member of each item's connected component, for items 0..count-1 joined by `pairs`."""
+    parent = list(range(count))
+
+    def root(item: int) -> int:
+        while parent[item] != item:
+            parent[item] = item = parent[parent[item]]
+        return item
+
+    for first, second in pairs:
+        low, high = sorted((root(first), root(second)))
+        parent[high] = low
+    return [root(item) for item in range(count)]
+
+
+def group_samples(samples: Sequence[Sample]) -> list[list[Sample]]:
+    """Groups that must not straddle splits: samples joined by patient or cluster, directly or not."""
+    seen: dict[tuple[str, str], int] = {}
+    pairs = []
+    for index, sample in enumerate(samples):
+        for tie in (("patient", sample.patient), ("cluster", sample.cluster)):
+            pairs.append((seen.setdefault(tie, index), index))
+    groups: dict[int, list[Sample]] = defaultdict(list)
+    for sample, component in zip(samples, connected(len(samples), pairs), strict=True):
+        groups[component].append(sample)
+    return list(groups.values())
+
+
+def split_samples(
+    names: Names, samples: Sequence[Sample], classes: int, fractions: dict[str, float], seed: int
+) -> dict[str, list[Sample]]:
+    """Assign whole groups to splits, each class in about the asked fractions.
+
+    The groups are taken by size, the largest first, in keyed order within a size. Each goes to the split that
+    is then the least full for the classes it holds (D'Hondt's rule), so that each split gets its share of
+    large and of small groups, and the many groups of one image settle the fractions.
+    """
+    groups = group_samples(samples)
+    order = {id(group): names.digest("split", str(seed).encode(), _group_name(group)) for group in groups}
+    groups.sort(key=lambda group: (-len(group), order[id(group)]))
+    totals = _count(samples, classes)
+    wanted = {
+        split: [fraction * total for total in totals] for split, fraction in fractions.items() if fraction > 0
+    }
+    filled = {split: [0] * classes for split in wanted}
+    result: dict[str, list[Sample]] = {split: [] for split in SPLITS}
+    for group in groups:
+        counts = _count(group, classes)
+
+        def fullness(split: str, counts: list[int] = counts) -> float:
+            pairs = zip(counts, filled[split], wanted[split], strict=True)
+            return sum(new * (old + new) / target for new, old, target in pairs if new)
+
+        chosen = min(wanted, key=fullness)
+        result[chosen] += group
+        filled[chosen] = [old + new for old, new in zip(filled[chosen], counts, strict=True)]
+    return result
+
+
+def check_train(split: dict[str, list[Sample]], classes: Sequence[str]) -> None:
+    """Raise UserError when training would never see one of the classes."""
+    present = {sample.label for sample in split["train"]}
+    for label, name in enumerate(classes):
+        if label not in present:
+            raise UserError(
+                f"the train split has no image of class {name}: its patients are all in other splits; "
+                "give more images, a larger train fraction in --split, or another --seed"
+            )
+
+
+def make_shards(names: Names, samples: Sequence[Sample], most: int, seed: int) -> list[list[Sample]]:
+    """Shards of at most `most` samples, equal in size within one, each about as balanced as the whole."""
+    if not samples:
+        return []
+    order = {sample.key: names.digest("order", str(seed).encode(), sample.key.encode()) for sample in samples}
+    by_class: dict[int, list[Sample]] = defaultdict(list)
+    for sample in sorted(samples, key=lambda sample: order[sample.key]):
+        by_class[sample.label].append(sample)
+    placed = sorted(
+        ((place + 0.5) / len(members), label, sample.key, sample)
+        for label, members in by_class.items()
+        for place, sample in enumerate(members)
+    )
+    mixed = [sample for *_, sample in placed]
+    count = -(-len(mixed) // most)
+    edges = [len(mixed) * number // count for number in range(count + 1)]
+    shards = [mixed[start:end] for start, end in pairwise(edges)]
+    return [sorted(shard, key=lambda sample: order[sample.key]) for shard in shards]
+
+
+def _group_name(group: Sequence[Sample]) -> bytes:
+    return min(sample.key for sample in group).encode()
+
+
+def _count(samples: Iterable[Sample], classes: int) -> list[int]:
+    counts = [0] * classes
+    for sample in samples:
+        counts[sample.label] += 1
+    return counts

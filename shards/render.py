@@ -1,0 +1,190 @@
+"""How an X-ray looks: stored values -> the square gray picture that is trained on. Nothing else decides it.
+
+DICOM follows the grayscale pipeline of PS3.3 and PS3.4 N.2: padding set apart, modality LUT or rescale
+(C.11.1), VOI LUT or window (C.11.2), and MONOCHROME1 inverted last, so that bone is bright in every picture:
+
+- a VOI LUT sequence takes precedence over windows, the first one counts; of several windows the first counts;
+- without either, black and white are the 0.5th and 99.5th percentiles of the values that are not padding;
+- padding pixels (Pixel Padding Value, and its range limit) are black and do not take part in the percentiles;
+- Presentation LUT Shape is not applied: INVERSE goes with MONOCHROME1 (C.11.6), which is inverted already.
+
+pydicom's own functions are not used for this: their lookup tables wrap at the table's depth, and their
+windows turn around when the rescale slope is negative. PNG and JPEG are taken at full scale (255 or 65535).
+
+Proportions are anatomy, so the whole field is kept: it is scaled to fit and centred on black. A field that is
+square within 1 % is scaled to the square itself.
+"""
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from shards.decode import decode_dicom, decode_raster, is_dicom, open_plain
+from shards.quarantine import Code, Quarantined
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+PNG_LEVEL = 6
+PERCENTILES = (0.5, 99.5)
+SQUARE_WITHIN = 0.01
+
+
+def settings(size: int, bits: int) -> dict[str, int | str]:
+    """The render settings as the manifest holds them."""
+    return {
+        "version": 1,
+        "size": size,
+        "bits": bits,
+        "resize": "float32 box filter (Pillow BOX) when shrinking, bicubic when enlarging; round half up",
+        "square": f"fit and centre on black; stretched when square within {SQUARE_WITHIN:.0%}",
+        "dicom": "modality LUT or rescale; first VOI LUT, else first window, else percentiles "
+        f"{PERCENTILES[0]} to {PERCENTILES[1]}; MONOCHROME1 inverted; padding black",
+        "raster": "full scale of 8 or 16 bits; EXIF orientation applied",
+        "png_level": PNG_LEVEL,
+    }
+
+
+def render_file(path: str) -> tuple[np.ndarray, str | None]:
+    """The field [height, width] of a file, float32 in [0, 1], bone bright; and its DICOM PatientID if any.
+
+    Raises Quarantined when the file can't be used, and for a broken one whatever its decoder raises.
+    """
+    with open_plain(path) as file:
+        if not is_dicom(file):
+            values, full_scale = decode_raster(file)
+            return values.astype(np.float32) / np.float32(full_scale), None
+    dataset, stored = decode_dicom(path)
+    return dicom_field(dataset, stored), str(dataset.get("PatientID") or "").strip() or None
+
+
+def dicom_field(dataset: "Dataset", stored: np.ndarray) -> np.ndarray:
+    """Stored values [rows, columns] -> float32 in [0, 1], bone bright. Raises as `render_file` does."""
+    padding = _padding(dataset, stored)
+    values = _modality(dataset, stored)
+    if not np.isfinite(values).all():
+        raise Quarantined(Code.NOT_FINITE, "NaN or infinite values after rescaling")
+    field = _voi(dataset, values, ~padding)
+    if str(dataset.PhotometricInterpretation).strip().upper() == "MONOCHROME1":
+        field = 1 - field
+    field[padding] = 0
+    return field.astype(np.float32, copy=False)
+
+
+def to_square(field: np.ndarray, size: int) -> np.ndarray:
+    """The whole field, proportions kept, centred on black: float32 [size, size] in [0, 1]."""
+    height, width = field.shape
+    longer = max(height, width)
+    if abs(height - width) <= SQUARE_WITHIN * longer:
+        return resize(field, size, size)
+    rows, columns = (max(1, round(size * side / longer)) for side in (height, width))
+    square = np.zeros((size, size), np.float32)
+    top, left = (size - rows) // 2, (size - columns) // 2
+    square[top : top + rows, left : left + columns] = resize(field, rows, columns)
+    return square
+
+
+def resize(field: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """Box filter when shrinking (area average at whole factors), else bicubic; float32 in [0, 1]."""
+    shrinks = rows <= field.shape[0] and columns <= field.shape[1]
+    kernel = Image.Resampling.BOX if shrinks else Image.Resampling.BICUBIC
+    image = Image.fromarray(np.ascontiguousarray(field, dtype=np.float32))
+    return np.asarray(image.resize((columns, rows), kernel)).clip(0, 1)
+
+
+def encode_png(square: np.ndarray, bits: int) -> bytes:
+    """A gray PNG of 8 or 16 bits without metadata; same values, same bytes. Raises Quarantined."""
+    levels = np.floor(square.astype(np.float64) * (2**bits - 1) + 0.5).astype(
+        np.uint16 if bits == 16 else np.uint8
+    )
+    if levels.min() == levels.max():
+        raise Quarantined(Code.CONSTANT, f"every pixel is {levels.min()} once rendered")
+    buffer = io.BytesIO()
+    Image.fromarray(levels).save(buffer, "PNG", compress_level=PNG_LEVEL)
+    return buffer.getvalue()
+
+
+def _padding(dataset: "Dataset", stored: np.ndarray) -> np.ndarray:
+    """Where the pixels are padding (PS3.3 C.7.5.1.1.2): a bool array like `stored`."""
+    first = dataset.get("PixelPaddingValue")
+    if first is None:
+        return np.zeros(stored.shape, bool)
+    last = dataset.get("PixelPaddingRangeLimit")
+    ends = [_as_stored(dataset, int(end)) for end in (first, first if last is None else last)]
+    return (stored >= min(ends)) & (stored <= max(ends))
+
+
+def _as_stored(dataset: "Dataset", value: int) -> int:
+    """A padding value that was written as unsigned in an image of signed values."""
+    bits = int(dataset.BitsAllocated)
+    return value - 2**bits if dataset.get("PixelRepresentation") == 1 and value >= 2 ** (bits - 1) else value
+
+
+def _modality(dataset: "Dataset", stored: np.ndarray) -> np.ndarray:
+    """Modality LUT or rescale (PS3.3 C.11.1)."""
+    if dataset.get("ModalityLUTSequence"):
+        return _look_up(stored, dataset.ModalityLUTSequence[0], dataset)[0]
+    slope, intercept = _first(dataset, "RescaleSlope"), _first(dataset, "RescaleIntercept")
+    if slope is None or intercept is None:
+        return stored
+    return stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+
+
+def _voi(dataset: "Dataset", values: np.ndarray, used: np.ndarray) -> np.ndarray:
+    """VOI LUT, window, or percentiles of the pixels in `used`: values -> [0, 1] (PS3.3 C.11.2)."""
+    if dataset.get("VOILUTSequence") and "LUTData" in dataset.VOILUTSequence[0]:
+        looked_up, bits = _look_up(values, dataset.VOILUTSequence[0], dataset)
+        return looked_up.astype(np.float32) / np.float32(2**bits - 1)
+    center, width = _first(dataset, "WindowCenter"), _first(dataset, "WindowWidth")
+    if center is not None and width is not None and width > 0:
+        return window(values, center, width, str(dataset.get("VOILUTFunction") or "LINEAR").strip().upper())
+    if not used.any():
+        raise Quarantined(Code.CONSTANT, "every pixel is padding")
+    black, white = np.percentile(values[used], PERCENTILES)
+    if black >= white:
+        raise Quarantined(Code.CONSTANT, "without a window, and nearly every pixel has the same value")
+    return ((values - np.float32(black)) / np.float32(white - black)).clip(0, 1)
+
+
+def window(values: np.ndarray, center: float, width: float, function: str = "LINEAR") -> np.ndarray:
+    """The VOI window functions of PS3.3 C.11.2.1.2 and C.11.2.1.3 with the output range [0, 1]; width > 0."""
+    values = values.astype(np.float32)
+    if function == "SIGMOID":
+        return 1 / (1 + np.exp(np.clip(-4 * (values - np.float32(center)) / np.float32(width), -80, 80)))
+    if function == "LINEAR":
+        center, width = center - 0.5, width - 1
+    elif function != "LINEAR_EXACT":
+        raise Quarantined(Code.UNSUPPORTED_PIXELS, f"VOI LUT function {function[:40]!r}")
+    if width <= 0:  # LINEAR with a width of 1 is a threshold; less is not allowed, and read as 1
+        return (values > center).astype(np.float32)
+    return ((values - np.float32(center)) / np.float32(width) + np.float32(0.5)).clip(0, 1)
+
+
+def _look_up(values: np.ndarray, item: Any, dataset: "Dataset") -> tuple[np.ndarray, int]:
+    """A LUT item applied to `values`, and the table's depth in bits (PS3.3 C.11.1.1.1, C.11.2.1.1)."""
+    entries, first, bits = (int(number) for number in item.LUTDescriptor)
+    entries = entries or 2**16
+    if not 8 <= bits <= 16:
+        raise Quarantined(Code.UNSUPPORTED_PIXELS, f"a lookup table of {bits} bits")
+    data = item.LUTData
+    if isinstance(data, bytes):
+        order = ">" if dataset.original_encoding[1] is False else "<"
+        table = np.frombuffer(data, np.uint8 if len(data) == entries else f"{order}u2")
+    else:
+        table = np.asarray(data, np.uint16)
+    if table.size < entries:
+        raise Quarantined(Code.CORRUPT, f"a lookup table of {table.size} entries that should have {entries}")
+    return table[np.clip(np.rint(values).astype(np.int64) - first, 0, entries - 1)], bits
+
+
+def _first(dataset: "Dataset", name: str) -> float | None:
+    """The first of the element's numbers; None when it is absent or empty."""
+    value = dataset.get(name)
+    if value is None or value == "":
+        return None
+    number = float(value if isinstance(value, int | float | str) else value[0])
+    if not np.isfinite(number):
+        raise Quarantined(Code.NOT_FINITE, f"{name} is {number}")
+    return number

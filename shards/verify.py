@@ -1,0 +1,146 @@
+"""What `verify` checks: schema, files, digests, tar members, pixels, counts, no patient in two splits."""
+
+import hashlib
+import io
+import json
+import tarfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from PIL import Image
+
+from shards import manifest
+from shards.manifest import Manifest, Shard, Split
+from shards.plan import Sample
+from shards.progress import Progress
+from shards.write import sample_json
+
+MOST_SHOWN = 20
+
+
+def verify(folder: Path) -> int:
+    """Check a shard directory, print the place of each fault, and return the exit code: 0 sound, 1 not."""
+    content = manifest.read(folder)
+    faults = [*_check_files(folder, content), *_check_counts(content), *_check_splits(content)]
+    total = sum(split.samples for split in content.splits.values())
+    with Progress("verify", total, "images") as progress:
+        for name, split in content.splits.items():
+            for shard in split.shards:
+                faults += _check_shard(folder, name, shard, content)
+                progress.advance(shard.samples)
+    for fault in faults[:MOST_SHOWN]:
+        print(fault)
+    if len(faults) > MOST_SHOWN:
+        print(f"and {len(faults) - MOST_SHOWN} more")
+    print(f"{folder}: {'DAMAGED' if faults else f'{total} images are sound'}")
+    return 1 if faults else 0
+
+
+def _check_files(folder: Path, content: Manifest) -> Iterator[str]:
+    """Shards that are missing, listed twice or not listed, and holes in the numbering."""
+    listed = [shard.file for split in content.splits.values() for shard in split.shards]
+    present = {path.name for path in folder.iterdir() if path.suffix == ".tar"}
+    for file in sorted(present - set(listed)):
+        yield f"{file}: is not in the manifest"
+    for file in sorted(set(listed) - present):
+        yield f"{file}: is missing"
+    for name, split in content.splits.items():
+        expected = [f"{name}-{number:06d}.tar" for number in range(len(split.shards))]
+        if [shard.file for shard in split.shards] != expected:
+            yield f"manifest.json, splits/{name}: the shards are not numbered 0 to {len(expected) - 1}"
+
+
+def _check_counts(content: Manifest) -> Iterator[str]:
+    """Totals that don't follow from the index of the shards."""
+    labels = range(len(content.classes))
+    keys: set[str] = set()
+    for name, split in content.splits.items():
+        for shard in split.shards:
+            place = f"manifest.json, {shard.file}"
+            if any(len(column) != shard.samples for column in vars(shard.index).values()):
+                yield f"{place}: the columns of the index differ in length from samples = {shard.samples}"
+            if [shard.index.label.count(label) for label in labels] != shard.classes:
+                yield f"{place}: classes = {shard.classes} does not follow from the labels"
+            if sum(shard.classes) != shard.samples:
+                yield f"{place}: a label is outside the {len(content.classes)} classes"
+            for key in shard.index.key:
+                if key in keys:
+                    yield f"{place}: key {key} occurs twice"
+                keys.add(key)
+        whole = all(len(shard.classes) == len(labels) for shard in split.shards)
+        if whole and Split.of(split.shards, len(labels)) != split:
+            yield f"manifest.json, splits/{name}: the totals do not follow from the shards"
+    if sum(content.quarantine["codes"].values()) != content.quarantine["total"]:
+        yield "manifest.json, quarantine: total does not follow from the codes"
+
+
+def _check_splits(content: Manifest) -> Iterator[str]:
+    """Patients and near-duplicate clusters in more than one split."""
+    for column in ("patient", "cluster"):
+        where: dict[str, str] = {}
+        for name, split in content.splits.items():
+            for value in sorted({value for shard in split.shards for value in getattr(shard.index, column)}):
+                if where.setdefault(value, name) != name:
+                    yield f"{column} {value} is in {where[value]} and in {name}"
+
+
+def _check_shard(folder: Path, split: str, shard: Shard, content: Manifest) -> Iterator[str]:
+    """The bytes of one tar against its entry in the manifest, then each member."""
+    try:
+        data = (folder / shard.file).read_bytes()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        yield f"{shard.file}: {error.strerror}"
+        return
+    if len(data) != shard.bytes:
+        yield f"{shard.file}: {len(data)} bytes, not {shard.bytes}"
+    elif hashlib.sha256(data).hexdigest() != shard.sha256:
+        yield f"{shard.file}: its SHA-256 is not the manifest's"
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
+            members = [(member.name, member.offset_data, member.size) for member in archive]
+    except tarfile.TarError as error:
+        yield f"{shard.file}: {error}"
+        return
+    index = shard.index
+    expected = [f"{key}.{end}" for key in index.key for end in ("png", "json")]
+    if [name for name, _, _ in members] != expected:
+        yield f"{shard.file}: the members are not those of the index, in its order"
+        return
+    columns = (index.key, index.label, index.patient, index.cluster, index.offset, index.size, index.crc32)
+    for row, (key, label, patient, cluster, offset, size, crc) in enumerate(zip(*columns, strict=False)):
+        png, text = (data[start : start + length] for _, start, length in members[2 * row : 2 * row + 2])
+        place = f"{shard.file}: {key}"
+        if (offset, size) != members[2 * row][1:]:
+            yield f"{place}.png: it is not at the offset and size of the index"
+        if zlib.crc32(png) != crc:
+            yield f"{place}.png: its CRC-32 is not the index's"
+        elif fault := _picture_fault(png, content.render["size"], content.render["bits"]):
+            yield f"{place}.png: {fault}"
+        if label >= len(content.classes):
+            continue
+        if not _same_json(text, sample_json(Sample(key, label, patient, cluster), split, content.classes)):
+            yield f"{place}.json: it does not agree with the manifest"
+
+
+def _picture_fault(png: bytes, size: int, bits: int) -> str | None:
+    """What is wrong with a picture; None when it decodes to size x size gray pixels of `bits` bits."""
+    try:
+        with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
+            found, mode = image.size, image.mode
+            if found == (size, size):
+                image.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        return f"it does not decode: {error}"
+    if found != (size, size) or mode != ("I;16" if bits == 16 else "L"):
+        return f"it is {found[0]} x {found[1]} of mode {mode}, not {size} x {size} of {bits} bits gray"
+    return None
+
+
+def _same_json(text: bytes, expected: bytes) -> bool:
+    try:
+        return json.loads(text) == json.loads(expected)
+    except (ValueError, RecursionError):
+        return False

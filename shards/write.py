@@ -1,0 +1,92 @@
+"""How a shard is written: spooled PNGs -> a WebDataset tar of fixed bytes, and its manifest entry."""
+
+import hashlib
+import json
+import os
+import tarfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from shards.manifest import Index, Shard
+from shards.plan import Sample
+from shards.scan import Scanned
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """One shard to write: its samples in tar order, and where each PNG lies."""
+
+    file: str
+    split: str
+    samples: list[Sample]
+    pngs: list[tuple[str, int, int]]
+    classes: list[str]
+    spool: Path
+    folder: Path
+
+
+def png_place(scanned: Scanned) -> tuple[str, int, int]:
+    """(spool file, offset, size) of a scanned image's PNG: all of `scanned` that a writer needs."""
+    return scanned.spool, scanned.offset, scanned.size
+
+
+def write_shard(task: ShardTask) -> Shard:
+    """Write one tar under a temporary name, flush it to disk, give it its name, and describe it."""
+    from webdataset.writer import TarWriter
+
+    temporary = task.folder / f".{task.file}.tmp"
+    checksums = []
+    with open(temporary, "wb") as stream:
+        with TarWriter(stream, mtime=0, user="root", group="root", mode=0o644, compress=False) as tar:
+            for sample, place in zip(task.samples, task.pngs, strict=True):
+                png = _spooled(task.spool, *place)
+                checksums.append(zlib.crc32(png))
+                tar.write({"__key__": sample.key, "png": png})  # one call would sort the json first
+                tar.write({"__key__": sample.key, "json": sample_json(sample, task.split, task.classes)})
+        stream.flush()
+        os.fsync(stream.fileno())
+    with tarfile.open(temporary, "r:") as archive:
+        members = [member for member in archive if member.name.endswith(".png")]
+    with open(temporary, "rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    size = temporary.stat().st_size
+    os.replace(temporary, task.folder / task.file)
+    labels = [sample.label for sample in task.samples]
+    return Shard(
+        file=task.file,
+        samples=len(labels),
+        bytes=size,
+        sha256=digest,
+        classes=[labels.count(label) for label in range(len(task.classes))],
+        index=Index(
+            key=[sample.key for sample in task.samples],
+            offset=[member.offset_data for member in members],
+            size=[member.size for member in members],
+            crc32=checksums,
+            label=labels,
+            patient=[sample.patient for sample in task.samples],
+            cluster=[sample.cluster for sample in task.samples],
+        ),
+    )
+
+
+def sample_json(sample: Sample, split: str, classes: list[str]) -> bytes:
+    """The `KEY.json` member of a sample."""
+    content = {
+        "label": sample.label,
+        "class": classes[sample.label],
+        "split": split,
+        "patient": sample.patient,
+        "cluster": sample.cluster,
+    }
+    return json.dumps(content, sort_keys=True).encode()
+
+
+def _spooled(spool: Path, file: str, offset: int, size: int) -> bytes:
+    with open(spool / file, "rb") as stream:
+        stream.seek(offset)
+        data = stream.read(size)
+    if len(data) != size:
+        raise OSError(f"the temporary file {spool / file} was cut off while building")
+    return data

@@ -1,0 +1,53 @@
+"""A metric's record becomes one line of strict JSON and back, and refuses what is not a number."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chexdist.metrics.value import Metric
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+
+
+def metric(**changes: Any) -> Metric:
+    record = {
+        "images": 64,
+        "step": 1,
+        "name": "kid_x1000",
+        "unit": "1e-3",
+        "value": 3.0,
+        "n": 50,
+        "low": 1.0,
+        "high": 5.0,
+    }
+    return Metric(**{**record, "floor": 0.1, "protocol": "0123456789ab", "time": 1.0, **changes})
+
+
+@given(finite, st.none() | finite, st.integers(0, 2**60))
+def test_line_of_json_and_back(value: float, floor: float | None, images: int) -> None:
+    record = metric(value=value, floor=floor, images=images)
+    line = json.dumps(record.to_dict(), allow_nan=False)
+    assert Metric(**json.loads(line)) == record
+
+
+def test_fields_are_those_of_the_log() -> None:
+    expected = ["images", "step", "name", "unit", "value", "n", "low", "high", "floor", "protocol", "time"]
+    assert list(metric().to_dict()) == expected
+
+
+@pytest.mark.parametrize("field", ["value", "low", "high", "floor", "time"])
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_refuses_numbers_that_are_not_finite(field: str, number: float) -> None:
+    with pytest.raises(ValueError, match=f"kid_x1000: {field} is"):
+        metric(**{field: number})
+
+
+@pytest.mark.parametrize(
+    "changes", [{"low": 6.0}, {"low": None}, {"high": None}, {"n": 0}, {"step": -1}, {"images": -1}]
+)
+def test_refuses_records_that_make_no_sense(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="kid_x1000"):
+        metric(**changes)
