@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from chexdist import noise
 from chexdist.config.load import build_config
-from chexdist.data.manifest import read_manifest
 from chexdist.engine import checkpoint
 from chexdist.engine.gan import spec_of
 from chexdist.errors import UserError
@@ -67,13 +66,13 @@ def load_generator(run: str | Path) -> nn.Module:
     Latents [N, model.latent] from N(0, 1) and labels [N] (int64) -> images [N, 1, size, size] in [-1, 1].
 
     Raises:
-        UserError: the run has no complete checkpoint, or its shards are gone.
+        UserError: the run has no complete checkpoint.
     """
     path, _ = checkpoint.newest(Path(run))
     if path is None:
         raise UserError(f"{run} has no complete checkpoint: train it with `chexdist train --run.dir {run}`")
     config = build_config(yaml.safe_load((Path(run) / "config.yaml").read_text()))
-    class_counts = read_manifest(config.data.shards).class_counts("train")
+    class_counts = tuple(checkpoint.read_state(path).classes.values())
     generator = build_generator(config.model.name, spec_of(config, len(class_counts)))
     generator.load_state_dict(load_file(path / "ema.safetensors"))
     prepare(generator, config.model.latent, config.train.group, class_counts, config.train.seed)

@@ -27,7 +27,7 @@ from shards.quarantine import Code, Quarantined
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-PNG_LEVEL = 6
+PNG_LEVEL = 4  # chest X-rays: as small as at 6, in half the time
 PERCENTILES = (0.5, 99.5)
 SQUARE_WITHIN = 0.01
 

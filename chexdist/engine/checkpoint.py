@@ -28,12 +28,17 @@ FOLDER = "checkpoints"
 
 @dataclass(frozen=True)
 class State:
-    """What goes on where it stopped: `t` batches done, `settings` that must not change, `machine` that decides rounding."""
+    """What goes on where it stopped.
+
+    `t` batches are done; `settings` must not change; `manifest` is the digest of the shards' manifest, `classes` its training samples by
+    class, so that images can be drawn without the shards; `machine` decides rounding.
+    """
 
     t: int
     images: int
     settings: dict[str, Any]
     manifest: str
+    classes: dict[str, int]
     machine: dict[str, Any]
 
 

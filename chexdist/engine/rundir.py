@@ -1,4 +1,4 @@
-"""What a run leaves on disk besides checkpoints, and who may write it: one job, whose rank 0 holds the lock."""
+"""Writes what a run leaves on disk besides checkpoints (status, metrics.jsonl, grids), under a lock that rank 0 holds."""
 
 import fcntl
 import json

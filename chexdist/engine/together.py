@@ -1,4 +1,4 @@
-"""Where ranks wait for each other, outside the backward pass: the only other collectives of the product.
+"""Where ranks wait for each other: every collective of the product, besides DDP's in the backward pass.
 
 All of them run over a gloo group on the CPU, so none touches the device, and each is entered by all ranks for a reason that all
 of them share: the batch number, or a value that an earlier meeting agreed on.

@@ -238,7 +238,9 @@ class Trainer:
         if not self.world.is_main:
             return
         images = t * self.config.train.batch
-        state = checkpoint.State(t, images, frozen(self.config), self.manifest.digest, machine(self.world))
+        classes = dict(zip(self.manifest.classes, self.manifest.class_counts("train"), strict=True))
+        settings = frozen(self.config)
+        state = checkpoint.State(t, images, settings, self.manifest.digest, classes, machine(self.world))
         checkpoint.save(self.run_directory.path, self.gan, state)
         checkpoint.prune(self.run_directory.path, self.config.checkpoint.keep)
         self.run_directory.status("running", images)

@@ -1,4 +1,4 @@
-"""The critic's gradient penalties by name. A new one is a file with one function, a line here and its name in `config.tree`.
+"""The penalties on the critic's gradient, by name. A new one is a file with one function, a line here and its name in `config.tree`.
 
 A penalty maps (critic, real [N, 1, H, W], fake [N, 1, H, W], label [N], weights [N] uniform in [0, 1)) to a penalty for each image [N],
 still to be multiplied by `penalty.weight`. It is differentiable by the critic's parameters.
