@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         return import_module(f"chexdist.commands.{options.command}").run(options, settings)
     except (UserError, WorkError) as error:
         if rank == 0 or isinstance(error, WorkError):
-            print(f"chexdist: {error}", file=sys.stderr)
+            print(f"chexdist{f', rank {rank}' if rank else ''}: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print(

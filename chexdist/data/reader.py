@@ -3,12 +3,16 @@
 import mmap
 import os
 import zlib
+from io import FileIO
 
 import numpy as np
 
 from chexdist.data.decode import DTYPES, decode_sample
 from chexdist.data.manifest import Manifest
 from chexdist.errors import WorkError
+
+MAX_OPEN = 256
+"""Shards that a process keeps open; the usual limit is 1,024 files."""
 
 
 class SampleReader:
@@ -22,7 +26,7 @@ class SampleReader:
         self.split = manifest.splits[split]
         self.shape = (manifest.size, manifest.size)
         self.dtype = np.dtype(DTYPES[manifest.bits])
-        self._files: dict[int, int] = {}
+        self._files: dict[int, FileIO] = {}
         self._opened_by = -1
         self._pixels: np.ndarray | None = None
         image_bytes = manifest.size**2 * self.dtype.itemsize
@@ -69,8 +73,11 @@ class SampleReader:
         return pixels
 
     def _open(self, shard: int) -> int:
+        """A descriptor of the shard's file; the one opened longest ago is closed when there are many."""
         if self._opened_by != os.getpid():
             self._files, self._opened_by = {}, os.getpid()
         if shard not in self._files:
-            self._files[shard] = os.open(self.split.files[shard], os.O_RDONLY)
-        return self._files[shard]
+            if len(self._files) >= MAX_OPEN:
+                self._files.pop(next(iter(self._files))).close()
+            self._files[shard] = open(self.split.files[shard], "rb", buffering=0)  # noqa: SIM115
+        return self._files[shard].fileno()
