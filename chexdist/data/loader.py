@@ -4,6 +4,7 @@ torch's DataLoader fetches; which samples it fetches is decided by `order` and `
 which would let rank 0 read for all. What workers have read ahead does not count: the cursor is the trainer's batch number.
 """
 
+import signal
 from collections.abc import Iterator
 from itertools import count
 from typing import Any
@@ -14,6 +15,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from chexdist.data.order import batch_samples
 from chexdist.data.reader import SampleReader
+from chexdist.errors import WorkError
+from chexdist.signals import SIGNALS
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -39,15 +42,25 @@ class _Samples(Dataset[Batch]):
     def __init__(self, reader: SampleReader) -> None:
         self.reader = reader
 
-    def __getitems__(self, samples: list[int]) -> Batch:
-        pixels = self.reader.read(samples)
+    def __getitems__(self, samples: list[int]) -> Batch | WorkError:
+        """A damaged shard is handed over as a value: raised here, torch would wrap it in a worker's traceback."""
+        try:
+            pixels = self.reader.read(samples)
+        except WorkError as error:
+            return error
         if pixels.dtype == np.uint16:
             pixels = pixels.astype(np.int32)  # torch has few operations on uint16
         return torch.from_numpy(pixels), torch.from_numpy(self.reader.split.label[samples])
 
 
-def _as_fetched(batch: Any) -> Batch:
+def _as_fetched(batch: Any) -> Batch | WorkError:
     return batch
+
+
+def _ignore_signals(worker: int) -> None:
+    """A signal to stop reaches the whole process group; the trainer answers it, and needs its workers until it has."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def batches(
@@ -61,19 +74,25 @@ def batches(
     workers: int,
     pin: bool = False,
 ) -> Iterator[Batch]:
-    """Endless batches from global batch `first` on: pixels [len(share), size, size] (uint8 or int32), labels [len(share)] (int64)."""
-    sampler = _Shares(reader.split.shard_sizes, seed, window, batch, share, first)
-    return iter(
-        DataLoader(
-            _Samples(reader),
-            batch_sampler=sampler,
-            num_workers=workers,
-            collate_fn=_as_fetched,
-            pin_memory=pin,
-            multiprocessing_context="fork" if workers else None,
-            prefetch_factor=4 if workers else None,
-        )
+    """Endless batches from global batch `first` on: pixels [len(share), size, size] (uint8 or int32), labels [len(share)] (int64).
+
+    Raises:
+        WorkError: a shard does not hold what its manifest says.
+    """
+    loader = DataLoader(
+        _Samples(reader),
+        batch_sampler=_Shares(reader.split.shard_sizes, seed, window, batch, share, first),
+        num_workers=workers,
+        collate_fn=_as_fetched,
+        worker_init_fn=_ignore_signals,
+        pin_memory=pin,
+        multiprocessing_context="fork" if workers else None,
+        prefetch_factor=4 if workers else None,
     )
+    for fetched in loader:
+        if isinstance(fetched, WorkError):
+            raise fetched
+        yield fetched
 
 
 def to_unit_range(pixels: torch.Tensor, bits: int, dtype: torch.dtype) -> torch.Tensor:

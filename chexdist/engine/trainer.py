@@ -22,10 +22,10 @@ from chexdist.engine.progress import TrainingProgress
 from chexdist.engine.rundir import RunDirectory, machine
 from chexdist.engine.schedule import Phase
 from chexdist.engine.step import Losses, Step
-from chexdist.engine.stop import StopRequest
 from chexdist.engine.together import Together
 from chexdist.errors import EXIT_STOPPED_EARLY, UserError, WorkError
 from chexdist.metrics.value import Metric
+from chexdist.signals import StopRequest
 from chexdist.world import World
 
 
