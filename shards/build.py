@@ -179,7 +179,11 @@ def write_splits(
     ]
     with Progress("write", len(images), "images") as progress:
         shards = workers.run(
-            write_shard, tasks, progress, units=lambda task: len(task.samples), name=lambda task: task.file
+            write_shard,
+            tasks,
+            progress,
+            units=lambda task: len(task.samples),
+            suspects=lambda tasks: [task.file for task in tasks],
         )
     written = list(zip(tasks, shards, strict=True))
     return {

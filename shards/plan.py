@@ -1,4 +1,4 @@
-"""Decides the split into train, val and test by patient, the draw and the shards: pure functions of (names, labels, seed).
+"""Decides the split into train, val and test by patient, the draw and the shards, from names and seed alone.
 
 Every order comes from keyed hashes of names, never from the order of files, so that neither the file system
 nor the number of workers changes a plan.

@@ -18,6 +18,9 @@ from shards.render import encode_png, render_file, to_square
 from shards.sources import Source
 from shards.workers import Workers
 
+BATCH_BYTES = 2_000_000
+BATCH_IMAGES = 16
+
 
 @dataclass(frozen=True)
 class Scanned:
@@ -35,8 +38,43 @@ def scan(
 ) -> list[Scanned | Entry]:
     """Scan in parallel; one result for each source, in order: Scanned, or its entry for the quarantine."""
     with Progress(what, len(sources), "images") as progress:
-        task = partial(scan_one, spool=spool, size=size, bits=bits)
-        return workers.run(task, sources, progress, units=lambda _: 1, name=lambda source: source.path)
+        results = workers.run(
+            partial(_scan_batch, spool=spool, size=size, bits=bits),
+            _batches(sources),
+            progress,
+            units=len,
+            suspects=lambda _: [path.read_text(errors="replace") for path in sorted(spool.glob("*.now"))],
+        )
+    return [result for batch in results for result in batch]
+
+
+def _batches(sources: Sequence[Source]) -> list[list[Source]]:
+    """Tasks of about BATCH_BYTES: on a busy machine, handing over a small image takes longer than its scan."""
+    batches: list[list[Source]] = []
+    room = 0
+    for source in sources:
+        if room <= 0 or len(batches[-1]) == BATCH_IMAGES:
+            batches.append([])
+            room = BATCH_BYTES
+        batches[-1].append(source)
+        room -= _file_bytes(source.path)
+    return batches
+
+
+def _file_bytes(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:  # scanning it tells why
+        return 0
+
+
+def _scan_batch(sources: list[Source], spool: Path, size: int, bits: int) -> list[Scanned | Entry]:
+    """Scan a batch, in a worker; `PID.now` in the spool tells which image it is at, should the worker die."""
+    results = []
+    for source in sources:
+        (spool / f"{os.getpid()}.now").write_bytes(os.fsencode(source.path))
+        results.append(scan_one(source, spool, size, bits))
+    return results
 
 
 def scan_one(source: Source, spool: Path, size: int, bits: int) -> Scanned | Entry:

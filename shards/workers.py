@@ -52,11 +52,11 @@ class Workers:
         tasks: Sequence[Task],
         progress: Progress,
         units: Callable[[Task], int],
-        name: Callable[[Task], str],
+        suspects: Callable[[list[Task]], list[str]],
     ) -> list[Result]:
         """`[function(task) for task in tasks]` in parallel; `units` of progress for each task.
 
-        Raises WorkError, with the `name` of the tasks that may be to blame, when a worker dies.
+        When a worker dies, WorkError names the `suspects` of the tasks that were being done or next in turn.
         """
         futures = {self._pool.submit(function, task): task for task in tasks}
         try:
@@ -65,11 +65,9 @@ class Workers:
                 progress.advance(units(futures[future]))
         except BrokenProcessPool:
             broken = [task for future, task in futures.items() if future.exception()]
-            suspects = ", ".join(
-                name(task) for task in broken[: self._count + 1]
-            )  # tasks start in this order
+            names = ", ".join(suspects(broken[: self._count + 1]))  # tasks start in this order
             raise WorkError(
-                f"a worker process died (killed, crashed, or out of memory) at one of: {suspects}\n"
+                f"a worker process died (killed, crashed, or out of memory) at one of: {names}\n"
                 "move the input that crashes it away, or use fewer --workers if memory ran out"
             ) from None
         return [future.result() for future in futures]
@@ -78,9 +76,7 @@ class Workers:
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.modules["torch"] = None  # type: ignore[assignment]  # makes `import torch` an ImportError
-    warnings.simplefilter(
-        "ignore"
-    )  # what can be read is used, what can't is listed: warnings would only scroll by
+    warnings.simplefilter("ignore")  # what can be read is used, what can not is listed
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

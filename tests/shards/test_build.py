@@ -206,7 +206,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
 
     process = run_build(source, tmp_path / "out", *SMALL, preexec_fn=limit)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "File too large" in errors and "Traceback" not in errors
     assert sorted(path.name for path in tmp_path.iterdir()) == [
@@ -220,11 +220,11 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
 def test_a_stop_leaves_nothing_half_written(tmp_path: Path, number: int, code: int) -> None:
     source = class_folders(tmp_path / "in", 150, 2)
     process = run_build(source, tmp_path / "out", "--size", "1024", "--workers", "1", start_new_session=True)
-    deadline = time.monotonic() + 30
-    while not list(tmp_path.glob(".out.tmp-*/spool/*")) and time.monotonic() < deadline:
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob(".out.tmp-*/spool/*.png-spool")) and time.monotonic() < deadline:
         time.sleep(0.02)
     os.killpg(process.pid, number)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == code, errors
     assert "Traceback" not in errors and "nothing half-written is left" in errors
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out.key"]
@@ -233,25 +233,25 @@ def test_a_stop_leaves_nothing_half_written(tmp_path: Path, number: int, code: i
 def test_a_dead_worker_is_reported_with_the_files_it_may_have_had(tmp_path: Path) -> None:
     source = class_folders(tmp_path / "in", 150, 2)
     process = run_build(source, tmp_path / "out", "--size", "1024", "--workers", "1")
-    deadline = time.monotonic() + 30
-    while not (spools := list(tmp_path.glob(".out.tmp-*/spool/*"))) and time.monotonic() < deadline:
+    deadline = time.monotonic() + 120
+    while not (spools := list(tmp_path.glob(".out.tmp-*/spool/*.png-spool"))) and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(int(spools[0].name.split(".")[0]), signal.SIGKILL)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 1 and "Traceback" not in errors
-    assert "a worker process died" in errors and errors.count(".png") == 2
+    assert "a worker process died" in errors and errors.count(".png") == 1
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
 
 
 def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     source = class_folders(tmp_path / "in", 150, 2)
     process = run_build(source, tmp_path / "out", "--size", "1024", "--workers", "1")
-    deadline = time.monotonic() + 30
-    while not (spools := list(tmp_path.glob(".out.tmp-*/spool/*"))) and time.monotonic() < deadline:
+    deadline = time.monotonic() + 120
+    while not (spools := list(tmp_path.glob(".out.tmp-*/spool/*.png-spool"))) and time.monotonic() < deadline:
         time.sleep(0.02)
     worker = int(spools[0].name.split(".")[0])
     process.kill()
-    process.communicate(timeout=30)
+    process.communicate(timeout=120)
     while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not Path(f"/proc/{worker}").exists()
@@ -272,7 +272,7 @@ def test_no_worker_loads_torch(tmp_path: Path) -> None:
         [sys.executable, tmp_path / "run.py"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         env=environment,
         check=False,
     )
