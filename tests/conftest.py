@@ -1,0 +1,60 @@
+"""Which fixtures every test may use: real shard directories, made by the shard builder itself, once a session each."""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: many small processes share a few cores
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from PIL import Image
+
+settings.register_profile("busy machine", deadline=None)
+settings.load_profile("busy machine")
+
+BuildShards = Callable[..., Path]
+
+
+def write_class_folders(root: Path, images: int, side: int = 40) -> Path:
+    """`root/{Finding,No_finding}/{patient}.png`: 8-bit gray pictures, no two alike, a third of them with a finding."""
+    for patient in range(images):
+        folder = root / ("No_finding" if patient % 3 else "Finding")
+        folder.mkdir(parents=True, exist_ok=True)
+        coarse = np.random.default_rng(patient).random((8, 8), np.float32)
+        smooth = Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC)
+        Image.fromarray((np.asarray(smooth).clip(0, 1) * 255).astype(np.uint8)).save(
+            folder / f"{patient:04d}.png"
+        )
+    return root
+
+
+@pytest.fixture(scope="session")
+def build_shards(tmp_path_factory: pytest.TempPathFactory) -> BuildShards:
+    """`build_shards(images, samples_per_shard, size=32, bits=8, split="train=1")` -> a shard directory, each made once."""
+    made: dict[tuple[int, int, int, int, str], Path] = {}
+
+    def build(
+        images: int, samples_per_shard: int, size: int = 32, bits: int = 8, split: str = "train=1"
+    ) -> Path:
+        wanted = (images, samples_per_shard, size, bits, split)
+        if wanted not in made:
+            root = tmp_path_factory.mktemp("shards")
+            sources = write_class_folders(root / "sources", images)
+            options = [
+                *("--samples-per-shard", samples_per_shard, "--size", size, "--bits", bits, "--split", split)
+            ]
+            subprocess.run(
+                [sys.executable, "-m", "shards", "build", sources, "--out", root / "out", "--workers", "1"]
+                + [str(option) for option in options],
+                check=True,
+                capture_output=True,
+            )
+            made[wanted] = root / "out"
+        return made[wanted]
+
+    return build

@@ -1,0 +1,113 @@
+"""Networks: shapes and ranges at every size, and the ghost batch norm against torch's own."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from training import default_dtype
+
+from chexdist.config.rules import NORMS
+from chexdist.models import FAMILIES, build_critic, build_generator
+from chexdist.models.norms import GhostBatchNorm, calibrate
+from chexdist.models.spec import Spec
+
+BUILDS = [(model, norm) for model in FAMILIES for norm in NORMS[model]]
+
+
+@pytest.fixture(autouse=True)
+def float64() -> Iterator[None]:
+    with default_dtype(torch.float64):
+        torch.manual_seed(0)
+        yield
+
+
+@pytest.mark.parametrize("size", [32, 64, 128, 256])
+@pytest.mark.parametrize(("model", "norm"), BUILDS)
+def test_shapes_and_ranges(model: str, norm: str, size: int) -> None:
+    for classes in (0, 2):
+        spec = Spec(size=size, latent=5, width=1, classes=classes, norm=norm, group=2)
+        generator, critic = build_generator(model, spec), build_critic(model, spec)
+        label = torch.tensor([0, 1, 1, 0])
+        images = generator(100 * torch.randn(4, 5), label)
+        assert images.shape == (4, 1, size, size) and images.abs().max() <= 1
+        scores = critic(images, label)
+        assert scores.shape == (4,) and torch.isfinite(scores).all()
+        changed = critic(images, 1 - label)
+        assert changed.equal(scores) == (classes == 0), "labels count when there are classes, and only then"
+
+
+@pytest.mark.parametrize(("model", "norm"), BUILDS)
+def test_every_parameter_has_a_gradient(model: str, norm: str) -> None:
+    """DDP waits for all; one that never gets a gradient stops it."""
+    spec = Spec(size=32, latent=5, width=2, classes=2, norm=norm, group=2)
+    generator, critic = build_generator(model, spec), build_critic(model, spec)
+    label = torch.tensor([0, 1, 1, 0])
+    (critic(generator(torch.randn(4, 5), label), label).square()).sum().backward()
+    for name, parameter in [*generator.named_parameters(), *critic.named_parameters()]:
+        assert parameter.grad is not None and parameter.grad.norm() > 0, name
+
+
+@pytest.mark.parametrize("norm", ["none", "instance", "group"])
+@pytest.mark.parametrize("model", FAMILIES)
+def test_critic_without_batch_norm_judges_each_image_by_itself(model: str, norm: str) -> None:
+    if norm not in NORMS[model]:
+        pytest.skip(f"{model} takes {NORMS[model]}")
+    critic = build_critic(model, Spec(size=32, latent=5, width=2, classes=0, norm=norm, group=2))
+    images, label = torch.rand(4, 1, 32, 32), torch.zeros(4, dtype=torch.int64)
+    torch.testing.assert_close(critic(images, label)[1:2], critic(images[1:2], label[1:2]))
+
+
+def test_ghost_batch_norm_is_torch_batch_norm_of_each_group() -> None:
+    ghost, torchs = GhostBatchNorm(3, group=4), nn.BatchNorm2d(3)
+    nn.init.normal_(ghost.bias)
+    with torch.no_grad():
+        torchs.weight.copy_(ghost.weight)
+        torchs.bias.copy_(ghost.bias)
+    x = (5 + 2 * torch.randn(12, 3, 5, 5)).requires_grad_()
+    y = ghost(x)
+    expected = torch.cat([torchs(x[start : start + 4]) for start in (0, 4, 8)])
+    torch.testing.assert_close(y, expected)
+    direction = torch.randn(y.shape)
+    ours = torch.autograd.grad((y * direction).sum(), [x, ghost.weight, ghost.bias])
+    theirs = torch.autograd.grad((expected * direction).sum(), [x, torchs.weight, torchs.bias])
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_training_mode_remembers_nothing() -> None:
+    ghost = GhostBatchNorm(3, group=2)
+    before = {name: value.clone() for name, value in ghost.named_buffers()}
+    ghost(torch.randn(4, 3, 5, 5))
+    assert before and all(value.equal(before[name]) for name, value in ghost.named_buffers())
+
+
+def test_calibration_takes_the_statistics_of_the_pass() -> None:
+    generator = build_generator("dcgan", Spec(size=32, latent=5, width=2, classes=0, norm="none", group=4))
+    latent, label = torch.randn(16, 5), torch.zeros(16, dtype=torch.int64)
+    inputs: dict[nn.Module, np.ndarray] = {}
+    layers = [layer for layer in generator.modules() if isinstance(layer, GhostBatchNorm)]
+    hooks = [
+        layer.register_forward_pre_hook(
+            lambda layer, given: inputs.update({layer: given[0].detach().numpy()})
+        )
+        for layer in layers
+    ]
+    generator.train()
+    calibrate(generator, lambda: generator(latent, label))
+    for hook in hooks:
+        hook.remove()
+    assert not generator.training and len(inputs) == len(layers) == 3
+    for layer in layers:
+        np.testing.assert_allclose(layer.mean, inputs[layer].mean(axis=(0, 2, 3)), atol=1e-6)
+        np.testing.assert_allclose(layer.variance, inputs[layer].var(axis=(0, 2, 3)), rtol=1e-5)
+    alone = torch.cat([generator(latent[i : i + 1], label[i : i + 1]) for i in range(16)])
+    torch.testing.assert_close(alone, generator(latent, label), msg="an image depends on its neighbours")
+    first = layers[0]
+    x = torch.from_numpy(inputs[first])
+    torchs = nn.BatchNorm2d(first.weight.numel(), momentum=None)
+    with torch.no_grad():
+        torchs.weight.copy_(first.weight)
+        torchs.bias.copy_(first.bias)
+    torch.testing.assert_close(first(x), torchs(x), rtol=1e-5, atol=1e-5)

@@ -1,0 +1,165 @@
+"""Promise 2: every random number is a function of (seed, draw, step, index in the global batch)."""
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cases import BATCH, full_case
+from checks import check_same_draws
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from training import Trained, train_cases
+from worlds import run_world
+
+from chexdist import noise
+from chexdist.noise import Draw
+
+SEEDS = st.integers(0, 2**63 - 1)
+STEPS = st.integers(0, 2**40)
+DRAWS = st.sampled_from(Draw)
+
+
+def philox4x64(key: tuple[int, int], counter: tuple[int, int, int, int]) -> tuple[int, ...]:
+    """One block of Philox4x64-10 (Salmon 2011, sec. 3.3), from the paper and in plain integers."""
+    mask, (k0, k1), (c0, c1, c2, c3) = 2**64 - 1, key, counter
+    for _ in range(10):
+        high0, low0 = divmod(0xD2E7470EE14C6C93 * c0, 2**64)
+        high1, low1 = divmod(0xCA5A826395121157 * c2, 2**64)
+        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
+        k0, k1 = (k0 + 0x9E3779B97F4A7C15) & mask, (k1 + 0xBB67AE8584CAA73B) & mask
+    return c0, c1, c2, c3
+
+
+def test_philox_known_answer() -> None:
+    """The vector for zeros that the authors publish with their library."""
+    assert philox4x64((0, 0), (0, 0, 0, 0)) == (
+        *(0x16554D9ECA36314C, 0xDB20FE9D672D0FDC),
+        *(0xD7E772CEE186176B, 0x7E68B68AEC7BA23B),
+    )
+
+
+@settings(max_examples=30)
+@given(SEEDS, DRAWS, STEPS, st.integers(0, 2**20), st.integers(1, 9))
+def test_words_are_philox_blocks(seed: int, draw: Draw, step: int, row: int, width: int) -> None:
+    blocks = -(-width // 4)
+    expected = [
+        word
+        for block in range(blocks)
+        for word in philox4x64((seed, int(draw)), (row * blocks + block + 1, 0, step, 0))
+    ]
+    assert noise.words(seed, draw, step, range(row, row + 1), width)[0].tolist() == expected[:width]
+
+
+@settings(max_examples=50)
+@given(SEEDS, DRAWS, STEPS, st.integers(1, 20), st.lists(st.integers(0, 9), min_size=1, max_size=12))
+def test_any_partition_gives_the_same_bytes(
+    seed: int, draw: Draw, step: int, width: int, lengths: list[int]
+) -> None:
+    edges = np.cumsum([0, *lengths]).tolist()
+    parts = [range(start, stop) for start, stop in itertools.pairwise(edges)]
+    for numbers in (
+        lambda rows: noise.normal(seed, draw, step, rows, width),
+        lambda rows: noise.uniform(seed, draw, step, rows, width),
+        lambda rows: noise.labels(seed, draw, step, rows, (3, 1, 2)),
+    ):
+        together = np.concatenate([numbers(part) for part in parts])
+        assert together.tobytes() == numbers(range(edges[-1])).tobytes()
+
+
+@given(SEEDS, DRAWS, STEPS, st.data())
+def test_another_seed_draw_or_step_is_another_stream(
+    seed: int, draw: Draw, step: int, data: st.DataObject
+) -> None:
+    other = data.draw(
+        st.one_of(
+            st.tuples(SEEDS.filter(lambda value: value != seed), st.just(draw), st.just(step)),
+            st.tuples(st.just(seed), DRAWS.filter(lambda value: value != draw), st.just(step)),
+            st.tuples(st.just(seed), st.just(draw), STEPS.filter(lambda value: value != step)),
+        )
+    )
+    here, there = noise.words(seed, draw, step, range(16), 8), noise.words(*other, range(16), 8)
+    assert not np.isin(here, there).any()
+
+
+def test_draw_numbers_are_kept() -> None:
+    """They are part of the stream: another number would be another run."""
+    assert {draw.name: int(draw) for draw in Draw} == {
+        "ORDER": 0,
+        "CRITIC_LATENT": 1,
+        "INTERPOLATION": 2,
+        "AUGMENT_REAL": 3,
+        "AUGMENT_FAKE": 4,
+        "GENERATOR_LATENT": 5,
+        "GENERATOR_LABEL": 6,
+        "AUGMENT_GENERATED": 7,
+        "SAMPLE_LATENT": 8,
+        "SAMPLE_LABEL": 9,
+        "CALIBRATION_LATENT": 10,
+        "CALIBRATION_LABEL": 11,
+    }
+
+
+@pytest.mark.parametrize("width", [1, 7, 8])
+def test_normal_is_normal(width: int) -> None:
+    drawn = noise.normal(1, Draw.CRITIC_LATENT, 2, range(8000), width)
+    for column in drawn.T:
+        assert stats.kstest(column, "norm").pvalue > 1e-4
+    assert np.isfinite(drawn).all()
+    neighbours = np.corrcoef(np.vstack([drawn[:-1].T, drawn[1:].T])) - np.eye(2 * width)
+    assert np.abs(neighbours).max() < 5 / np.sqrt(8000)
+
+
+def test_uniform_is_uniform() -> None:
+    drawn = noise.uniform(1, Draw.INTERPOLATION, 2, range(8000), 2)
+    assert drawn.min() >= 0 and drawn.max() < 1
+    for column in drawn.T:
+        assert stats.kstest(column, "uniform").pvalue > 1e-4
+
+
+@given(
+    st.lists(st.integers(0, 1000), min_size=1, max_size=5).filter(any),
+    SEEDS,
+)
+@settings(max_examples=30)
+def test_labels_follow_the_split(class_counts: list[int], seed: int) -> None:
+    labels = noise.labels(seed, Draw.GENERATOR_LABEL, 0, range(4000), tuple(class_counts))
+    found = np.bincount(labels, minlength=len(class_counts)) / 4000
+    assert labels.dtype == np.int64 and len(found) == len(class_counts)
+    np.testing.assert_allclose(
+        found, np.array(class_counts) / sum(class_counts), atol=5 * 0.5 / np.sqrt(4000)
+    )
+    assert not found[np.array(class_counts) == 0].any()
+
+
+@pytest.fixture(scope="module")
+def shards(build_shards: Callable[..., Path]) -> Path:
+    return build_shards(images=40, samples_per_shard=14)
+
+
+@pytest.fixture(scope="module")
+def alone(shards: Path) -> Trained:
+    ((result,),) = run_world(1, train_cases, shards, [(full_case(), 1, "float64")])
+    return result
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4])
+def test_step_draws_the_same_bytes_in_any_world(world_size: int, alone: Trained, shards: Path) -> None:
+    assert {name for name, _ in alone.draws} == {
+        *("CRITIC_LATENT", "INTERPOLATION", "AUGMENT_REAL", "AUGMENT_FAKE"),
+        *("GENERATOR_LATENT", "GENERATOR_LABEL", "AUGMENT_GENERATED"),
+    }
+    jobs = [(full_case(), accumulate, dtype) for accumulate in (1, 2) for dtype in ("float64", "float32")]
+    ranks = run_world(world_size, train_cases, shards, jobs)
+    for place, (_, accumulate, dtype) in enumerate(jobs):
+        draws = [rank[place].draws for rank in ranks]
+        reference = {
+            key: [
+                (part, numbers.astype(dtype) if numbers.dtype == np.float64 else numbers)
+                for part, numbers in parts
+            ]
+            for key, parts in alone.draws.items()
+        }
+        check_same_draws(reference, draws, BATCH, f"world {world_size}, accumulate {accumulate}, {dtype}")

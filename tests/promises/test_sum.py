@@ -1,0 +1,77 @@
+"""Promise 3: whatever the GAN, loss, penalty, clip and norm, a step gives the same at any world size and accumulation."""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from cases import CLIPS, Case, every_combination, special_cases
+from checks import check_same_training
+from training import Trained, train_cases
+from worlds import run_world
+
+from chexdist.config.rules import NORMS
+from chexdist.losses import LOSSES
+from chexdist.models import FAMILIES
+from chexdist.penalties import PENALTIES
+
+CASES = every_combination() + special_cases()
+FIRST_STEP = [replace(case, batches=1) for case in CASES]
+
+
+@pytest.fixture(scope="module")
+def shards(build_shards: Callable[..., Path]) -> Path:
+    return build_shards(images=40, samples_per_shard=14)
+
+
+def _jobs(world_size: int, cases: list[Case], dtype: str) -> list[tuple[Case, int, str]]:
+    """A world of one accumulates nothing; the others take each case in one part or in two by turns."""
+    return [
+        (case, 1 + (place + world_size) % 2 if world_size > 1 else 1, dtype)
+        for place, case in enumerate(cases)
+    ]
+
+
+@pytest.fixture(scope="module")
+def alone(shards: Path) -> list[Trained]:
+    (results,) = run_world(1, train_cases, shards, _jobs(1, CASES, "float64"))
+    return results
+
+
+def _compare(
+    world_size: int, cases: list[Case], dtype: str, alone: list[Trained], shards: Path, tolerance: float
+) -> None:
+    jobs = _jobs(world_size, cases, dtype)
+    ranks = run_world(world_size, train_cases, shards, jobs)
+    for place, (case, accumulate, _) in enumerate(jobs):
+        what = f"{case.name}, world {world_size}, accumulate {accumulate}"
+        check_same_training(alone[place], [rank[place] for rank in ranks], tolerance, what)
+
+
+def test_every_entry_of_the_registries_is_compared() -> None:
+    """Nothing is refused but what the rules are there for."""
+    compared = {tuple(case.settings[f"{key}.name"] for key in ("model", "loss", "penalty")) for case in CASES}
+    assert compared == set(itertools.product(FAMILIES, LOSSES, PENALTIES))
+    clipped = {(case.settings["model.name"], case.settings["clip.name"]) for case in CASES}
+    assert clipped == set(itertools.product(FAMILIES, ["none", *CLIPS]))
+    normed = {(case.settings["model.name"], case.settings["model.norm"]) for case in CASES}
+    assert normed == {(model, norm) for model in FAMILIES for norm in NORMS[model]}
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4])
+def test_float64(world_size: int, alone: list[Trained], shards: Path) -> None:
+    """After two or three batches. Three ranks have uneven shares; a world of one is compared with itself in two parts."""
+    if world_size > 1:
+        _compare(world_size, CASES, "float64", alone, shards, 1e-10)
+        return
+    places = range(0, len(CASES), 5)
+    (again,) = run_world(1, train_cases, shards, [(CASES[place], 2, "float64") for place in places])
+    for place, result in zip(places, again, strict=True):
+        check_same_training(alone[place], [result], 1e-10, f"{CASES[place].name}, accumulate 2")
+
+
+def test_float32(shards: Path) -> None:
+    """After one batch, three ranks with uneven shares: later, training amplifies the rounding."""
+    (alone,) = run_world(1, train_cases, shards, _jobs(1, FIRST_STEP, "float32"))
+    _compare(3, FIRST_STEP, "float32", alone, shards, 1e-5)

@@ -1,0 +1,128 @@
+"""Trains a few batches on one rank through the production path, and brings home what the promises are about."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from cases import Case
+from torch import Tensor, nn
+
+from chexdist.data.loader import batches, to_unit_range
+from chexdist.data.manifest import read_manifest
+from chexdist.data.reader import SampleReader
+from chexdist.engine.gan import Gan
+from chexdist.engine.step import Step
+from chexdist.engine.trainer import make_accelerator
+from chexdist.world import World
+
+Arrays = dict[str, np.ndarray]
+Draws = dict[tuple[str, int], list[tuple[range, np.ndarray]]]
+
+
+@dataclass
+class Trained:
+    """What one rank saw.
+
+    `gradients`: of each network's first update, as reduced. `weights`: of both networks and the averaged generator at the
+    end (empty but on rank 0); `digest`: their SHA-256, on every rank. `losses`: sums over this rank's images.
+    `draws`: rows and random numbers by (draw, batch).
+    """
+
+    gradients: Arrays
+    weights: Arrays
+    digest: str
+    losses: np.ndarray
+    draws: Draws
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Production code computes in torch's default dtype; this sets it for a while."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def train_cases(world: World, shards: Path, jobs: list[tuple[Case, int, str]]) -> list[Trained]:
+    """Train each (case, accumulation, dtype) for its batches; a job for `run_world`."""
+    accelerator = make_accelerator(world, timeout_seconds=60)
+    reader = SampleReader(read_manifest(str(shards)), "train", memory_mib=64)
+    results = []
+    for case, accumulate, dtype in jobs:
+        with default_dtype(getattr(torch, dtype)):
+            results.append(train_case(world, shards, reader, accelerator, case, accumulate))
+    return results
+
+
+def train_case(
+    world: World, shards: Path, reader: SampleReader, accelerator: Any, case: Case, accumulate: int
+) -> Trained:
+    """One training, as the trainer does it: networks, warm-up, loader, step."""
+    config, manifest = case.config(accumulate), read_manifest(str(shards))
+    gan = Gan(config, manifest.class_counts("train"), accelerator)
+    step = Step(gan, world)
+    step.warm_up()
+    gradients, draws = _record_gradients(step), _record_draws(step)
+    data = batches(
+        reader,
+        seed=config.train.seed,
+        window=config.data.window,
+        batch=config.train.batch,
+        share=step.share,
+        first=0,
+        workers=0,
+    )
+    for t in range(case.batches):
+        pixels, labels = next(data)
+        step(t, to_unit_range(pixels, manifest.bits, step.dtype), labels)
+    weights = {
+        f"{name}.{key}": parameter.detach().numpy().copy()
+        for name, network in (("critic", gan.critic), ("generator", gan.generator), ("ema", gan.ema))
+        for key, parameter in network.named_parameters()
+    }
+    digest = hashlib.sha256(b"".join(weight.tobytes() for weight in weights.values())).hexdigest()
+    losses = torch.stack([step.losses.critic, step.losses.penalty, step.losses.generator]).numpy()
+    return Trained(
+        gradients if world.is_main else {}, weights if world.is_main else {}, digest, losses, draws
+    )
+
+
+def _record_gradients(step: Step) -> Arrays:
+    """Each network's gradients as they come to its first update."""
+    seen: Arrays = {}
+    names = {id(step.gan.critic): "critic", id(step.gan.generator): "generator"}
+    update = step.update
+
+    def recording(network: nn.Module, optimizer: torch.optim.Adam) -> None:
+        for key, parameter in network.named_parameters():
+            assert parameter.grad is not None, f"{key} has no gradient"
+            seen.setdefault(f"{names[id(network)]}.{key}", parameter.grad.numpy().copy())
+        update(network, optimizer)
+
+    step.update = recording  # type: ignore[method-assign]
+    return seen
+
+
+def _record_draws(step: Step) -> Draws:
+    """Every random number that the step takes, with the global-batch indices that it is for."""
+    seen: Draws = {}
+
+    def record(draw_numbers: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def recording(draw: Any, t: int, part: range, *rest: Any) -> Tensor:
+            drawn = draw_numbers(draw, t, part, *rest)
+            seen.setdefault((draw.name, t), []).append((part, drawn.numpy().copy()))
+            return drawn
+
+        return recording
+
+    for name in ("normal", "uniform", "labels"):
+        setattr(step, name, record(getattr(step, name)))
+    return seen

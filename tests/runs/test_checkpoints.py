@@ -1,0 +1,287 @@
+"""A checkpoint is complete or passed over, never half believed; loading one can't run code, and saving one loses nothing."""
+
+import builtins
+import errno
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NoReturn
+
+import jobs
+import pytest
+import torch
+from faults import STEP, Waits
+
+from chexdist.config.load import load_config
+from chexdist.engine import checkpoint
+from chexdist.engine.gan import Gan
+from chexdist.errors import UserError, WorkError
+
+SMALL = ["--model.size=32", "--model.width=4", "--model.latent=8", "--train.batch=16"]
+
+
+def make_gan(config: str = "dcgan", *settings: str) -> Gan:
+    """Networks and optimizers as training makes them, in a world of one."""
+    alone: Any = SimpleNamespace(device=torch.device("cpu"), prepare_model=lambda network: network)
+    return Gan(load_config(config, [*SMALL, *settings]), (40, 30), alone)
+
+
+def fill(gan: Gan, value: float) -> Gan:
+    """Give every tensor of the training state values of its own, near `value`."""
+    with torch.no_grad():
+        for number, tensor in enumerate(tensors(gan)):
+            tensor.copy_(value + number + torch.linspace(0, 0.5, tensor.numel()).view(tensor.shape))
+    return gan
+
+
+def tensors(gan: Gan) -> list[torch.Tensor]:
+    """Both networks, the average, and Adam's state for each."""
+    found: list[torch.Tensor] = [
+        p for network in (gan.generator, gan.critic, gan.ema) for p in network.parameters()
+    ]
+    for network, optimizer in (
+        (gan.generator, gan.generator_optimizer),
+        (gan.critic, gan.critic_optimizer),
+    ):
+        found += [t for p in network.parameters() for t in checkpoint.adam_state(optimizer, p).values()]
+    return found
+
+
+def save(run: Path, gan: Gan, t: int) -> Path:
+    return checkpoint.save(run, gan, state_at(t))
+
+
+def state_at(t: int) -> checkpoint.State:
+    return checkpoint.State(
+        t=t,
+        images=16 * t,
+        settings={"train.seed": 0},
+        manifest="digest",
+        classes={"no_finding": 40, "finding": 30},
+        machine={"threads": 1},
+    )
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run with checkpoints at 16 and 32 images."""
+    for t in (1, 2):
+        save(tmp_path, fill(make_gan(), float(t)), t)
+    return tmp_path
+
+
+def files_of(run: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(run)): path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+def test_everything_comes_back(run: Path) -> None:
+    path, problems = checkpoint.newest(run)
+    assert path is not None and path.name == "images-32" and not problems
+    state = checkpoint.read_state(path, verify=True)
+    assert state == state_at(2)
+    gan = make_gan("dcgan", "--train.seed=5")
+    checkpoint.load(path, gan)
+    pairs = list(zip(tensors(gan), tensors(fill(make_gan(), 2.0)), strict=True))
+    assert len(pairs) > 30
+    assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
+
+
+def shorten(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def make_a_list(path: Path) -> None:
+    path.write_text("[]")
+
+
+def raise_schema(path: Path) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema": 99}))
+
+
+NAMES = ["generator", "critic", "ema", "generator_optimizer", "critic_optimizer"]
+DAMAGE = [
+    *((f"{name}.safetensors", damage) for name in NAMES for damage in (flip, Path.unlink)),
+    *(("ema.safetensors", damage) for damage in (shorten, empty)),
+    *((checkpoint.LAST_FILE, damage) for damage in (shorten, empty, make_a_list, raise_schema)),
+]
+
+
+@pytest.mark.parametrize("name, damage", DAMAGE, ids=lambda value: getattr(value, "__name__", value))
+def test_a_damaged_checkpoint_is_passed_over_with_a_line(name: str, damage: Any, run: Path) -> None:
+    damage(run / "checkpoints/images-32" / name)
+    path, problems = checkpoint.newest(run)
+    assert path is not None and path.name == "images-16"
+    assert len(problems) == 1
+    assert str(run / "checkpoints/images-32") in problems[0] and "passed over" in problems[0]
+    assert "\n" not in problems[0]
+
+
+def test_without_its_last_file_it_is_none(run: Path) -> None:
+    (run / "checkpoints/images-32/state.json").unlink()
+    path, problems = checkpoint.newest(run)
+    assert path is not None and path.name == "images-16"
+    assert problems == []
+
+
+def test_the_last_file_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All others are flushed before it is begun, and the directory gets its name after that."""
+    flushed: list[str] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        flushed.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    final = save(tmp_path, make_gan(), 1)
+    names = [Path(path).name for path in flushed]
+    assert sorted(names[:5]) == sorted(f"{name}.safetensors" for name in NAMES)
+    assert names[5:] == [checkpoint.LAST_FILE, "checkpoints"]
+    assert {Path(path).parent.name for path in flushed[:6]} == {f".partial-{final.name}"}
+
+
+def test_only_the_newest_are_kept_and_nothing_half_saved(run: Path) -> None:
+    save(run, make_gan(), 3)
+    (run / "checkpoints/.partial-images-48").mkdir()
+    (run / "checkpoints/.partial-images-48/ema.safetensors").write_bytes(b"half")
+    checkpoint.prune(run, keep=2)
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["images-32", "images-48"]
+
+
+def test_a_damaged_checkpoint_does_not_push_out_a_whole_one(run: Path) -> None:
+    """A run that fell back to 16 images and saved at 24 must keep that, though the damaged one has more images."""
+    flip(run / "checkpoints/images-32/ema.safetensors")
+    checkpoint.save(run, make_gan(), replace(state_at(2), images=24))
+    checkpoint.prune(run, keep=1)
+    path, _ = checkpoint.newest(run)
+    assert path is not None and path.name == "images-24"
+
+
+@pytest.mark.parametrize(
+    "config, settings",
+    [("vanilla", []), ("dcgan", ["--model.width=8"]), ("dcgan", ["--model.conditional=true"])],
+)
+def test_other_networks_are_refused(config: str, settings: list[str], run: Path) -> None:
+    with pytest.raises(UserError, match="other networks"):
+        checkpoint.load(run / "checkpoints/images-32", make_gan(config, *settings))
+
+
+class Bomb:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.path,))
+
+
+@pytest.mark.parametrize("how", ["pickle", "torch"])
+def test_a_pickle_is_refused_and_not_run(how: str, run: Path) -> None:
+    """Its digest is right: whoever can write the file can write the digest."""
+    path, mark = run / "checkpoints/images-32", run / "mark"
+    if how == "pickle":
+        (path / "ema.safetensors").write_bytes(pickle.dumps(Bomb(mark)))
+    else:
+        torch.save(Bomb(mark), path / "ema.safetensors")
+    document = json.loads((path / "state.json").read_text())
+    document["files"]["ema.safetensors"] = hashlib.sha256((path / "ema.safetensors").read_bytes()).hexdigest()
+    (path / "state.json").write_text(json.dumps(document))
+    assert checkpoint.newest(run)[0] == path
+    with pytest.raises(WorkError, match="ema.safetensors"):
+        checkpoint.load(path, make_gan())
+    assert not mark.exists()
+    pickle.loads(pickle.dumps(Bomb(mark)))
+    assert mark.exists()
+
+
+def test_loading_uses_no_pickle(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> NoReturn:
+        raise AssertionError("a pickle was read")
+
+    for owner, name in ((pickle, "load"), (pickle, "loads"), (pickle, "Unpickler"), (torch, "load")):
+        monkeypatch.setattr(owner, name, refuse)
+    monkeypatch.setattr(builtins, "exec", refuse)
+    path, _ = checkpoint.newest(run)
+    assert path is not None
+    checkpoint.load(path, make_gan())
+
+
+@pytest.mark.parametrize("number", range(1, 8))
+def test_a_write_that_fails_leaves_what_was_there(
+    number: int, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each flush in turn finds the disk full."""
+    before, calls = files_of(run), iter(range(1, 100))
+
+    def full(_: int) -> None:
+        if next(calls) == number:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(WorkError, match=r"images-48.*No space left"):
+        save(run, make_gan(), 3)
+    after = files_of(run)
+    assert {name: after.get(name) for name in before} == before
+    assert not list((run / "checkpoints").glob(".partial-*"))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 8 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = shutil.which("mount")
+    options = ["-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)]
+    if mount is None or subprocess.run([mount, *options], check=False, capture_output=True).returncode:
+        pytest.skip("a small file system can't be mounted here")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def fill_up(disk: Path, spare: int) -> Path:
+    """Leave so many bytes free on a file system; returns the file that holds the rest."""
+    filler, free = disk / "filler", os.statvfs(disk)
+    filler.write_bytes(bytes(free.f_bavail * free.f_bsize - spare))
+    return filler
+
+
+@pytest.mark.parametrize("size, spare", [(1, 256 * 1024), (2, 256 * 1024), (1, 0)])
+def test_a_full_disk_ends_the_run(
+    size: int, spare: int, shards: Path, small_disk: Path, tmp_path: Path
+) -> None:
+    """After the first checkpoint, nothing as large as a second, or nothing at all, fits: all ranks end, and the first is good."""
+    run, gate = small_disk / "run", Waits(STEP, 5, tmp_path / "gate")
+    words = jobs.small(shards, run, "vanilla")
+    job = jobs.start(words, tmp_path / "log", size, gate)
+    job.until(gate.reached)
+    filler = fill_up(small_disk, spare)
+    gate.gate.touch()
+    codes = job.wait(30)
+    assert codes == [1] * size, job.output
+    assert "No space left" in job.output
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["images-48"]
+    found = jobs.status(run)
+    if spare:
+        assert found["state"] == "failed" and found["images"] == 48 and "No space left" in found["cause"]
+    filler.unlink()
+    output = jobs.run(words, tmp_path / "again", size).output
+    assert "going on from images-48" in output
+    assert "Traceback" not in job.output, job.output

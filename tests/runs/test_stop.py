@@ -1,0 +1,89 @@
+"""Asked to stop, all ranks stop together and save; with a value that is not finite, all stop and nothing of it is saved."""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import jobs
+import numpy as np
+import pytest
+from faults import STEP, Signal
+from safetensors.numpy import load_file
+
+
+def test_one_rank_is_asked_and_all_stop(
+    shards: Path, undisturbed: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Between two checkpoints; the same command goes on and ends as if nothing had been."""
+    words = jobs.small(shards, tmp_path / "run", "wgan-gp")
+    job = jobs.start(words, tmp_path / "log", 2, Signal(STEP, 4, rank=1, number=signal.SIGTERM))
+    assert job.wait() == [75, 75], job.output
+    stopped_at(tmp_path / "run", 4)
+    jobs.run(words, tmp_path / "log", 2)
+    assert "going on from images-64" in job.output and "Traceback" not in job.output
+    jobs.same_result(tmp_path / "run", undisturbed("wgan-gp", 2))
+
+
+def stopped_at(run: Path, batches: int) -> None:
+    found = jobs.status(run)
+    assert (found["state"], found["images"]) == ("preempted", 16 * batches)
+    assert jobs.newest(run).name == f"images-{16 * batches}"
+
+
+def test_every_signal_that_asks(shards: Path, undisturbed: Callable[..., Path], tmp_path: Path) -> None:
+    """One after the other in the same run, each heard at the next even batch."""
+    words = jobs.small(shards, tmp_path / "run", "vanilla")
+    for number, batches in ((signal.SIGUSR1, 2), (signal.SIGHUP, 4), (signal.SIGINT, 6)):
+        job = jobs.start(words, tmp_path / "log", 1, Signal(STEP, 2, number=number))
+        assert job.wait() == [75], job.output
+        stopped_at(tmp_path / "run", batches)
+    jobs.run(words, tmp_path / "log")
+    jobs.same_result(tmp_path / "run", undisturbed("vanilla", 1))
+
+
+def test_a_stop_after_the_last_batch_is_a_done_run(shards: Path, tmp_path: Path) -> None:
+    words = jobs.small(shards, tmp_path / "run", "vanilla")
+    job = jobs.start(words, tmp_path / "log", 1, Signal(STEP, 12, number=signal.SIGTERM))
+    assert job.wait() == [0], job.output
+    assert jobs.status(tmp_path / "run")["state"] == "done"
+
+
+def test_the_whole_process_group_is_asked(shards: Path, tmp_path: Path) -> None:
+    """As Slurm asks: its SIGTERM reaches the loader processes too, and they must not take the rank with them."""
+    more = ["--data.workers", "2", "--control.every", "20", "--train.images", "800"]
+    more += ["--checkpoint.every", "0", "--eval.every", "0"]
+    words = jobs.small(shards, tmp_path / "run", "vanilla", *more)
+    job = jobs.start(words, tmp_path / "log", 1, Signal(STEP, 2, number=signal.SIGTERM, group=True))
+    assert job.wait() == [75], job.output
+    stopped_at(tmp_path / "run", 20)
+
+
+@pytest.mark.parametrize(
+    "setting, value, size",
+    [
+        ("optim.critic.lr", "1e30", 2),
+        ("optim.critic.lr", "1e39", 1),  # finite gradients, but a step beyond the largest float32
+        ("optim.generator.lr", "1e39", 1),
+    ],
+)
+def test_what_is_not_finite_is_not_saved(
+    setting: str, value: str, size: int, shards: Path, tmp_path: Path
+) -> None:
+    """All ranks end with exit code 1, the cause is on record, and every checkpoint that is left is finite."""
+    run = tmp_path / "run"
+    more = [f"--{setting}", value, "--checkpoint.every", "16"]
+    words = jobs.small(shards, run, "vanilla", *more)
+    job = jobs.start(words, tmp_path / "log", size)
+    codes = job.wait()
+    saved = sorted(run.glob("checkpoints/*/*.safetensors"))
+    bad = [
+        f"{path.parent.name}/{path.name} {name}"
+        for path in saved
+        for name, tensor in load_file(path).items()
+        if not np.isfinite(tensor).all()
+    ]
+    assert bad == [], job.output
+    assert codes == [1] * size, job.output
+    found = jobs.status(run)
+    assert found["state"] == "failed" and "not finite" in found["cause"] and "lr" in found["cause"]
+    assert "Traceback" not in job.output, job.output
