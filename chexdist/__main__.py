@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from chexdist import __version__
-from chexdist.errors import UserError, WorkError
+from chexdist.errors import AgreedError, UserError, WorkError
 from chexdist.world import World
 
 COMMANDS = {
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         rank = World.detect().rank
         return import_module(f"chexdist.commands.{options.command}").run(options, settings)
     except (UserError, WorkError) as error:
-        if rank == 0 or isinstance(error, WorkError):
+        if rank == 0 or isinstance(error, WorkError) and not isinstance(error, AgreedError):
             print(f"chexdist{f', rank {rank}' if rank else ''}: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:

@@ -13,4 +13,8 @@ class WorkError(Exception):
     exit_code = 1
 
 
+class AgreedError(WorkError):
+    """A `WorkError` that all ranks raise at once; rank 0 speaks of it."""
+
+
 EXIT_STOPPED_EARLY = 75

@@ -45,11 +45,26 @@ def build_shards(tmp_path_factory: pytest.TempPathFactory) -> BuildShards:
         if wanted not in made:
             root = tmp_path_factory.mktemp("shards")
             sources = write_class_folders(root / "sources", images)
+            key = root / "key"  # a fixed one: a fresh key would be another order of samples each time
+            key.write_text("5e" * 32)
+            key.chmod(0o600)
             options = [
                 *("--samples-per-shard", samples_per_shard, "--size", size, "--bits", bits, "--split", split)
             ]
             subprocess.run(
-                [sys.executable, "-m", "shards", "build", sources, "--out", root / "out", "--workers", "1"]
+                [
+                    sys.executable,
+                    "-m",
+                    "shards",
+                    "build",
+                    sources,
+                    "--out",
+                    root / "out",
+                    "--workers",
+                    "1",
+                    "--key-file",
+                    key,
+                ]
                 + [str(option) for option in options],
                 check=True,
                 capture_output=True,

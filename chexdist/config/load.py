@@ -12,6 +12,9 @@ from chexdist.config.rules import resolve
 from chexdist.config.tree import Config
 from chexdist.errors import UserError
 
+PATHS = {"data.shards", "run.dir"}
+"""Settings that are names: `2024` and `no` stay as they are written."""
+
 
 def load_config(source: str, overrides: list[str]) -> Config:
     """The resolved configuration.
@@ -27,7 +30,9 @@ def load_config(source: str, overrides: list[str]) -> Config:
     try:
         tree = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
-        raise UserError(f"{place} is not YAML: {str(error).splitlines()[0]}") from None
+        mark = getattr(error, "context_mark", None) or getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise UserError(f"{place} is not YAML{line}: {getattr(error, 'problem', None) or error}") from None
     if not isinstance(tree, dict):
         raise UserError(f"{place} must be sections with keys, such as `model:` and below it `name: dcgan`")
     for path, value in _pairs(overrides):
@@ -76,12 +81,15 @@ def _pairs(overrides: list[str]) -> list[tuple[list[str], Any]]:
             if not rest or rest[0].startswith("--"):
                 raise UserError(f"{word}: a value must follow")
             text = rest.pop(0)
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            value = text
-        pairs.append((name.split("."), text if value is None and text != "null" else value))
+        pairs.append((name.split("."), text if name in PATHS else _value(text)))
     return pairs
+
+
+def _value(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
 
 
 def _put(tree: dict[str, Any], path: list[str], value: Any) -> None:

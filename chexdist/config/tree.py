@@ -13,7 +13,7 @@ Images = Annotated[int, Field(ge=0)]
 class Section(BaseModel):
     """A group of settings: unknown keys are refused, values don't change after they are read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 class Model(Section):

@@ -80,7 +80,11 @@ def read_manifest(directory: str) -> Manifest:
             else "is no directory"
         )
         raise UserError(f"data.shards {directory}: {state}; make it with `chexdist-shards build`") from None
-    except (OSError, ValueError) as error:
+    except NotADirectoryError:
+        raise UserError(
+            f"data.shards {directory} is a file: give the directory that `chexdist-shards build` made"
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} can't be read as a manifest: {error}") from None
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         found = document.get("schema") if isinstance(document, dict) else None
@@ -97,8 +101,8 @@ def read_manifest(directory: str) -> Manifest:
             splits=splits,
             digest=hashlib.sha256(content).hexdigest(),
         )
-        _check_labels(manifest)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        _check_contents(manifest)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(
             f"{path} is damaged ({type(error).__name__}: {error}); try `chexdist-shards verify {directory}`"
         ) from None
@@ -145,7 +149,9 @@ def _check_file(file: Path, size: int) -> None:
         raise UserError(f"shard {file} has {found} bytes, its manifest says {size}: copy it here again")
 
 
-def _check_labels(manifest: Manifest) -> None:
+def _check_contents(manifest: Manifest) -> None:
+    if manifest.bits not in (8, 16):
+        raise ValueError(f"{manifest.bits} bits a pixel; there are 8 and 16")
     for split in manifest.splits.values():
         if len(split) and not 0 <= split.label.min() <= split.label.max() < len(manifest.classes):
             raise ValueError(f"split {split.name} has labels outside the {len(manifest.classes)} classes")

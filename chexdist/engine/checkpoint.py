@@ -126,11 +126,23 @@ def load(path: Path, gan: Gan) -> None:
 
 
 def prune(run: Path, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints, and what an interrupted save left."""
-    for path in _by_age(run)[keep:]:
-        shutil.rmtree(path)
+    """Delete all but the newest `keep` whole checkpoints, and what an interrupted save left."""
+    kept = 0
+    for path in _by_age(run):
+        if kept < keep and _is_whole(path):
+            kept += 1
+        else:
+            shutil.rmtree(path)
     for path in (run / FOLDER).glob(".partial-*"):
         shutil.rmtree(path)
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        read_state(path, verify=True)
+    except WorkError:
+        return False
+    return True
 
 
 def _by_age(run: Path) -> list[Path]:

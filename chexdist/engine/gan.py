@@ -4,7 +4,7 @@ import copy
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from chexdist.config.tree import Adam, Config
@@ -50,6 +50,11 @@ class Gan:
         self.critic_optimizer = _adam(self.critic, config.optim.critic)
         images = config.train.batch * config.train.n_critic
         self.ema_keep = 0.5 ** (images / config.ema.halflife)
+
+    def weight_norm(self) -> Tensor:
+        """The joint norm of all trained weights, on the device; not finite as soon as one of them is not."""
+        weights = [*self.generator.parameters(), *self.critic.parameters()]
+        return torch.nn.utils.get_total_norm(weights).detach()
 
     def _place(self, network: nn.Module) -> nn.Module:
         return network.train().to(self.device).to(memory_format=torch.channels_last)

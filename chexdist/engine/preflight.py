@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -48,21 +49,28 @@ def check(config: Config, world: World) -> Manifest:
 
 def _check_run(config: Config, manifest: Manifest) -> None:
     path = Path(config.run.dir)
-    if path.exists() and not path.is_dir():
-        raise UserError(f"run.dir {path} is a file: choose another")
+    for place in (path, *path.parents):
+        if place.exists() and not place.is_dir():
+            raise UserError(f"run.dir {path}: {place} is a file: choose another")
     states = sorted(path.glob("checkpoints/images-*/state.json"), key=lambda found: found.stat().st_mtime)
     if not states:
         return
     try:
         state = json.loads(states[-1].read_bytes())
-        settings, digest = state["settings"], state["manifest"]
-    except (OSError, ValueError, KeyError):
-        return  # a damaged checkpoint is passed over when it is loaded
+        check_resumed(state["settings"], state["manifest"], config, manifest)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return  # damaged: it is passed over when it is loaded, and the one before is compared then
+
+
+def check_resumed(settings: dict[str, Any], digest: str, config: Config, manifest: Manifest) -> None:
+    """Refuse to go on from a checkpoint with these settings and this manifest digest under another configuration.
+
+    Raises:
+        UserError: naming what differs.
+    """
     check_unchanged(settings, frozen(config))
     if digest != manifest.digest:
-        raise UserError(
-            f"run.dir {path} began with other shards than {manifest.directory}: choose another run.dir"
-        )
+        raise UserError(f"this run began with other shards than {manifest.directory}: choose another run.dir")
 
 
 def describe(config: Config, manifest: Manifest, world: World) -> Iterator[str]:

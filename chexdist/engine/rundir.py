@@ -55,14 +55,18 @@ class RunDirectory:
         try:
             (self.path / "samples").mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            fcntl.lockf(
+                self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB
+            )  # unlike flock, not inherited by forked workers
+        except (BlockingIOError, PermissionError):
             holder = (self.path / "lock").read_text().strip()
             raise UserError(
                 f"run.dir {self.path} is in use by a live job ({holder}): stop that one, or choose another"
             ) from None
         except OSError as error:
             raise UserError(f"run.dir {self.path}: {error.strerror}") from None
+        for left in [*self.path.glob(".*.partial*"), *(self.path / "samples").glob(".*.partial*")]:
+            left.unlink()
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"process {os.getpid()} on {platform.node()}\n".encode(), 0)
 
@@ -86,6 +90,11 @@ class RunDirectory:
         """Replace `status.json`; state is running, done, preempted or failed."""
         document = {"state": state, "images": images, "rank": rank, "cause": cause, "time": time.time()}
         self._replace("status.json", json.dumps(document))
+
+    def state(self) -> str | None:
+        """What `status.json` says: running, done, preempted, failed; None when there is none."""
+        path = self.path / "status.json"
+        return json.loads(path.read_text())["state"] if path.exists() else None
 
     def log(self, metrics: list[Metric]) -> None:
         """Append to `metrics.jsonl`."""
@@ -111,12 +120,14 @@ class RunDirectory:
     def grid(self, name: str, images: Tensor) -> None:
         """Draw images [N, 1, S, S] in [-1, 1] as `samples/NAME.png`, eight in a row."""
         path = self.path / "samples" / f"{name}.png"
-        partial = path.with_suffix(".partial.png")
+        partial = path.with_name(f".{name}.partial.png")
         save_image(images.float().cpu(), partial, nrow=8, normalize=True, value_range=(-1, 1))
         partial.replace(path)
 
     def _replace(self, name: str, text: str) -> None:
-        partial = self.path / f".{name}.partial"
+        partial = (
+            self.path / f".{name}.partial-{os.getpid()}"
+        )  # a rank that fails by itself writes its status too
         partial.write_text(text)
         partial.replace(self.path / name)
 

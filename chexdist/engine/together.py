@@ -4,12 +4,14 @@ All of them run over a gloo group on the CPU, so none touches the device, and ea
 of them share: the batch number, or a value that an earlier meeting agreed on.
 """
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
 
+from chexdist.errors import AgreedError, UserError, WorkError
 from chexdist.world import World
 
 T = TypeVar("T")
@@ -45,6 +47,27 @@ class Together:
         if self.group is not None:
             distributed.broadcast_object_list(box, src=0, group=self.group)
         return box[0]
+
+    def on_main(self, action: Callable[[], object]) -> None:
+        """Let rank 0 do something that can fail, and let all ranks know of it.
+
+        Raises:
+            UserError: on all ranks, as `action` raised it on rank 0.
+            AgreedError: on all ranks, where `action` raised `WorkError` or `OSError`.
+        """
+        failure: Exception | None = None
+        if self.world.is_main:
+            try:
+                action()
+            except UserError as error:
+                failure = error
+            except WorkError as error:
+                failure = AgreedError(str(error))
+            except OSError as error:
+                failure = AgreedError(f"{error.filename or 'writing'}: {error.strerror or error}")
+        failure = self.from_main(failure)
+        if failure is not None:
+            raise failure
 
     def share(self, rows: int) -> range:
         """This rank's part of `rows` independent rows, such that `rows()` puts them back in order."""

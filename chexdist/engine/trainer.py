@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+from torch import distributed
 
 from chexdist.config.rules import frozen
 from chexdist.config.tree import Config
@@ -18,12 +19,13 @@ from chexdist.data.reader import SampleReader
 from chexdist.engine import checkpoint
 from chexdist.engine.evaluator import Evaluator
 from chexdist.engine.gan import Gan
+from chexdist.engine.preflight import check_resumed
 from chexdist.engine.progress import TrainingProgress
 from chexdist.engine.rundir import RunDirectory, machine
 from chexdist.engine.schedule import Phase
 from chexdist.engine.step import Losses, Step
 from chexdist.engine.together import Together
-from chexdist.errors import EXIT_STOPPED_EARLY, UserError, WorkError
+from chexdist.errors import EXIT_STOPPED_EARLY, AgreedError, UserError, WorkError
 from chexdist.metrics.value import Metric
 from chexdist.signals import StopRequest
 from chexdist.world import World
@@ -57,16 +59,26 @@ def train(config: Config, manifest: Manifest, world: World) -> int:
     """Train until `train.images`, from the newest checkpoint of `run.dir`. Returns the exit code: 0, or 75 after an agreed stop.
 
     Raises:
-        UserError, WorkError: as the parts do; the cause is then in `status.json`.
+        UserError, WorkError: as the parts do; the cause is then in `status.json`, unless the run belongs to another job.
     """
+    stop = StopRequest()
+    accelerator = make_accelerator(world, config.control.timeout)
+    together = Together(world, config.control.timeout)
     run = RunDirectory(Path(config.run.dir))
-    if world.is_main:
-        run.take()
+    together.on_main(run.take)
     try:
-        return Trainer(config, manifest, world, run).run()
+        return Trainer(config, manifest, world, run, accelerator, together, stop).run()
     except (UserError, WorkError) as error:
-        run.status("failed", _images_done(run), world.rank, str(error))
+        if world.is_main or not isinstance(error, UserError | AgreedError):
+            run.status("failed", _images_done(run), world.rank, str(error))
         raise
+    except RuntimeError as error:
+        if "gloo" not in str(error) and not isinstance(error, distributed.DistError):
+            raise
+        cause = f"lost another rank: {str(error).splitlines()[0]}"
+        if world.is_main and run.state() != "failed":
+            run.status("failed", _images_done(run), world.rank, cause)
+        raise WorkError(cause) from None
 
 
 def _images_done(run: RunDirectory) -> int:
@@ -77,12 +89,19 @@ def _images_done(run: RunDirectory) -> int:
 class Trainer:
     """One start of a run on one rank."""
 
-    def __init__(self, config: Config, manifest: Manifest, world: World, run: RunDirectory) -> None:
+    def __init__(
+        self,
+        config: Config,
+        manifest: Manifest,
+        world: World,
+        run: RunDirectory,
+        accelerator: Accelerator,
+        together: Together,
+        stop: StopRequest,
+    ) -> None:
         self.config, self.manifest, self.world, self.run_directory = config, manifest, world, run
-        self.stop = StopRequest()
-        accelerator = make_accelerator(world, config.control.timeout)
+        self.together, self.stop = together, stop
         self.device = accelerator.device
-        self.together = Together(world, config.control.timeout)
         self.gan = Gan(config, manifest.class_counts("train"), accelerator)
         self.step = Step(self.gan, world)
         self.evaluator = Evaluator(self.gan, manifest, self.together)
@@ -96,9 +115,7 @@ class Trainer:
         self.step.warm_up()
         first = self.resume()
         progress = TrainingProgress(self.total * self.config.train.batch, first * self.config.train.batch)
-        if self.world.is_main:
-            self.run_directory.describe(self.config, self.manifest.digest, self.world)
-            self.run_directory.status("running", first * self.config.train.batch)
+        self.together.on_main(lambda: self.begin(first))
         self.prepare_evaluation(first, progress)
         with progress if self.world.is_main else nullcontext():
             t = self.loop(first, progress)
@@ -107,6 +124,11 @@ class Trainer:
             self.run_directory.status("done" if done else "preempted", t * self.config.train.batch)
         return 0 if done else EXIT_STOPPED_EARLY
 
+    def begin(self, first: int) -> None:
+        """Rank 0 writes what this start is."""
+        self.run_directory.describe(self.config, self.manifest.digest, self.world)
+        self.run_directory.status("running", first * self.config.train.batch)
+
     def resume(self) -> int:
         """Load the newest checkpoint that is whole, if there is one, and cut the logs back to it. Returns its batch number."""
         path, problems = checkpoint.newest(self.run_directory.path) if self.world.is_main else (None, [])
@@ -114,13 +136,13 @@ class Trainer:
         for problem in problems:
             print(f"chexdist: {problem}", flush=True)
         if path is None:
-            if self.world.is_main:
-                self.run_directory.cut_back(-1)
+            self.together.on_main(lambda: self.run_directory.cut_back(-1))
             return 0
         state = checkpoint.read_state(path)
+        check_resumed(state.settings, state.manifest, self.config, self.manifest)
         checkpoint.load(path, self.gan)
+        self.together.on_main(lambda: self.run_directory.cut_back(state.images))
         if self.world.is_main:
-            self.run_directory.cut_back(state.images)
             changed = {key for key, value in machine(self.world).items() if state.machine.get(key) != value}
             note = f"; {', '.join(sorted(changed))} changed, so rounding will differ" if changed else ""
             print(f"chexdist: going on from {path.name}{note}", flush=True)
@@ -132,10 +154,11 @@ class Trainer:
         if self.world.is_main and self.evaluator.refusal:
             progress.say(f"KID is not computed: {self.evaluator.refusal}")
         if first == 0:
-            if self.world.is_main:
-                self.run_directory.log(baselines)
-                shown = range(min(64, len(self.manifest.splits["train"])))
-                self.run_directory.grid("real", self.evaluator.real_images("train", shown))
+            shown = range(min(64, len(self.manifest.splits["train"])))
+            self.together.on_main(lambda: self.run_directory.log(baselines))
+            self.together.on_main(
+                lambda: self.run_directory.grid("real", self.evaluator.real_images("train", shown))
+            )
             self.evaluate(0, progress)
 
     def loop(self, t: int, progress: TrainingProgress) -> int:
@@ -184,20 +207,21 @@ class Trainer:
         """One sum over the ranks: losses to write, whether a value was not finite, whether any rank was asked to stop.
 
         Raises:
-            WorkError: on all ranks, when an update had to be left out since the last meeting.
+            AgreedError: on all ranks, when a gradient or a weight was not finite since the last meeting.
         """
         losses = self.step.losses
         self.step.losses = Losses.zero(self.device)
-        mine = torch.stack([losses.critic, losses.penalty, losses.generator, losses.not_finite])
+        broken = losses.not_finite + (~torch.isfinite(self.gan.weight_norm())).double()
+        mine = torch.stack([losses.critic, losses.penalty, losses.generator, broken])
         asked = torch.tensor([float(self.stop.asked)], dtype=torch.float64)
         critic, penalty, generator, not_finite, stopping = self.together.sums(
             torch.cat([mine.cpu(), asked])
         ).tolist()
         batch, n_critic = self.config.train.batch, self.config.train.n_critic
         if not_finite:
-            raise WorkError(
-                f"a gradient was not finite between images {since * batch} and {t * batch}; that update was left out and the "
-                "last checkpoint is good: lower optim.*.lr, or train.precision no"
+            raise AgreedError(
+                f"gradients or weights are not finite between images {since * batch} and {t * batch}; the last checkpoint "
+                "is from before: lower optim.*.lr, or set train.precision no"
             )
         shown, made = (t - since) * batch, (t // n_critic - since // n_critic) * batch
         means = {
@@ -208,8 +232,9 @@ class Trainer:
         values = {name: total / count for name, (total, count) in means.items() if count}
         if self.config.penalty.name == "none":
             del values["loss/penalty"]
+        lines = [self._loss(name, value, t, shown) for name, value in values.items()]
+        self.together.on_main(lambda: self.run_directory.log(lines))
         if self.world.is_main:
-            self.run_directory.log([self._loss(name, value, t, shown) for name, value in values.items()])
             progress.update(
                 t * batch,
                 ", ".join(f"{name.removeprefix('loss/')} {value:.3f}" for name, value in values.items()),
@@ -223,24 +248,24 @@ class Trainer:
     def evaluate(self, images: int, progress: TrainingProgress) -> None:
         """Measure, write and show."""
         metrics, grid = self.evaluator.evaluate(images)
-        if not self.world.is_main:
-            return
-        self.run_directory.log(metrics)
-        self.run_directory.grid(f"images-{images}", grid)
-        for metric in metrics:
+        self.together.on_main(lambda: self.run_directory.log(metrics))
+        self.together.on_main(lambda: self.run_directory.grid(f"images-{images}", grid))
+        for metric in metrics if self.world.is_main else ():
             progress.say(
                 f"{images} images: {metric.name} {metric.value:.1f} [{metric.low:.1f}, {metric.high:.1f}], "
                 f"floor {metric.floor:.1f}, n {metric.n}"
             )
 
     def save(self, t: int) -> None:
-        """Rank 0 writes; the state is the same on all ranks."""
-        if not self.world.is_main:
-            return
+        """Rank 0 writes, since the state is the same on all ranks; they wait, so that a full disk ends them together."""
         images = t * self.config.train.batch
         classes = dict(zip(self.manifest.classes, self.manifest.class_counts("train"), strict=True))
         settings = frozen(self.config)
         state = checkpoint.State(t, images, settings, self.manifest.digest, classes, machine(self.world))
-        checkpoint.save(self.run_directory.path, self.gan, state)
-        checkpoint.prune(self.run_directory.path, self.config.checkpoint.keep)
-        self.run_directory.status("running", images)
+
+        def write() -> None:
+            checkpoint.save(self.run_directory.path, self.gan, state)
+            checkpoint.prune(self.run_directory.path, self.config.checkpoint.keep)
+            self.run_directory.status("running", images)
+
+        self.together.on_main(write)

@@ -62,15 +62,29 @@ def train_cases(world: World, shards: Path, jobs: list[tuple[Case, int, str]]) -
     return results
 
 
-def train_case(
+def gradients_at_start(world: World, shards: Path, jobs: list[tuple[Case, int, str]]) -> list[Arrays]:
+    """Gradients of both networks on batch 0, before any update; a job for `run_world`."""
+    accelerator = make_accelerator(world, timeout_seconds=60)
+    reader = SampleReader(read_manifest(str(shards)), "train", memory_mib=64)
+    results = []
+    for case, accumulate, dtype in jobs:
+        with default_dtype(getattr(torch, dtype)):
+            step, data = _start(world, shards, reader, accelerator, case, accumulate)
+            step.critic_gradients(0, *next(data), penalty_gain=1.0)
+            step.generator_gradients(0)
+            results.append(
+                _gradients(step.gan.critic, "critic") | _gradients(step.gan.generator, "generator")
+            )
+    return results
+
+
+def _start(
     world: World, shards: Path, reader: SampleReader, accelerator: Any, case: Case, accumulate: int
-) -> Trained:
-    """One training, as the trainer does it: networks, warm-up, loader, step."""
+) -> tuple[Step, Iterator[tuple[Tensor, Tensor]]]:
+    """What the trainer makes before its loop: networks, a step that is warmed up, and images with labels."""
     config, manifest = case.config(accumulate), read_manifest(str(shards))
-    gan = Gan(config, manifest.class_counts("train"), accelerator)
-    step = Step(gan, world)
+    step = Step(Gan(config, manifest.class_counts("train"), accelerator), world)
     step.warm_up()
-    gradients, draws = _record_gradients(step), _record_draws(step)
     data = batches(
         reader,
         seed=config.train.seed,
@@ -80,9 +94,18 @@ def train_case(
         first=0,
         workers=0,
     )
+    return step, ((to_unit_range(pixels, manifest.bits, step.dtype), labels) for pixels, labels in data)
+
+
+def train_case(
+    world: World, shards: Path, reader: SampleReader, accelerator: Any, case: Case, accumulate: int
+) -> Trained:
+    """One training of `case.batches` batches."""
+    step, data = _start(world, shards, reader, accelerator, case, accumulate)
+    gan = step.gan
+    gradients, draws = _record_gradients(step), _record_draws(step)
     for t in range(case.batches):
-        pixels, labels = next(data)
-        step(t, to_unit_range(pixels, manifest.bits, step.dtype), labels)
+        step(t, *next(data))
     weights = {
         f"{name}.{key}": parameter.detach().numpy().copy()
         for name, network in (("critic", gan.critic), ("generator", gan.generator), ("ema", gan.ema))
@@ -95,16 +118,23 @@ def train_case(
     )
 
 
+def _gradients(network: nn.Module, name: str) -> Arrays:
+    found = {}
+    for key, parameter in network.named_parameters():
+        assert parameter.grad is not None, f"{name}.{key} has no gradient"
+        found[f"{name}.{key}"] = parameter.grad.numpy().copy()
+    return found
+
+
 def _record_gradients(step: Step) -> Arrays:
     """Each network's gradients as they come to its first update."""
     seen: Arrays = {}
-    names = {id(step.gan.critic): "critic", id(step.gan.generator): "generator"}
     update = step.update
 
     def recording(network: nn.Module, optimizer: torch.optim.Adam) -> None:
-        for key, parameter in network.named_parameters():
-            assert parameter.grad is not None, f"{key} has no gradient"
-            seen.setdefault(f"{names[id(network)]}.{key}", parameter.grad.numpy().copy())
+        name = "critic" if network is step.gan.critic else "generator"
+        for key, gradient in _gradients(network, name).items():
+            seen.setdefault(key, gradient)
         update(network, optimizer)
 
     step.update = recording  # type: ignore[method-assign]
