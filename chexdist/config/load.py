@@ -30,8 +30,8 @@ def load_config(source: str, overrides: list[str]) -> Config:
     try:
         tree = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
-        mark = getattr(error, "context_mark", None) or getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {min(mark.line + 1, len(text.splitlines()))}" if mark else ""
         raise UserError(f"{place} is not YAML{line}: {getattr(error, 'problem', None) or error}") from None
     if not isinstance(tree, dict):
         raise UserError(f"{place} must be sections with keys, such as `model:` and below it `name: dcgan`")

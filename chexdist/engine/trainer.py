@@ -3,7 +3,7 @@
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -70,20 +70,22 @@ def train(config: Config, manifest: Manifest, world: World) -> int:
         return Trainer(config, manifest, world, run, accelerator, together, stop).run()
     except (UserError, WorkError) as error:
         if world.is_main or not isinstance(error, UserError | AgreedError):
-            run.status("failed", _images_done(run), world.rank, str(error))
+            _record_failure(run, world, str(error))
         raise
     except RuntimeError as error:
         if "gloo" not in str(error) and not isinstance(error, distributed.DistError):
             raise
         cause = f"lost another rank: {str(error).splitlines()[0]}"
         if world.is_main and run.state() != "failed":
-            run.status("failed", _images_done(run), world.rank, cause)
+            _record_failure(run, world, cause)
         raise WorkError(cause) from None
 
 
-def _images_done(run: RunDirectory) -> int:
+def _record_failure(run: RunDirectory, world: World, cause: str) -> None:
     path, _ = checkpoint.newest(run.path)
-    return checkpoint.read_state(path).images if path else 0
+    images = checkpoint.read_state(path).images if path else 0
+    with suppress(OSError):  # on a full disk the line on stderr must do
+        run.status("failed", images, world.rank, cause)
 
 
 class Trainer:
