@@ -69,7 +69,7 @@ def check_asked_world(world: World) -> None:
 
 
 def asked_world_size(environment: Mapping[str, str], launcher: list[str]) -> tuple[int | None, str]:
-    """How many processes were asked for, and by what; (None, "") when nothing says.
+    """How many processes were asked for, and by what; None when nothing says.
 
     Args:
         environment: the process's variables.
@@ -77,39 +77,52 @@ def asked_world_size(environment: Mapping[str, str], launcher: list[str]) -> tup
     """
     if explicit := environment.get("CHEXDIST_WORLD_SIZE"):
         return _whole(explicit), "CHEXDIST_WORLD_SIZE"
-    if any(
-        re.search(r"(^|/)accelerate$|^accelerate\.commands\.launch$|/accelerate/commands/launch\.py$", word)
-        for word in launcher
-    ):
-        asked = _whole(_text_option(launcher, "num_processes"))
+    options = _accelerate_options(launcher)
+    if options is not None:
+        asked = _whole(_option(options, "num_processes"))
         if asked is not None:
             return asked, "accelerate launch --num_processes"
-        return _from_file(_text_option(launcher, "config_file")), "the accelerate configuration file"
+        path = Path(_option(options, "config_file") or _default_file(environment))
+        return _from_file(path), f"Accelerate's configuration {path}"
     tasks = environment.get("SLURM_STEP_NUM_TASKS") or environment.get("SLURM_NTASKS")
     if tasks and "RANK" not in environment:
         return _whole(tasks), "Slurm's number of tasks"
     return None, ""
 
 
-def _text_option(words: list[str], name: str) -> str | None:
+def _accelerate_options(words: list[str]) -> list[str] | None:
+    """What stands between `accelerate launch` and the training command's own words; None for another launcher."""
+    for place, word in enumerate(words):
+        if re.search(
+            r"(^|/)accelerate$|^accelerate\.commands\.launch$|/accelerate/commands/launch\.py$", word
+        ):
+            options = words[place + 1 :]
+            end = next((index for index, option in enumerate(options) if option in ("-m", "--module")), None)
+            return options[:end]
+    return None
+
+
+def _option(words: list[str], name: str) -> str | None:
     spelled = name.replace("_", "[-_]")
     for word, following in zip(words, [*words[1:], ""], strict=True):
-        if re.fullmatch(r"-m|--module", word):
-            return None  # from here on the words are the training command's own
         if match := re.fullmatch(f"--{spelled}(?:=(.*))?", word):
             return match.group(1) or following
     return None
+
+
+def _default_file(environment: Mapping[str, str]) -> str:
+    """Where `accelerate config` writes, and `accelerate launch` reads when it is given no file."""
+    cache = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return f"{environment.get('HF_HOME') or f'{cache}/huggingface'}/accelerate/default_config.yaml"
 
 
 def _whole(text: str | None) -> int | None:
     return int(text) if text and text.isdecimal() else None
 
 
-def _from_file(path: str | None) -> int | None:
-    if path is None:
-        return None
+def _from_file(path: Path) -> int | None:
     try:
-        asked = yaml.safe_load(Path(path).read_text())["num_processes"]
+        asked = yaml.safe_load(path.read_text())["num_processes"]
     except (OSError, yaml.YAMLError, KeyError, TypeError):
         return None
     return asked if isinstance(asked, int) else None

@@ -48,27 +48,10 @@ def build_shards(tmp_path_factory: pytest.TempPathFactory) -> BuildShards:
             key = root / "key"  # a fixed one: a fresh key would be another order of samples each time
             key.write_text("5e" * 32)
             key.chmod(0o600)
-            options = [
-                *("--samples-per-shard", samples_per_shard, "--size", size, "--bits", bits, "--split", split)
-            ]
-            subprocess.run(
-                [
-                    sys.executable,
-                    "-m",
-                    "shards",
-                    "build",
-                    sources,
-                    "--out",
-                    root / "out",
-                    "--workers",
-                    "1",
-                    "--key-file",
-                    key,
-                ]
-                + [str(option) for option in options],
-                check=True,
-                capture_output=True,
-            )
+            command: list[object] = [sys.executable, "-m", "shards", "build", sources, "--out", root / "out"]
+            command += ["--samples-per-shard", samples_per_shard, "--size", size, "--bits", bits]
+            command += ["--split", split, "--key-file", key, "--workers", 1]
+            subprocess.run([str(word) for word in command], check=True, capture_output=True)
             made[wanted] = root / "out"
         return made[wanted]
 

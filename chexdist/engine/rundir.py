@@ -14,7 +14,6 @@ from typing import Any
 import torch
 import yaml
 from torch import Tensor
-from torchvision.utils import save_image
 
 from chexdist.config.tree import Config
 from chexdist.errors import UserError
@@ -119,6 +118,8 @@ class RunDirectory:
 
     def grid(self, name: str, images: Tensor) -> None:
         """Draw images [N, 1, S, S] in [-1, 1] as `samples/NAME.png`, eight in a row."""
+        from torchvision.utils import save_image  # here, since it takes seconds to import and one rank draws
+
         path = self.path / "samples" / f"{name}.png"
         partial = path.with_name(f".{name}.partial.png")
         save_image(images.float().cpu(), partial, nrow=8, normalize=True, value_range=(-1, 1))

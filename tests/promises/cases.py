@@ -45,7 +45,7 @@ class Case:
 
 
 def _case(model: str, norm: str, loss: str, penalty: str, clip: str, batches: int = 2, **more: Any) -> Case:
-    settings = {
+    settings: dict[str, Any] = {
         "model.name": model,
         "model.norm": norm,
         "loss.name": loss,

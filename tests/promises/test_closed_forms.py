@@ -51,6 +51,7 @@ def test_loss_of_certain_scores_is_finite(name: str) -> None:
     scores = torch.tensor([-1e4, 1e4], dtype=torch.float32, requires_grad=True)
     losses = LOSSES[name].critic(scores, -scores) + LOSSES[name].generator(scores)
     losses.sum().backward()
+    assert scores.grad is not None
     assert torch.isfinite(losses).all() and torch.isfinite(scores.grad).all()
 
 
@@ -107,6 +108,7 @@ def test_penalty_of_a_linear_critic(name: str) -> None:
     value, gradient = LINEAR[name](critic.w.detach().numpy())
     np.testing.assert_allclose(penalties.detach(), np.full(IMAGES, value), rtol=1e-10)
     penalties.sum().backward()
+    assert critic.w.grad is not None
     np.testing.assert_allclose(critic.w.grad, IMAGES * gradient, rtol=1e-10)
 
 

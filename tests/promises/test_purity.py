@@ -31,7 +31,8 @@ def imports(module: str) -> set[str]:
 
 def reaches(module: str) -> set[str]:
     """Every import of this module and of those of ours that it imports; `chexdist` itself loads its one name on demand."""
-    found, todo = set(), [module]
+    found: set[str] = set()
+    todo = [module]
     while todo:
         new = imports(todo.pop()) - found
         found |= new

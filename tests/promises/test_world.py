@@ -42,6 +42,17 @@ def test_asked_world_size(environment: dict[str, str], launcher: list[str], aske
     assert where or found is None, "an error names what asked"
 
 
+def test_asked_by_the_default_configuration(tmp_path: Path) -> None:
+    """What `accelerate config` has written counts, when the command line names no other."""
+    folder = tmp_path / "accelerate"
+    folder.mkdir()
+    (folder / "default_config.yaml").write_text(
+        yaml.safe_dump({"num_processes": 2, "distributed_type": "MULTI_CPU"})
+    )
+    assert asked_world_size({"HF_HOME": str(tmp_path)}, [*ACCELERATE, *TRAIN])[0] == 2
+    assert asked_world_size({"HF_HOME": str(tmp_path / "none")}, [*ACCELERATE, *TRAIN])[0] is None
+
+
 @pytest.mark.parametrize("spelling", ["--config_file", "--config-file"])
 def test_asked_by_a_configuration_file(spelling: str, tmp_path: Path) -> None:
     path = tmp_path / "two.yaml"

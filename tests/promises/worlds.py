@@ -45,6 +45,7 @@ def run_world(size: int, job: Callable[..., Any], *arguments: Any, limit: float 
         port = _free_port()
         ranks: dict[Connection, int] = {}
         processes: list[BaseProcess] = []
+        process: BaseProcess
         for rank in range(size):
             ours, theirs = server.Pipe(duplex=False)
             process = server.Process(target=_rank, args=(theirs, rank, size, port, stacks, job, arguments))
