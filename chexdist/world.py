@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from chexdist.errors import UserError
 
 
@@ -121,6 +119,8 @@ def _whole(text: str | None) -> int | None:
 
 
 def _from_file(path: Path) -> int | None:
+    import yaml  # here, for the start of `chexdist --help`
+
     try:
         asked = yaml.safe_load(path.read_text())["num_processes"]
     except (OSError, yaml.YAMLError, KeyError, TypeError):
