@@ -77,7 +77,7 @@ def batches(
     """Endless batches from global batch `first` on: pixels [len(share), size, size] (uint8 or int32), labels [len(share)] (int64).
 
     Raises:
-        WorkError: a shard does not hold what its manifest says.
+        WorkError: a shard does not hold what its manifest says, or a loader process died.
     """
     loader = DataLoader(
         _Samples(reader),
@@ -89,10 +89,17 @@ def batches(
         multiprocessing_context="fork" if workers else None,
         prefetch_factor=4 if workers else None,
     )
-    for fetched in loader:
-        if isinstance(fetched, WorkError):
-            raise fetched
-        yield fetched
+    try:
+        for fetched in loader:
+            if isinstance(fetched, WorkError):
+                raise fetched
+            yield fetched
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise WorkError(
+            f"{str(error).strip()} Often memory is short: lower data.workers or data.memory"
+        ) from None
 
 
 def to_unit_range(pixels: torch.Tensor, bits: int, dtype: torch.dtype) -> torch.Tensor:

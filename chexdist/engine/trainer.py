@@ -72,13 +72,16 @@ def train(config: Config, manifest: Manifest, world: World) -> int:
         if world.is_main or not isinstance(error, UserError | AgreedError):
             _record_failure(run, world, str(error))
         raise
-    except RuntimeError as error:
-        if "gloo" not in str(error) and not isinstance(error, distributed.DistError):
-            raise
-        cause = f"lost another rank: {str(error).splitlines()[0]}"
-        if world.is_main and run.state() != "failed":
+    except Exception as error:
+        lost = world.size > 1 and ("gloo" in str(error) or isinstance(error, distributed.DistError))
+        cause = (
+            f"lost another rank: {str(error).splitlines()[0]}" if lost else f"{type(error).__name__}: {error}"
+        )
+        if not lost or world.is_main and run.state() != "failed":
             _record_failure(run, world, cause)
-        raise WorkError(cause) from None
+        if lost:
+            raise WorkError(cause) from None
+        raise
 
 
 def _record_failure(run: RunDirectory, world: World, cause: str) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import jobs
 import numpy as np
+import psutil
 import pytest
-from faults import STEP, Signal
+from faults import STEP, Signal, Waits
 from safetensors.numpy import load_file
 
 
@@ -87,3 +88,17 @@ def test_what_is_not_finite_is_not_saved(
     found = jobs.status(run)
     assert found["state"] == "failed" and "not finite" in found["cause"] and "lr" in found["cause"]
     assert "Traceback" not in job.output, job.output
+
+
+def test_a_loader_process_that_dies_is_a_line(shards: Path, tmp_path: Path) -> None:
+    words = jobs.small(shards, tmp_path / "run", "vanilla", "--data.workers", "1")
+    gate = Waits(STEP, 5, tmp_path / "gate")
+    job = jobs.start(words, tmp_path / "log", 1, gate)
+    job.until(gate.reached)
+    for worker in psutil.Process(job.ranks[0].pid).children():
+        worker.kill()
+    gate.gate.touch()
+    assert job.wait(60) == [1], job.output
+    assert "Traceback" not in job.output and "DataLoader worker" in job.output
+    found = jobs.status(tmp_path / "run")
+    assert found["state"] == "failed" and "DataLoader worker" in found["cause"]
