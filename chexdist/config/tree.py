@@ -92,7 +92,7 @@ class Optim(Section):
 
 
 class Ema(Section):
-    halflife: float = Field(2_000, gt=0)
+    halflife: float = Field(5_000, gt=0)
     """Images after which a generator's weights count half in the averaged generator."""
 
 

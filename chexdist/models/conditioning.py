@@ -2,20 +2,24 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class LabelledLatent(nn.Module):
-    """Latent [N, latent] -> [N, latent] or, with classes, [N, 2 * latent]: the label's embedding beside it (Mirza 2014)."""
+    """Latent [N, latent] -> [N, latent] or, with classes, [N, latent + classes]: the class as one-hot numbers beside it (Mirza 2014).
+
+    Not an embedding as wide as the latent: two fixed vectors of that size drown the latent, and each class collapses to one image.
+    """
 
     def __init__(self, latent: int, classes: int) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(classes, latent) if classes else None
-        self.width = 2 * latent if classes else latent
+        self.classes = classes
+        self.width = latent + classes
 
     def forward(self, latent: Tensor, label: Tensor) -> Tensor:
-        if self.embedding is None:
+        if not self.classes:
             return latent
-        return torch.cat([latent, self.embedding(label)], dim=1)
+        return torch.cat([latent, functional.one_hot(label, self.classes).to(latent)], dim=1)
 
 
 class ProjectionHead(nn.Module):

@@ -38,7 +38,7 @@ class Generator(nn.Module):
             layers += [GhostBatchNorm(wide, spec.group), nn.ReLU()]
             layers += [nn.ConvTranspose2d(wide, narrow, 4, stride=2, padding=1, bias=False)]
         layers += [GhostBatchNorm(widths[-1], spec.group), nn.ReLU()]
-        layers += [nn.ConvTranspose2d(widths[-1], 1, 4, stride=2, padding=1), nn.Tanh()]
+        layers += [nn.ConvTranspose2d(widths[-1], 1, 4, stride=2, padding=1, bias=False), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
         self.layers.apply(initialise)
 
