@@ -14,6 +14,7 @@ from typing import NoReturn
 from shards.errors import UserError, WorkError
 
 SPLIT_NAMES = ("train", "val", "test")
+LABEL_RULES = ("any", "majority", "all")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -61,14 +62,40 @@ def _parser() -> _Parser:
     inspect.add_argument("dir", metavar="DIR", type=Path)
     inspect.set_defaults(run=_inspect)
 
+    preview = commands.add_parser("preview", help="draw a contact sheet of the images")
+    preview.add_argument("dir", metavar="DIR", type=Path)
+    preview.add_argument("--out", metavar="FILE.png", type=Path, required=True)
+    preview.add_argument(
+        "--per-class",
+        metavar="N",
+        type=_at_least(1, 64),
+        default=8,
+        help="images of each class in each split, default %(default)s",
+    )
+    preview.set_defaults(run=_preview)
+
     phantom = commands.add_parser(
         "phantom", help="write synthetic chest X-rays as DICOM files, to try things"
     )
     phantom.add_argument("--out", metavar="DIR", type=Path, required=True)
-    phantom.add_argument("--patients", metavar="N", type=_at_least(1), default=40, help="default %(default)s")
+    phantom.add_argument(
+        "--layout",
+        choices=("plain", "vinbigdata"),
+        default="plain",
+        help="plain: images/*.dcm and labels.csv; vinbigdata: train/IMAGE_ID.dicom and train.csv with boxes; "
+        "default %(default)s",
+    )
+    phantom.add_argument("--patients", metavar="N", type=_at_least(1), help="layout plain: default 40")
+    phantom.add_argument("--images", metavar="N", type=_at_least(1), help="layout vinbigdata: default 200")
+    phantom.add_argument(
+        "--image-ids",
+        metavar="FILE.csv",
+        type=Path,
+        help="layout vinbigdata: take ids and classes of the first images in this label file",
+    )
     phantom.add_argument("--seed", metavar="N", type=_at_least(0), default=0, help="default %(default)s")
     phantom.add_argument(
-        "--size", metavar="N", type=_at_least(32, 4096), default=256, help="pixels, default %(default)s"
+        "--size", metavar="N", type=_at_least(32, 4096), help="pixels, default 256; 128 in layout vinbigdata"
     )
     phantom.set_defaults(run=_phantom)
     return parser
@@ -88,8 +115,14 @@ def _add_build(build: argparse.ArgumentParser) -> None:
         "--labels",
         metavar="FILE.csv",
         type=Path,
-        help="CSV of path,label[,patient]; paths relative to SOURCE",
+        help="label file of VinBigData, of NIH ChestX-ray14, or path,label[,patient]; may be gzipped",
     )
+    add(
+        "--label-rule",
+        choices=LABEL_RULES,
+        help="an image has a finding when so many of its readers marked one, default any",
+    )
+    add("--finding", metavar="NAME", help="only this finding, against the images without any finding")
     add(
         "--size",
         metavar="N",
@@ -106,7 +139,7 @@ def _add_build(build: argparse.ArgumentParser) -> None:
         default=256,
         help="at most, default %(default)s",
     )
-    add("--per-class", metavar="N", type=_at_least(1), help="draw N images of each class")
+    add("--per-class", metavar="N", type=_at_least(1), help="draw N images of each class, by --seed")
     add(
         "--split",
         metavar="FRACTIONS",
@@ -118,6 +151,13 @@ def _add_build(build: argparse.ArgumentParser) -> None:
     add("--patient-pattern", metavar="REGEX", help="group 1 of its match on the file's name is the patient")
     add("--key-file", metavar="FILE", type=Path, help="default DIR.key; made (mode 0600) when there is none")
     add("--allow-quarantine", metavar="N", type=_at_least(0), default=0, help="exit 0 with up to N set aside")
+    add(
+        "--allow-missing",
+        metavar="N|all",
+        type=_count_or_all,
+        default=0,
+        help="of those, don't count up to N images of the label file that have no file",
+    )
     build.set_defaults(run=_build)
 
 
@@ -132,6 +172,14 @@ def _at_least(least: int, most: int = 2**31):  # type: ignore[no-untyped-def]
         return number
 
     return integer
+
+
+def _count_or_all(text: str) -> float:
+    if text == "all":
+        return math.inf
+    if text.isascii() and text.isdigit():
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number from 0 nor all")
 
 
 def _split(text: str) -> dict[str, float]:
@@ -174,16 +222,40 @@ def _inspect(options: argparse.Namespace) -> int:
     return inspect(options.dir)
 
 
+def _preview(options: argparse.Namespace) -> int:
+    from shards.preview import preview
+
+    return preview(options.dir, options.out, options.per_class)
+
+
 def _phantom(options: argparse.Namespace) -> int:
+    if options.layout == "vinbigdata":
+        return _phantom_vinbigdata(options)
     from shards.phantom import write_phantom
 
+    if options.images or options.image_ids:
+        raise UserError("--images and --image-ids go with --layout vinbigdata; layout plain takes --patients")
     try:
-        count = write_phantom(options.out, options.patients, options.seed, options.size)
+        count = write_phantom(options.out, options.patients or 40, options.seed, options.size or 256)
     except FileExistsError as error:
         raise UserError(str(error)) from None
     labels = options.out / "labels.csv"
     print(f"{options.out}: {count} images")
     print(f"next: chexdist-shards build {options.out} --labels {labels} --out DIR")
+    return 0
+
+
+def _phantom_vinbigdata(options: argparse.Namespace) -> int:
+    from shards.phantom.vinbigdata import write_vinbigdata
+
+    if options.patients:
+        raise UserError("--patients goes with --layout plain; layout vinbigdata takes --images")
+    size, images = options.size or 128, options.images or 200
+    count = write_vinbigdata(options.out, images, options.seed, size, options.image_ids)
+    print(f"{options.out}: {count} images")
+    labels = options.image_ids or options.out / "train.csv"
+    missing = " --allow-missing all" if options.image_ids else ""
+    print(f"next: chexdist-shards build {options.out / 'train'} --labels {labels} --out DIR{missing}")
     return 0
 
 

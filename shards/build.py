@@ -14,23 +14,31 @@ import numpy as np
 from shards import duplicates, manifest, plan, render
 from shards.errors import UserError, WorkError
 from shards.identity import Names, load_or_make_key
+from shards.labels import Labels, Question, read_labels
+from shards.labels.matching import list_with_labels
 from shards.manifest import Manifest, Split
 from shards.patients import find_patients, name_reader
 from shards.progress import Progress
-from shards.quarantine import Entry, counts_by_code, write_list
+from shards.quarantine import Code, Entry, counts_by_code, write_list
+from shards.report import report, report_labels
 from shards.scan import Scanned, scan
-from shards.sources import Listing, Source, list_class_folders, list_with_labels
+from shards.sources import Listing, Source, list_class_folders
 from shards.workers import Workers
 from shards.write import ShardTask, png_place, write_shard
 
 
 @dataclass(frozen=True)
 class Options:
-    """The options of `build`, as on the command line; `split` has the keys train, val and test."""
+    """The options of `build`, as on the command line.
+
+    `split` has the keys train, val and test; `allow_missing` is math.inf for "all".
+    """
 
     sources: list[Path]
     out: Path
     labels: Path | None
+    label_rule: str | None
+    finding: str | None
     size: int
     bits: int
     workers: int
@@ -41,6 +49,7 @@ class Options:
     patient_pattern: str | None
     key_file: Path | None
     allow_quarantine: int
+    allow_missing: float
 
 
 @dataclass(frozen=True)
@@ -61,11 +70,7 @@ def build(options: Options) -> int:
     out = Path(os.path.abspath(options.out))
     quarantine_list = Path(f"{out}.quarantine.csv")
     _check_out(out)
-    listing = (
-        list_with_labels(options.sources, options.labels)
-        if options.labels
-        else list_class_folders(options.sources)
-    )
+    labels, listing = list_sources(options)
     classes, pattern = listing.classes(), options.patient_pattern
     from_name = name_reader(pattern, listing.images) if pattern is not None else None
     _check_enough(listing, options.per_class)
@@ -94,7 +99,7 @@ def build(options: Options) -> int:
         result = Manifest(
             classes=classes,
             render=render.settings(options.size, options.bits),
-            build=_build_settings(options, names, origin, clusters),
+            build=_build_settings(options, labels, names, origin, clusters),
             splits=splits,
             quarantine={"total": len(entries), "codes": counts_by_code(entries)},
         )
@@ -102,19 +107,35 @@ def build(options: Options) -> int:
         _give_name(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return report(result, listing, quarantine_list, out, options.allow_quarantine)
+    return report(result, listing, quarantine_list, out, options.allow_quarantine, options.allow_missing)
+
+
+def list_sources(options: Options) -> tuple[Labels | None, Listing]:
+    """The images with their classes, by the label file when there is one; what it says is reported."""
+    question = Question(options.label_rule, options.finding)
+    if options.labels:
+        labels = read_labels(options.labels, question)
+        listing = list_with_labels(options.sources, labels)
+        report_labels(labels, listing)
+        return labels, listing
+    if question != Question():
+        raise UserError(
+            "--label-rule and --finding choose from a label file: class folders name neither readers nor "
+            "findings; give --labels"
+        )
+    return None, list_class_folders(options.sources)
 
 
 def gather(
     workers: Workers, listing: Listing, names: Names, spool: Path, options: Options
 ) -> tuple[list[Image], list[Entry]]:
     """Scan all images, or as many as `--per-class` needs; the next in draw order replaces an unusable one."""
-    sources = {names.name("sample", *source.identity): source for source in listing.images}
-    if len(sources) < len(listing.images):
+    sources = {source.identity: source for source in listing.images}
+    if len({names.name("sample", *identity) for identity in sources}) < len(listing.images):
         raise WorkError("two images got the same keyed name: use another --key-file")
-    waiting: dict[str, list[str]] = defaultdict(list)
-    for key in reversed(plan.draw_order(names, sources, options.seed)):
-        waiting[sources[key].label].append(key)
+    waiting: dict[str, list[tuple[bytes, bytes]]] = defaultdict(list)
+    for identity in reversed(plan.draw_order(sources, options.seed)):
+        waiting[sources[identity].label].append(identity)
     missing = {label: options.per_class or len(keys) for label, keys in waiting.items()}
     images: list[Image] = []
     refused: list[Entry] = []
@@ -192,26 +213,6 @@ def write_splits(
     }
 
 
-def report(result: Manifest, listing: Listing, quarantine_list: Path, out: Path, allowed: int) -> int:
-    """Say what was built and what was set aside; returns the exit code."""
-    counts = ", ".join(f"{name} {split.samples}" for name, split in result.splits.items())
-    print(f"{out}: {sum(split.samples for split in result.splits.values())} images ({counts})")
-    for name, split in result.splits.items():
-        if not split.samples and result.build["split"][name]:
-            print(f"the {name} split is empty: there are too few patients for --split", file=sys.stderr)
-    if listing.other_files:
-        print(f"files in the source folders that are neither PNG, JPEG nor DICOM: {listing.other_files}")
-    total = result.quarantine["total"]
-    if not total:
-        return 0
-    codes = ", ".join(f"{code} {count}" for code, count in result.quarantine["codes"].items())
-    print(f"{total} set aside ({codes}); the list: {quarantine_list}", file=sys.stderr)
-    if total <= allowed:
-        return 0
-    print(f"the rest is built; --allow-quarantine {total} accepts this", file=sys.stderr)
-    return 1
-
-
 def _check_out(out: Path) -> None:
     if out.is_dir() and not any(out.iterdir()):
         return
@@ -225,27 +226,34 @@ def _check_out(out: Path) -> None:
 
 
 def _check_enough(listing: Listing, per_class: int | None) -> None:
-    labels = [image.label for image in listing.images]
+    counts = Counter(image.label for image in listing.images)
     for name in listing.classes():
-        if per_class and labels.count(name) < per_class:
-            raise UserError(f"--per-class {per_class}: class {name} has only {labels.count(name)} images")
+        if per_class and counts[name] < per_class:
+            missing = sum(entry.code == Code.MISSING_FILE for entry in listing.quarantine)
+            raise UserError(
+                f"--per-class {per_class}: class {name} has only {counts[name]} images in the source folders"
+                + (f"; {missing} images of the label file have no file there" if missing else "")
+            )
 
 
 def _check_drawn(
     listing: Listing, images: Sequence[Image], per_class: int | None, quarantine_list: Path
 ) -> None:
-    labels = [image.source.label for image in images]
+    counts = Counter(image.source.label for image in images)
     for name in listing.classes():
-        if labels.count(name) < (per_class or 1):
+        if counts[name] < (per_class or 1):
             raise UserError(
-                f"class {name} has only {labels.count(name)} usable images, {per_class or 1} needed; "
+                f"class {name} has only {counts[name]} usable images, {per_class or 1} needed; "
                 f"the others are listed in {quarantine_list}"
             )
 
 
-def _build_settings(options: Options, names: Names, origin: str, clusters: int) -> dict[str, object]:
+def _build_settings(
+    options: Options, labels: Labels | None, names: Names, origin: str, clusters: int
+) -> dict[str, object]:
     """The manifest's `build` block."""
     return {
+        **({"labels": labels.settings} if labels else {}),
         "seed": options.seed,
         "split": {name: options.split[name] for name in plan.SPLITS},
         "samples_per_shard": options.samples_per_shard,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from shards.codecs import RLE, check_rle_length, check_syntax
 from shards.quarantine import Code, Quarantined
 from shards.sources import DICOM_MAGIC, DICOM_MAGIC_AT
 
@@ -91,21 +92,22 @@ def decode_raster(file: BinaryIO) -> tuple[np.ndarray, int]:
     return green, 255
 
 
-def decode_dicom(path: str) -> tuple["Dataset", np.ndarray]:
-    """The data set of a single-frame grayscale DICOM image and its stored values [rows, columns].
+def read_dicom(path: str) -> "Dataset":
+    """The data set of a single-frame grayscale DICOM image that can be decoded; its pixels are not decoded yet.
 
     Raises Quarantined, or nearly anything: pydicom has no closed set of errors for a hostile file.
     """
     from pydicom import dcmread
     from pydicom.filereader import read_file_meta_info
+    from pydicom.uid import UID
 
     syntax = read_file_meta_info(path).get("TransferSyntaxUID", "")
     if syntax in DEFLATED:
         raise Quarantined(Code.UNSUPPORTED_TRANSFER_SYNTAX, f"{syntax.name}: store it without deflate")
     dataset = dcmread(path)
     _check_header(dataset)
-    _check_decoder(syntax)
-    return dataset, _stored_values(dataset)
+    check_syntax(UID(syntax))
+    return dataset
 
 
 def _check_header(dataset: "Dataset") -> None:
@@ -124,32 +126,15 @@ def _check_header(dataset: "Dataset") -> None:
     check_shape(int(dataset.Rows), int(dataset.Columns))
 
 
-def _check_decoder(syntax: str) -> None:
-    from pydicom.pixels import get_decoder
-    from pydicom.uid import UID
-
-    try:
-        available = get_decoder(UID(syntax)).is_available
-    except NotImplementedError:
-        available = False
-    if not available:
-        raise Quarantined(
-            Code.UNSUPPORTED_TRANSFER_SYNTAX, UID(syntax).name or "the header names no transfer syntax"
-        )
-
-
-def _stored_values(dataset: "Dataset") -> np.ndarray:
+def native_values(dataset: "Dataset") -> np.ndarray:
+    """The stored values [rows, columns] of an image that is not compressed, or run-length coded."""
+    if dataset.file_meta.TransferSyntaxUID == RLE:
+        check_rle_length(dataset)
     try:
         values = dataset.pixel_array
     except ValueError as error:
         code = Code.TRUNCATED if "less than expected" in str(error) else Code.CORRUPT
         raise Quarantined(code, str(error)) from None
-    except RuntimeError as error:  # pydicom's summary of what its decoders said
-        text = str(error)
-        if "DecompressionBomb" in text or "decompression bomb" in text:
-            raise Quarantined(Code.TOO_LARGE, text) from None
-        code = Code.UNSUPPORTED_TRANSFER_SYNTAX if "does not support" in text else Code.CORRUPT
-        raise Quarantined(code, text) from None
     if values.ndim != 2:
         raise Quarantined(Code.MULTI_FRAME, f"pixels of shape {values.shape}")
     return values

@@ -11,7 +11,7 @@ only keeps two patients in one split.
 
 import numpy as np
 
-from shards.render import resize
+from shards.render import Field, resize
 
 SIDE = 32
 BLUR = 2.0  # standard deviation in thumbnail pixels
@@ -20,7 +20,7 @@ METHOD = f"correlation of high-passed ranks of {SIDE} x {SIDE} thumbnails"
 CHUNK = 2048  # rows compared at a time: 16 MB of correlations for each 2048 images
 
 
-def fingerprint(field: np.ndarray) -> np.ndarray:
+def fingerprint(field: Field) -> np.ndarray:
     """A field [height, width] in [0, 1] -> float32 [1024] of norm 1 (all zero for a constant field)."""
     thumbnail = resize(field, SIDE, SIDE)
     _, position, count = np.unique(thumbnail, return_inverse=True, return_counts=True)

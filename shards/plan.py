@@ -1,9 +1,10 @@
 """Decides the split into train, val and test by patient, the draw and the shards, from names and seed alone.
 
-Every order comes from keyed hashes of names, never from the order of files, so that neither the file system
-nor the number of workers changes a plan.
+Every order comes from hashes of names, never from the order of files, so that neither the file system nor the
+number of workers changes a plan.
 """
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -25,9 +26,17 @@ class Sample:
     cluster: str
 
 
-def draw_order(names: Names, keys: Iterable[str], seed: int) -> list[str]:
-    """Sample keys in the order in which `--per-class` draws them."""
-    return sorted(keys, key=lambda key: names.digest("draw", str(seed).encode(), key.encode()))
+def draw_order(identities: Iterable[tuple[bytes, bytes]], seed: int) -> list[tuple[bytes, bytes]]:
+    """The identities of files in the order in which `--per-class` draws them.
+
+    The one order that has no key in it: whoever has the files and the seed gets the same draw.
+    """
+
+    def place(identity: tuple[bytes, bytes]) -> bytes:
+        parts = (b"draw", str(seed).encode(), *identity)
+        return hashlib.sha256(b"".join(len(part).to_bytes(8, "big") + part for part in parts)).digest()
+
+    return sorted(identities, key=place)
 
 
 def connected(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:

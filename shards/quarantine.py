@@ -63,11 +63,14 @@ def counts_by_code(entries: Iterable[Entry]) -> dict[str, int]:
 
 
 def write_list(path: Path, entries: Iterable[Entry]) -> None:
-    """Write the list as CSV (source, path, code, detail), mode 0600, replacing `path` at once."""
+    """Write the list as CSV (source, path, code, detail), mode 0600, replacing `path` at once.
+
+    Files that are missing come last: of a data set that is there in part they can be thousands.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["source", "path", "code", "detail"])
-    for entry in sorted(entries):
+    for entry in sorted(entries, key=lambda entry: (entry.code == Code.MISSING_FILE, entry)):
         writer.writerow([entry.source, entry.path, entry.code, " ".join(entry.detail.split())])
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     temporary.unlink(missing_ok=True)

@@ -80,7 +80,7 @@ def _scan_batch(sources: list[Source], spool: Path, size: int, bits: int) -> lis
 def scan_one(source: Source, spool: Path, size: int, bits: int) -> Scanned | Entry:
     """Decode, render and fingerprint one image. Raises OSError only when the spool can't be written."""
     try:
-        field, dicom_patient = render_file(source.path)
+        field, dicom_patient = render_file(source.path, size)
         png = encode_png(to_square(field, size), bits)
         thumbnail = fingerprint(field)
     except Quarantined as reason:

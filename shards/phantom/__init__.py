@@ -21,6 +21,8 @@ def write_phantom(out: Path, patients: int, seed: int, size: int) -> int:
     """
     import numpy as np
 
+    from shards.phantom.image import draw_image, write_image
+
     if patients < 1 or seed < 0 or not 32 <= size <= LARGEST:
         raise ValueError(
             f"phantom needs patients >= 1, seed >= 0, size 32 to {LARGEST}: {patients}, {seed}, {size}"
@@ -37,35 +39,10 @@ def write_phantom(out: Path, patients: int, seed: int, size: int) -> int:
         for image in range(1, count + 1):
             name = hashlib.blake2b(f"{seed} {patient} {image}".encode(), digest_size=12).hexdigest()
             finding = bool(findings[len(rows)])
-            _write_image(images / f"{name}.dcm", patient, image, seed, size, finding)
+            write_image(images / f"{name}.dcm", draw_image(patient, image, seed, finding), size)
             rows.append((f"images/{name}.dcm", "finding" if finding else "no_finding"))
     _write_labels(Path(out) / "labels.csv", sorted(rows))
     return len(rows)
-
-
-def _write_image(path: Path, patient: int, image: int, seed: int, size: int, finding: bool) -> None:
-    """Draws and writes one image of a patient: the patient's own seed gives the anatomy, the image's all else."""
-    import numpy as np
-
-    from shards.phantom.anatomy import draw_anatomy, draw_lesion, draw_view
-    from shards.phantom.dicom import Header, draw_encoding, write_dicom
-    from shards.phantom.projection import render_chest
-
-    own = np.random.default_rng([seed, patient, 0])
-    anatomy = draw_anatomy(own)
-    birth_year = int(own.integers(1920, 1983))
-    rng = np.random.default_rng([seed, patient, image])
-    view, encoding = draw_view(rng), draw_encoding(rng)
-    header = Header(
-        patient,
-        image,
-        anatomy.breast > 0,
-        birth_year,
-        int(rng.integers(6000)),
-        f"phantom {seed} {patient} {image}",
-    )
-    lesion = draw_lesion(rng, anatomy, view) if finding else None
-    write_dicom(path, render_chest(anatomy, view, lesion, size), encoding, header)
 
 
 def _write_labels(path: Path, rows: list[tuple[str, str]]) -> None:

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    ComputedRadiographyImageStorage,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    generate_uid,
+)
 
 DETECTOR_MM = 360.0
 
@@ -112,6 +118,23 @@ def _identify(ds: Dataset, header: Header) -> None:
     ds.Manufacturer = "Phantom"
 
 
-def write_dicom(path: Path, film: np.ndarray, encoding: Encoding, header: Header) -> None:
-    """Writes one image: uncompressed, Explicit VR Little Endian, with preamble and file meta information."""
-    chest_dataset(film, encoding, header).save_as(path, enforce_file_format=True)
+def write_dicom(
+    path: Path, film: np.ndarray, encoding: Encoding, header: Header, compressed: bool = False
+) -> None:
+    """Writes one image in Explicit VR Little Endian, or `compressed`, with preamble and file meta information."""
+    ds = chest_dataset(film, encoding, header)
+    if compressed:
+        _compress(ds, stored_values(film, encoding))
+    ds.save_as(path, enforce_file_format=True)
+
+
+def _compress(ds: Dataset, values: np.ndarray) -> None:
+    """JPEG 2000 with the reversible wavelet, in one fragment (PS3.5 A.4.4)."""
+    import imagecodecs
+
+    codestream = imagecodecs.jpeg2k_encode(
+        values, codecformat="j2k", reversible=True, bitspersample=ds.BitsStored, numthreads=1
+    )
+    ds.file_meta.TransferSyntaxUID = JPEG2000Lossless
+    ds.PixelData = encapsulate([bytes(codestream)])
+    ds["PixelData"].VR = "OB"

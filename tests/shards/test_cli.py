@@ -61,6 +61,11 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         "not a CSV file in UTF-8",
     ),
     "no rows": (["build", "{source}", "--out", "{tmp}/out", "--labels", "{tmp}/other.csv"], "has a row"),
+    "rule without labels": (
+        ["build", "{source}", "--out", "{tmp}/out", "--label-rule", "all"],
+        "give --labels",
+    ),
+    "allow missing": (["build", "{source}", "--out", "{tmp}/out", "--allow-missing", "some"], "nor all"),
     "bad key": (["build", "{source}", "--out", "{tmp}/out", "--key-file", "{tmp}/bad.key"], "not a key file"),
     "key folder": (["build", "{source}", "--out", "{tmp}/out", "--key-file", "{tmp}"], "not a plain file"),
     "key nowhere": (

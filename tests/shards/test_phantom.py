@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -13,13 +15,17 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
-from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian, JPEG2000Lossless
 
+from shards.__main__ import main
+from shards.errors import UserError
 from shards.phantom import write_phantom
 from shards.phantom.anatomy import LESION_KINDS, Anatomy, Lesion, View, draw_anatomy, draw_lesion, draw_view
 from shards.phantom.dicom import Encoding, Header, chest_dataset, stored_values
+from shards.phantom.image import draw_image
 from shards.phantom.projection import attenuation, render_chest
 from shards.phantom.shapes import grid, to_pixels
+from shards.phantom.vinbigdata import boxes, write_vinbigdata
 
 SIZE = 96
 # Type 1 and 2 attributes of the CR Image IOD's mandatory modules (DICOM PS3.3 A.2.3).
@@ -244,3 +250,119 @@ def test_the_widest_and_narrowest_bodies_are_drawn(dome: float, breath: float, s
 def test_importing_the_package_loads_neither_numpy_nor_pydicom() -> None:
     code = "import sys, shards.phantom; sys.exit(bool({'numpy', 'pydicom', 'PIL'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def vinbigdata(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("vinbigdata")
+    assert write_vinbigdata(out, images=30, seed=4, size=64) == 30
+    return out
+
+
+def rows_by_image(path: Path) -> dict[str, list[dict[str, str]]]:
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        assert (
+            ",".join(reader.fieldnames or []) == "image_id,class_name,class_id,rad_id,x_min,y_min,x_max,y_max"
+        )
+        images: dict[str, list[dict[str, str]]] = {}
+        for row in reader:
+            images.setdefault(row["image_id"], []).append(row)
+    return images
+
+
+def test_three_readers_mark_each_image(vinbigdata: Path) -> None:
+    images = rows_by_image(vinbigdata / "train.csv")
+    assert {path.name for path in vinbigdata.rglob("*.dicom")} == {f"{name}.dicom" for name in images}
+    nothing = 0
+    for name, rows in images.items():
+        assert re.fullmatch("[0-9a-f]{32}", name)
+        assert len({row["rad_id"] for row in rows}) == 3
+        none = [row for row in rows if row["class_id"] == "14"]
+        nothing += bool(none)
+        assert none in ([], rows)
+        for row in rows:
+            box = [row[side] for side in ("x_min", "y_min", "x_max", "y_max")]
+            assert (row["class_name"] == "No finding") == (row["class_id"] == "14") == (box == [""] * 4)
+            if row not in none:
+                left, top, right, bottom = map(float, box)
+                assert 0 <= left < right <= 64 and 0 <= top < bottom <= 64
+    assert nothing == 15
+    assert len({row["class_name"] for rows in images.values() for row in rows}) > 4
+
+
+def test_a_box_holds_its_lesion() -> None:
+    """Where the image differs from the same one without a lesion is where the readers' boxes are."""
+    for number in range(1, 9):
+        drawn = draw_image(number, 1, 4, finding=True)
+        healthy = render_chest(drawn.anatomy, drawn.view, None, 128)
+        change = np.abs(render_chest(drawn.anatomy, drawn.view, drawn.lesion, 128) - healthy)
+        change[:8], change[-8:], change[:, :8], change[:, -8:] = 0, 0, 0, 0  # collimation
+        marked = np.zeros((128, 128), bool)
+        for box in boxes(np.random.default_rng(number), drawn.lesion, drawn.view, 128):
+            left, top, right, bottom = box.astype(int)
+            marked[top:bottom, left:right] = True
+        assert change[marked].sum() > 0.8 * change.sum() > 0
+
+
+def test_a_third_is_compressed_and_all_hold_what_was_drawn(vinbigdata: Path) -> None:
+    datasets = [pydicom.dcmread(path) for path in sorted(vinbigdata.glob("train/*.dicom"))]
+    compressed = [ds for ds in datasets if ds.file_meta.TransferSyntaxUID == JPEG2000Lossless]
+    assert 4 <= len(compressed) <= 16
+    for ds in datasets:
+        assert ds.file_meta.TransferSyntaxUID in (JPEG2000Lossless, ExplicitVRLittleEndian)
+        patient, image = int(ds.PatientID.removeprefix("PHANTOM-")), int(ds.StudyID)
+        shown = []
+        for finding in (False, True):
+            drawn = draw_image(patient, image, 4, finding)
+            film = render_chest(drawn.anatomy, drawn.view, drawn.lesion, 64)
+            shown.append(np.array_equal(ds.pixel_array, stored_values(film, drawn.encoding)))
+        assert shown.count(True) == 1
+    assert len({ds.PatientID for ds in datasets}) < len(datasets)
+
+
+def test_ids_and_classes_can_be_borrowed(vinbigdata: Path, tmp_path: Path) -> None:
+    text = (vinbigdata / "train.csv").read_bytes()
+    (tmp_path / "ids.csv.gz").write_bytes(gzip.compress(text))
+    assert write_vinbigdata(tmp_path / "out", 12, 9, 32, tmp_path / "ids.csv.gz") == 12
+    lent, borrowed = (rows_by_image(folder / "train.csv") for folder in (vinbigdata, tmp_path / "out"))
+    assert set(borrowed) == set(list(lent)[:12])
+    for name, rows in borrowed.items():
+        assert (rows[0]["class_id"] == "14") == (lent[name][0]["class_id"] == "14")
+
+
+def test_same_seed_same_bytes_in_vinbigdatas_layout(tmp_path: Path) -> None:
+    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
+        write_vinbigdata(tmp_path / name, 6, seed, 32)
+    a, b, c = (tree(tmp_path / name) for name in "abc")
+    assert a == b and not set(a) & set(c) - {"train.csv"}
+    with pytest.raises(UserError, match="empty folder"):
+        write_vinbigdata(tmp_path / "a", 6, 5, 32)
+    assert tree(tmp_path / "a") == a
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,label\na.png,finding\n", "not of VinBigData's form"),
+        ("image_id,class_name,class_id,rad_id\na,No finding,14,R1\n", "names 1 images"),
+        ("image_id,class_name,class_id,rad_id\n..,No finding,14,R1\nb,No finding,14,R1\n", "letters, digits"),
+        ("nothing", "fit no form"),
+    ],
+)
+def test_ids_that_can_not_be_borrowed(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "ids.csv").write_text(text)
+    with pytest.raises(UserError, match=message):
+        write_vinbigdata(tmp_path / "out", 2, 0, 32, tmp_path / "ids.csv")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "options", [["--images", "3"], ["--image-ids", "x.csv"], ["--layout", "vinbigdata", "--patients", "3"]]
+)
+def test_options_of_the_other_layout_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    assert main(["phantom", "--out", str(tmp_path / "out"), *options]) == 2
+    assert "--layout" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

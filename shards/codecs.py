@@ -1,0 +1,97 @@
+"""How a compressed DICOM frame becomes stored values: which library decodes which transfer syntax.
+
+The codestream's own size is compared with the header's, which is checked already, before a decoder sees it.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from shards.codestream import BadCodestream, Codestream, read_codestream
+from shards.quarantine import Code, Quarantined
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+    from pydicom.uid import UID
+
+NATIVE = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"}
+RLE = "1.2.840.10008.1.2.5"
+JPEG = {f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70)}  # baseline, extended, lossless
+JPEG_LS = {f"1.2.840.10008.1.2.4.{number}" for number in (80, 81)}
+JPEG_2000 = {f"1.2.840.10008.1.2.4.{number}" for number in (90, 91)}
+HIGH_THROUGHPUT = {f"1.2.840.10008.1.2.4.{number}" for number in (201, 202, 203)}  # JPEG 2000, part 15
+SUPPORTED = NATIVE | {RLE} | JPEG | JPEG_LS | JPEG_2000 | HIGH_THROUGHPUT
+MOST_BITS = 16
+
+
+def check_syntax(syntax: "UID") -> None:
+    """Refuse what no decoder here can read."""
+    if syntax not in SUPPORTED:
+        raise Quarantined(
+            Code.UNSUPPORTED_TRANSFER_SYNTAX, syntax.name or "the header names no transfer syntax"
+        )
+
+
+def read_frame(dataset: "Dataset", syntax: "UID") -> tuple[bytes, Codestream]:
+    """The one frame of an encapsulated image, and what it says of itself, in agreement with the header."""
+    from pydicom.encaps import get_frame
+
+    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    try:
+        stream = read_codestream(frame)
+    except BadCodestream as error:
+        raise Quarantined(Code.CORRUPT, f"{syntax.name}: {error}") from None
+    size, stated = (stream.width, stream.height), (int(dataset.Columns), int(dataset.Rows))
+    if size != stated or stream.components != 1:
+        raise Quarantined(
+            Code.CORRUPT,
+            f"{syntax.name}: {size[0]} x {size[1]} pixels of {stream.components} components are coded, "
+            f"the header says {stated[0]} x {stated[1]} of 1",
+        )
+    if stream.bits > MOST_BITS:
+        raise Quarantined(Code.UNSUPPORTED_PIXELS, f"{syntax.name}: {stream.bits} bits a pixel")
+    return frame, stream
+
+
+def decode_frame(dataset: "Dataset", syntax: "UID", frame: bytes, stream: Codestream) -> np.ndarray:
+    """The stored values [rows, columns] of a frame that `read_frame` gave. Raises Quarantined."""
+    import imagecodecs
+
+    if not stream.complete and syntax in JPEG | JPEG_LS:  # they fill up with gray, or search for seconds
+        raise Quarantined(Code.TRUNCATED, f"{syntax.name}: the frame breaks off")
+    try:
+        if syntax in JPEG:
+            values = imagecodecs.jpeg8_decode(frame)
+        elif syntax in JPEG_LS:
+            values = imagecodecs.jpegls_decode(frame)
+        else:
+            values = imagecodecs.jpeg2k_decode(frame, numthreads=1)
+    except RuntimeError as error:
+        code = Code.CORRUPT if stream.complete else Code.TRUNCATED
+        raise Quarantined(code, f"{syntax.name}: {error}") from None
+    return with_sign(values, stream, dataset)
+
+
+def with_sign(values: np.ndarray, stream: Codestream, dataset: "Dataset") -> np.ndarray:
+    """Decoded values with the sign that the header states (PS3.5, 8.2).
+
+    JPEG and JPEG-LS have unsigned samples, and some writers of JPEG 2000 flag them wrongly: the bits are
+    two's complement then.
+    """
+    signed = dataset.get("PixelRepresentation") == 1
+    if signed == stream.signed:
+        return values
+    bits = min(stream.bits, int(dataset.BitsStored))
+    pattern = values.astype(np.int32) & (2**bits - 1)
+    if not signed:
+        return pattern.astype(np.uint16)
+    return (pattern - ((pattern >> (bits - 1)) << bits)).astype(np.int16)
+
+
+def check_rle_length(dataset: "Dataset") -> None:
+    """Refuse a run-length coded frame that is longer than its pixels can need: it would unpack without a limit."""
+    stored = int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated) // 8
+    if len(dataset.PixelData) > 2 * stored + 65536:
+        raise Quarantined(
+            Code.CORRUPT, f"RLE Lossless: {len(dataset.PixelData)} bytes for {stored} of pixels"
+        )

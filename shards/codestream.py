@@ -1,0 +1,86 @@
+"""What a compressed frame says of its picture, read from its markers before anything is decoded.
+
+JPEG and JPEG-LS: ISO/IEC 10918-1, B.2.2, and 14495-1, C.2.2 (start of frame). JPEG 2000: ISO/IEC 15444-1, A.5.1
+(SIZ) and A.6.1 (COD). DICOM puts bare codestreams into fragments; a JP2 box around one is skipped.
+"""
+
+import struct
+from dataclasses import dataclass
+
+JPEG_START = b"\xff\xd8"
+JPEG_2000_START = b"\xff\x4f\xff\x51"
+END = b"\xff\xd9"  # of all of them
+NO_START_OF_FRAME = {0xC4, 0xC8, 0xCC}  # Huffman tables, reserved, arithmetic conditioning
+JPEG_LS_FRAME = 0xF7
+COD, COC, START_OF_TILE = 0x52, 0x53, 0x90
+MOST_BEFORE_CODESTREAM = 65536  # bytes of JP2 boxes
+
+
+class BadCodestream(ValueError):
+    """The markers are not those of a codestream, or break off."""
+
+
+@dataclass(frozen=True)
+class Codestream:
+    """The picture that a codestream holds; `levels` by which it can be decoded smaller, 0 unless in one tile."""
+
+    height: int
+    width: int
+    components: int
+    bits: int
+    signed: bool = False
+    complete: bool = True  # has an end marker
+    levels: int = 0
+    reversible: bool = True  # JPEG 2000's 5/3 wavelet, not 9/7
+
+
+def read_codestream(data: bytes) -> Codestream:
+    """Read the markers; raises BadCodestream."""
+    try:
+        if data.startswith(JPEG_START):
+            return _jpeg(data)
+        start = data.find(JPEG_2000_START, 0, MOST_BEFORE_CODESTREAM)
+        if start >= 0:
+            return _jpeg_2000(data, start)
+    except (struct.error, IndexError):
+        raise BadCodestream("it breaks off within its header") from None
+    raise BadCodestream("it starts with no known marker")
+
+
+def _jpeg(data: bytes) -> Codestream:
+    place = 2
+    while data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker == 0xFF:  # a fill byte
+            place += 1
+            continue
+        if marker == JPEG_LS_FRAME or (0xC0 <= marker <= 0xCF and marker not in NO_START_OF_FRAME):
+            bits, height, width, components = struct.unpack_from(">BHHB", data, place + 4)
+            return Codestream(height, width, components, bits, complete=data.find(END, place) >= 0)
+        place += 2 + struct.unpack_from(">H", data, place + 2)[0]
+    raise BadCodestream("a marker is missing before the start of the frame")
+
+
+def _jpeg_2000(data: bytes, place: int) -> Codestream:
+    right, bottom, left, top = struct.unpack_from(">IIII", data, place + 8)
+    tile_width, tile_height, tile_left, tile_top = struct.unpack_from(">IIII", data, place + 24)
+    components, depth, *sampling = struct.unpack_from(">HBBB", data, place + 40)
+    plain = not (left or top or tile_left or tile_top) and sampling == [1, 1]
+    plain &= tile_width >= right and tile_height >= bottom
+    levels, reversible = 0, True
+    place += 4 + struct.unpack_from(">H", data, place + 4)[0]
+    while data[place + 1] != START_OF_TILE:
+        if data[place + 1] == COD:
+            levels, reversible = data[place + 9], data[place + 13] == 1
+        plain &= data[place + 1] != COC
+        place += 2 + struct.unpack_from(">H", data, place + 2)[0]
+    return Codestream(
+        height=bottom - top,
+        width=right - left,
+        components=components,
+        bits=(depth & 0x7F) + 1,
+        signed=depth >= 0x80,
+        complete=data.find(END, max(place, len(data) - 16)) >= 0,
+        levels=levels if plain else 0,
+        reversible=reversible,
+    )

@@ -1,0 +1,80 @@
+"""How a label file is read safely: CSV in UTF-8, which may be gzipped, in bounded memory."""
+
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from shards.errors import UserError
+
+GZIP_MAGIC = b"\x1f\x8b"  # RFC 1952, section 2.3.1
+MAX_LINE = 2**20  # characters
+MAX_CHARACTERS = 2**28  # fifty times the label file of VinBigData; a gzipped file can hold far more
+
+
+class Table:
+    """A CSV file that is being read: its `columns`, then its rows, once."""
+
+    def __init__(self, path: Path, text: io.TextIOWrapper) -> None:
+        self.path = path
+        self._reader = csv.reader(self._lines(text), strict=True)
+        self.columns = [cell.strip() for cell in next(self._reader, [])]
+
+    def rows(self, *wanted: str) -> Iterator[list[str]]:
+        """The cells of the `wanted` columns, row by row, without surrounding space.
+
+        Raises UserError with the line for a row with an empty one of these cells or more cells than columns.
+        """
+        for column in wanted:
+            if self.columns.count(column) > 1:
+                raise self.error(f"the column {column} is there more than once")
+        places = [self.columns.index(column) for column in wanted]
+        for row in self._reader:
+            if not row:
+                continue
+            if any(row[len(self.columns) :]):
+                raise self.error(f"{len(row)} cells, but {len(self.columns)} columns: quote a cell's comma")
+            cells = [row[place].strip() if place < len(row) else "" for place in places]
+            if not all(cells):
+                raise self.error(f"an empty cell; each row needs its {wanted[cells.index('')]}")
+            yield cells
+
+    def error(self, text: str) -> UserError:
+        """The error that the line last read has the fault `text`."""
+        return UserError(f"{self.path}, line {self._reader.line_num}: {text}")
+
+    def _lines(self, text: io.TextIOWrapper) -> Iterator[str]:
+        left = MAX_CHARACTERS
+        while line := text.readline(MAX_LINE + 1):
+            left -= len(line)
+            if len(line) > MAX_LINE or left < 0:
+                raise UserError(
+                    f"{self.path} is no label file: it has a line of more than {MAX_LINE} characters, "
+                    f"or more than {MAX_CHARACTERS} in all"
+                )
+            yield line
+
+
+@contextmanager
+def open_table(path: Path) -> Iterator[Table]:
+    """Open a label file. UserError, then and while it is read, when it is not readable, whole and CSV."""
+    try:
+        with open(path, "rb") as file:
+            packed = file.peek(len(GZIP_MAGIC)).startswith(GZIP_MAGIC)
+            stream = io.BufferedReader(gzip.GzipFile(fileobj=file)) if packed else file
+            with io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
+                yield Table(path, text)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"{path} is a damaged gzip file: {error}") from None
+    except OSError as error:
+        raise UserError(f"can't read {path}: {error.strerror or error}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is not a CSV file in UTF-8: {error}") from None
+
+
+def shown(text: str, most: int = 60) -> str:
+    """`text` for a message: quoted, on one line, cut to `most` characters."""
+    return repr(text if len(text) <= most else f"{text[:most]}...")

@@ -1,0 +1,82 @@
+"""The label file of VinBigData's training set (Nguyen 2022): a row for each box, or "No finding", of each reader.
+
+The images are `IMAGE_ID.dicom` anywhere under SOURCE, or converted ones of that name (.dcm, .png, .jpg).
+"""
+
+import os
+
+from shards.labels.findings import classify, known_finding
+from shards.labels.stated import NO_FINDING, Labels, Question, Stated
+from shards.labels.table import Table, shown
+from shards.sources import DICOM_SUFFIXES, RASTER_SUFFIXES, class_name
+
+COLUMNS = ("image_id", "class_name", "class_id", "rad_id")
+NO_FINDING_ID = 14
+READERS = 3
+
+Marks = dict[str, set[str]]  # reader -> classes that the reader gave the image
+
+
+def read(table: Table, question: Question) -> Labels:
+    """`finding` or `no_finding` of each image, by --label-rule over its readers; the file knows no patients.
+
+    Raises UserError for a class that contradicts its number, and for a finding that the file has not.
+    """
+    marks: dict[str, Marks] = {}
+    numbers: dict[str, int] = {}
+    repeated = 0
+    for image, name, number, reader in table.rows(*COLUMNS):
+        _check(table, numbers, image, name, number)
+        given = marks.setdefault(image, {}).setdefault(reader, set())
+        repeated += name in given and numbers[name] == NO_FINDING_ID
+        given.add(name)
+    nothing = {name for name in numbers if numbers[name] == NO_FINDING_ID}
+    rule = question.rule or "any"
+    finding = known_finding(question.finding, numbers.keys() - nothing)
+    images = {image: _stated(readers, nothing, rule, finding) for image, readers in marks.items()}
+    settings = {"form": "VinBigData", "rule": rule} | ({"finding": finding} if finding else {})
+    return Labels(table.path, images, image_id, settings, ".dicom", warnings=_warnings(marks, repeated))
+
+
+def image_id(name: str) -> str:
+    """The key of a file: its name without the folders and an image's ending."""
+    stem, suffix = os.path.splitext(name.rpartition("/")[2])
+    return stem if suffix.lower() in DICOM_SUFFIXES | RASTER_SUFFIXES else stem + suffix
+
+
+def _check(table: Table, numbers: dict[str, int], image: str, name: str, number: str) -> None:
+    """Raise UserError when the row's cells can't be what they should; `numbers` learns the class's number."""
+    if "/" in image:
+        raise table.error(f"image_id {shown(image)} is not a file's name")
+    if not (number.isascii() and number.isdigit() and len(number) < 9):
+        raise table.error(f"class_id {shown(number)} is not a whole number")
+    if name not in numbers:
+        if (int(number) == NO_FINDING_ID) != (class_name(name) == NO_FINDING):
+            raise table.error(f"class_id {number} and class_name {shown(name)}: 14 and only 14 is No finding")
+        if int(number) != NO_FINDING_ID and int(number) in numbers.values():
+            raise table.error(f"class_id {number} is {shown(name)} here, another class in an earlier line")
+    if numbers.setdefault(name, int(number)) != int(number):
+        raise table.error(
+            f"class {shown(name)} has class_id {number} here, {numbers[name]} in an earlier line"
+        )
+
+
+def _stated(readers: Marks, nothing: set[str], rule: str, finding: str | None) -> Stated:
+    for reader, given in readers.items():
+        if nothing & given and given - nothing:
+            return Stated(None, None, f"reader {reader} gave {', '.join(sorted(given))}")
+    return Stated(classify([given - nothing for given in readers.values()], rule, finding))
+
+
+def _warnings(marks: dict[str, Marks], repeated: int) -> list[str]:
+    unusual = [image for image, readers in marks.items() if len(readers) != READERS]
+    warnings = []
+    if unusual:
+        count = len(marks[unusual[0]])
+        warnings.append(
+            f"{len(unusual)} images do not have {READERS} readers (the first: {shown(unusual[0])} has {count}); "
+            "--label-rule counts those they have"
+        )
+    if repeated:
+        warnings.append(f"{repeated} rows repeat what their reader said of their image; each counts once")
+    return warnings

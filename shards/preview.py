@@ -1,0 +1,188 @@
+"""What `preview` draws: a contact sheet of a shard directory, one row of pictures for each split and class."""
+
+import io
+import os
+import zlib
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from shards import manifest
+from shards.errors import UserError, WorkError
+from shards.manifest import Manifest, Shard, Split
+
+TILE = 144  # pixels of the sheet
+GAP = 6
+MARGIN = 24
+CAPTION = 36  # height
+TITLE = 58  # height
+FEWEST_COLUMNS = 6  # room for the captions
+MOST_ROWS = 60
+MOST_CHARACTERS = 200  # of a caption
+BACKGROUND, TEXT, FAINT = (17, 19, 23), (228, 231, 235), (142, 149, 158)
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+MAX_SIDE = 4096
+MAX_PNG_BYTES = 2 * MAX_SIDE * MAX_SIDE + 2**20
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a sample's picture lies, and what tells it from others."""
+
+    key: str
+    patient: str
+    shard: str
+    offset: int
+    size: int
+    crc32: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """A split's images of one class: how many there are, and which are shown."""
+
+    split: str
+    label: str
+    total: int
+    shown: list[Place]
+
+
+def preview(folder: Path, out: Path, per_class: int) -> int:
+    """Draw the sheet and write it to `out`; returns the exit code 0.
+
+    Raises UserError when `folder` is no shard directory or `out` can't be used, WorkError for damaged shards.
+    """
+    content = manifest.read(folder)
+    _check_out(out)
+    rows = choose(content, per_class)
+    sheet = draw(folder, content, rows, per_class)
+    _write(sheet, out)
+    print(f"{out}: {sum(len(row.shown) for row in rows)} of {_total(content)} images")
+    return 0
+
+
+def choose(content: Manifest, per_class: int) -> list[Row]:
+    """For each split and class the samples with the smallest keys, other patients before more of the same."""
+    rows = []
+    for name, split in content.splits.items():
+        for label, class_name in enumerate(content.classes):
+            places = sorted(_places(split, label), key=lambda place: place.key)
+            first = {place.patient: place.key for place in reversed(places)}
+            places.sort(key=lambda place: first[place.patient] != place.key)
+            rows.append(Row(name, class_name, len(places), places[:per_class]))
+    return rows
+
+
+def _places(split: Split, label: int) -> Iterator[Place]:
+    for shard in split.shards:
+        for number in _numbers(shard, label):
+            index = shard.index
+            yield Place(
+                index.key[number],
+                index.patient[number],
+                shard.file,
+                index.offset[number],
+                index.size[number],
+                index.crc32[number],
+            )
+
+
+def _numbers(shard: Shard, label: int) -> list[int]:
+    if len({len(column) for column in vars(shard.index).values()}) != 1:
+        raise WorkError(f"manifest.json, {shard.file}: the columns of the index differ in length")
+    return [number for number, own in enumerate(shard.index.label) if own == label]
+
+
+def draw(folder: Path, content: Manifest, rows: list[Row], per_class: int) -> Image.Image:
+    """The sheet as an RGB picture."""
+    used = max([len(row.shown) for row in rows] + [min(per_class, FEWEST_COLUMNS)])
+    width = 2 * MARGIN + used * (TILE + GAP) - GAP
+    shown = rows[:MOST_ROWS]
+    heights = [CAPTION + (TILE + GAP if row.shown else 0) for row in shown]
+    sheet = Image.new("RGB", (width, TITLE + sum(heights) + MARGIN), BACKGROUND)
+    pen = ImageDraw.Draw(sheet)
+    render = content.render
+    about = f"{_total(content)} images, {render['size']} x {render['size']} pixels, {render['bits']} bits"
+    more = f"; {len(rows) - MOST_ROWS} more rows not shown" if len(rows) > MOST_ROWS else ""
+    _caption(pen, 18, folder.resolve().name, about + more, width, 20)
+    top = TITLE
+    for row, height in zip(shown, heights, strict=True):
+        count = f"{len(row.shown)} of {row.total}" if row.shown else "none"
+        _caption(pen, top + 11, f"{row.split} / {row.label}", count, width, 16)
+        for number, place in enumerate(row.shown):
+            tile = _tile(read_picture(folder, place, render["size"]))
+            sheet.paste(tile, (MARGIN + number * (TILE + GAP), top + CAPTION))
+        top += height
+    return sheet
+
+
+def _caption(pen: ImageDraw.ImageDraw, top: int, strong: str, faint: str, width: int, size: int) -> None:
+    """A line of text: `strong`, cut where it is too long, and `faint` after it."""
+    font = ImageFont.load_default(size)
+    room = width - 2 * MARGIN - pen.textlength(faint, font) - 14
+    if len(strong) > MOST_CHARACTERS or pen.textlength(strong, font) > room:
+        lengths = range(MOST_CHARACTERS)
+        end = bisect_right(lengths, room, key=lambda end: pen.textlength(f"{strong[:end]}…", font))
+        strong = f"{strong[: max(0, end - 1)]}…"
+    pen.text((MARGIN, top), strong, TEXT, font)
+    pen.text((MARGIN + 14 + pen.textlength(strong, font), top), faint, FAINT, font)
+
+
+def read_picture(folder: Path, place: Place, size: int) -> Image.Image:
+    """A sample's picture as 8-bit gray. Raises WorkError with the place of what is wrong with it."""
+    where = f"{folder / place.shard}: {place.key}.png"
+    if os.path.basename(place.shard) != place.shard or not 0 < place.size <= MAX_PNG_BYTES or size > MAX_SIDE:
+        raise WorkError(f"{folder / manifest.FILE}: no sound entry for {place.key} in {place.shard[:80]!r}")
+    try:
+        with open(folder / place.shard, "rb") as file:
+            file.seek(place.offset)
+            data = file.read(place.size)
+    except (OSError, OverflowError, ValueError) as error:
+        raise WorkError(f"can't read {where}: {getattr(error, 'strerror', None) or error}") from None
+    if zlib.crc32(data) != place.crc32:
+        raise WorkError(f"{where} is damaged: chexdist-shards verify tells more")
+    try:
+        image: Image.Image = Image.open(io.BytesIO(data), formats=["PNG"])
+        if image.size != (size, size):
+            raise WorkError(f"{where} is {image.width} x {image.height}, not {size} x {size} pixels")
+        image.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise WorkError(f"{where} does not decode: {error}") from None
+    if image.mode == "I;16":
+        image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+    return image.convert("L")
+
+
+def _tile(image: Image.Image) -> Image.Image:
+    shrinks = image.width > TILE
+    kernel = Image.Resampling.LANCZOS if shrinks else Image.Resampling.BICUBIC
+    return image.resize((TILE, TILE), kernel)
+
+
+def _total(content: Manifest) -> int:
+    return sum(split.samples for split in content.splits.values())
+
+
+def _check_out(out: Path) -> None:
+    """Refuse to replace anything but an earlier sheet."""
+    if not out.absolute().parent.is_dir():
+        raise UserError(f"--out {out}: there is no folder {out.absolute().parent}")
+    if out.is_file():
+        with open(out, "rb") as file:
+            if file.read(len(PNG_MAGIC)) == PNG_MAGIC:
+                return
+    if out.exists() or out.is_symlink():
+        raise UserError(f"--out {out} exists and is not a PNG file: choose another name")
+
+
+def _write(sheet: Image.Image, out: Path) -> None:
+    temporary = out.with_name(f".{out.name}.tmp-{os.getpid()}")
+    try:
+        sheet.save(temporary, "PNG")
+        os.replace(temporary, out)
+    finally:
+        temporary.unlink(missing_ok=True)

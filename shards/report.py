@@ -1,0 +1,68 @@
+"""What `build` says: the label file against the folders before the work, and at the end what was built and set aside."""
+
+import sys
+from pathlib import Path
+
+from shards.labels import Labels
+from shards.labels.matching import summary
+from shards.manifest import Manifest
+from shards.quarantine import Code
+from shards.sources import Listing
+
+PATIENTS = {
+    "pattern": "by --patient-pattern",
+    "csv": "by the label file",
+    "dicom": "by DICOM's PatientID",
+    "file": "not known, each image is taken as one",
+}
+
+
+def report_labels(labels: Labels, listing: Listing) -> None:
+    """Say what the label file names, what of it is there, and what is odd in it."""
+    for line in summary(labels, listing):
+        print(line)
+    for line in labels.warnings:
+        print(f"{labels.file}: {line}", file=sys.stderr)
+
+
+def report(
+    result: Manifest, listing: Listing, quarantine_list: Path, out: Path, allowed: int, allowed_missing: float
+) -> int:
+    """Say what was built and what was set aside; returns the exit code.
+
+    0 when at most `allowed` are set aside; the first `allowed_missing` (math.inf: all) of the images without a
+    file don't count.
+    """
+    counts = ", ".join(f"{name} {split.samples}" for name, split in result.splits.items())
+    print(f"{out}: {sum(split.samples for split in result.splits.values())} images ({counts})")
+    build = result.build
+    print(
+        f"patients: {sum(split.patients for split in result.splits.values())}, {PATIENTS[build['patients']]}; "
+        f"near-duplicates stay together: {build['duplicates']['clusters']} clusters"
+    )
+    if build["per_class"]:
+        print(f"drawn: {build['per_class']} of each class; --seed {build['seed']} draws the same again")
+    for name, split in result.splits.items():
+        if not split.samples and build["split"][name]:
+            print(f"the {name} split is empty: there are too few patients for --split", file=sys.stderr)
+    if listing.other_files:
+        print(f"files in the source folders that are neither PNG, JPEG nor DICOM: {listing.other_files}")
+    return _report_quarantine(result.quarantine["codes"], quarantine_list, allowed, allowed_missing)
+
+
+def _report_quarantine(codes: dict[str, int], listed: Path, allowed: int, allowed_missing: float) -> int:
+    """Images without a file are told apart from the others: a part of a data set is no damage, if it is meant."""
+    missing = codes.get(Code.MISSING_FILE, 0)
+    others = {code: count for code, count in codes.items() if code != Code.MISSING_FILE}
+    if others:
+        text = ", ".join(f"{code} {count}" for code, count in others.items())
+        print(f"{sum(others.values())} set aside ({text}); the list: {listed}", file=sys.stderr)
+    if missing:
+        print(f"{missing} named by the label file have no file; last in the list: {listed}", file=sys.stderr)
+    left = sum(others.values())
+    if left + max(0, missing - allowed_missing) <= allowed:
+        return 0
+    cures = [f"--allow-quarantine {left}"] * (left > allowed)
+    cures += ["--allow-missing all"] * (missing > allowed_missing)
+    print(f"the rest is built; {' and '.join(cures)} accepts this", file=sys.stderr)
+    return 1
