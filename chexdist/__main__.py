@@ -11,7 +11,10 @@ from chexdist.world import World
 
 COMMANDS = {
     "train": "train a GAN on a shard directory, or go on with a run",
-    "demo": "phantom X-rays -> shards -> the three GANs -> metrics, on this CPU",
+    "evaluate": "metrics of a run's weights, beside those of real images",
+    "generate": "synthetic X-rays as files, after an audit for copies of training images",
+    "report": "runs side by side on one page that needs no network",
+    "demo": "phantom X-rays -> shards -> the three GANs -> metrics -> report, on this CPU",
 }
 
 
@@ -35,6 +38,69 @@ def parser() -> argparse.ArgumentParser:
     )
     train.add_argument(
         "--dry-run", action="store_true", help="print the resolved configuration and what each rank will read"
+    )
+    evaluate = commands.add_parser("evaluate", help=COMMANDS["evaluate"], description=COMMANDS["evaluate"])
+    evaluate.add_argument("run", metavar="RUN", help="the run directory; it may be training at the same time")
+    evaluate.add_argument("--checkpoint", metavar="images-N", help="which checkpoint (default: the newest)")
+    evaluate.add_argument(
+        "--split", choices=("val", "test"), default="val", help="held-out X-rays; keep test for the last look"
+    )
+    evaluate.add_argument(
+        "--samples",
+        type=int,
+        default=512,
+        help="generated images, and as many again of each class (default: 512)",
+    )
+    evaluate.add_argument(
+        "--pairs",
+        type=int,
+        default=512,
+        help="pairs of images for PSNR, MSE and SSIM, over all classes (default: 512)",
+    )
+    evaluate.add_argument(
+        "--seed", type=int, default=0, help="same run, options and seed: same numbers (default: 0)"
+    )
+    evaluate.add_argument(
+        "--extractor", metavar="NAME", help="whose features KID and FID compare (default: the run's own)"
+    )
+    evaluate.add_argument(
+        "--data.shards",
+        "--shards",
+        dest="shards",
+        metavar="DIR",
+        help="the run's shards, if they have moved since it began",
+    )
+    generate = commands.add_parser("generate", help=COMMANDS["generate"], description=COMMANDS["generate"])
+    generate.add_argument("run", metavar="RUN", help="the run directory; it may be training at the same time")
+    generate.add_argument("--n", type=int, default=64, help="how many (default: 64)")
+    generate.add_argument(
+        "--out", required=True, metavar="DIR", help="folder to make; it appears complete or not at all"
+    )
+    generate.add_argument(
+        "--label", metavar="CLASS", help="of this class only (default: as in the training split)"
+    )
+    generate.add_argument("--format", choices=("png", "dicom"), default="png", help="default: png")
+    generate.add_argument(
+        "--seed", type=int, default=0, help="same run, options and seed: same pictures (default: 0)"
+    )
+    generate.add_argument("--checkpoint", metavar="images-N", help="which checkpoint (default: the newest)")
+    generate.add_argument(
+        "--data.shards", "--shards", dest="shards", metavar="DIR", help="the run's shards, if they have moved"
+    )
+    generate.add_argument(
+        "--no-audit", action="store_true", help="don't look for copies of training images; the output says so"
+    )
+    report = commands.add_parser("report", help=COMMANDS["report"], description=COMMANDS["report"])
+    report.add_argument(
+        "runs", metavar="RUN", nargs="+", help="run directories; they may be training at the same time"
+    )
+    report.add_argument(
+        "--out", required=True, metavar="FILE", help="report.html, or report.md for its tables alone"
+    )
+    report.add_argument(
+        "--with-real",
+        action="store_true",
+        help="show real X-rays too; then share the page only where they may be seen",
     )
     demo = commands.add_parser("demo", help=COMMANDS["demo"], description=COMMANDS["demo"])
     demo.add_argument("--out", default="demo", help="directory to make (default: demo)")

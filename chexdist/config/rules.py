@@ -12,7 +12,15 @@ NORMS = {
 }
 """What each GAN's critic may be normalised with; its paper's choice first."""
 
-FREE = {"data.shards", "data.workers", "data.memory", "train.images", "train.accumulate", "run.dir"}
+FREE = {
+    "data.shards",
+    "data.workers",
+    "data.memory",
+    "train.images",
+    "train.accumulate",
+    "run.dir",
+    "run.tracker",
+}
 FREE_SECTIONS = {"eval", "checkpoint", "control"}
 """What may differ when a run goes on: it does not change what is learned from the next image."""
 

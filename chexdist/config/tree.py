@@ -119,6 +119,8 @@ class Control(Section):
 
 class Run(Section):
     dir: str = ""
+    tracker: Literal["none", "tensorboard"] = "none"
+    """Where the metrics are shown besides `metrics.jsonl`; TensorBoard finds them in `tensorboard/` of the run directory."""
 
 
 class Config(Section):

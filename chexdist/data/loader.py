@@ -5,7 +5,7 @@ which would let rank 0 read for all. What workers have read ahead does not count
 """
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import count
 from typing import Any
 
@@ -73,7 +73,7 @@ def batches(
     first: int,
     workers: int,
     pin: bool = False,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Endless batches from global batch `first` on: pixels [len(share), size, size] (uint8 or int32), labels [len(share)] (int64).
 
     Raises:

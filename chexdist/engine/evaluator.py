@@ -2,23 +2,19 @@
 
 import time
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from chexdist.data.loader import to_unit_range
+from chexdist.config.tree import Config
 from chexdist.data.manifest import Manifest
-from chexdist.data.reader import SampleReader
 from chexdist.engine.gan import Gan
 from chexdist.engine.together import Together
+from chexdist.evaluation.reference import RealImages, Reference
+from chexdist.metrics.estimate import Estimate, TooFewImages
 from chexdist.metrics.extractor import load_extractor
-from chexdist.metrics.kid import NAME, Estimate, TooFewImages, kid
+from chexdist.metrics.kid import NAME, UNIT
 from chexdist.metrics.protocol import Protocol
 from chexdist.metrics.value import Metric
 from chexdist.sampling import prepare, sample
-
-UNIT = "squared MMD x 1000"
-CHUNK = 64
 
 
 class Evaluator:
@@ -28,11 +24,11 @@ class Evaluator:
     """
 
     def __init__(self, gan: Gan, manifest: Manifest, together: Together) -> None:
-        self.gan, self.manifest, self.together = gan, manifest, together
+        self.gan, self.together = gan, together
         self.config = gan.config.eval
         self.extractor = load_extractor(self.config.extractor)
         self.extractor.network.to(gan.device)
-        self.reference = manifest.splits[self.config.split]
+        self.real = RealImages(manifest, self.extractor, gan.device, together)
         self.refusal: str | None = None
         self.floor: Estimate | None = None
         self.protocol = Protocol.of(
@@ -42,24 +38,19 @@ class Evaluator:
             reference_split=self.config.split,
             n=self.config.samples,
         )
-        self._real: Tensor | None = None
+        self._reference: Reference | None = None
 
     def baselines(self) -> list[Metric]:
         """What a generator has to beat, measured before training: the floor, and always drawing the mean image."""
-        train = self.manifest.splits["train"]
-        shown = np.linspace(0, len(train) - 1, min(len(train), self.config.samples)).astype(int)
-        self._real = self._embed_real(self.config.split, range(len(self.reference)))
-        familiar = self._embed_real("train", shown)
-        mean = self._mean_image(shown)
+        shown = self.real.shown(self.config.samples)
+        self._reference = self.real.reference(self.config.split, shown)
+        mean = self.real.mean_features(shown)
         try:
-            self.floor = kid(
-                self._real, familiar, self.reference.patient.tolist(), 0, train.patient[shown].tolist()
-            )
+            self.floor = self._reference.floor()
         except TooFewImages as error:
             self.refusal = str(error)
             return []
-        copies = self.extractor.features(mean).cpu().expand(self.config.samples, -1)
-        flat = kid(self._real, copies, self.reference.patient.tolist())
+        flat = self._reference.kid(mean.expand(self.config.samples, -1))
         return [
             self._metric(f"{NAME}/real", 0, self.floor),
             self._metric(f"{NAME}/mean_image", 0, flat),
@@ -73,47 +64,29 @@ class Evaluator:
         drawn = sample(self.gan.ema, config.model.latent, counts, config.train.seed, rows)
         features = self.together.rows(self.extractor.features(drawn))
         grid = sample(self.gan.ema, config.model.latent, counts, config.train.seed, range(64))
-        if self.refusal or self._real is None:
+        if self.refusal or self._reference is None:
             return [], grid
-        measured = kid(self._real, features, self.reference.patient.tolist())
-        return [self._metric(NAME, images, measured)], grid
-
-    def real_images(self, split: str, samples: np.ndarray | range) -> Tensor:
-        """Real images [n, 1, S, S] in [-1, 1] of these sample numbers."""
-        reader = SampleReader(self.manifest, split, memory_mib=0)
-        pixels = torch.from_numpy(reader.read([int(number) for number in samples]).astype(np.int32))
-        return to_unit_range(pixels, self.manifest.bits, torch.get_default_dtype())
-
-    def _embed_real(self, split: str, samples: np.ndarray | range) -> Tensor:
-        mine = self.together.share(len(samples))
-        parts = [torch.empty(0, self.extractor.dim)]
-        for start in range(mine.start, mine.stop, CHUNK):
-            images = self.real_images(split, samples[start : min(start + CHUNK, mine.stop)])
-            parts.append(self.extractor.features(images.to(self.gan.device)).cpu())
-        return self.together.rows(torch.cat(parts))
-
-    def _mean_image(self, samples: np.ndarray) -> Tensor:
-        """[1, 1, S, S]"""
-        mine = self.together.share(len(samples))
-        total = torch.zeros(1, self.manifest.size**2, dtype=torch.float64)
-        for start in range(mine.start, mine.stop, CHUNK):
-            images = self.real_images("train", samples[start : min(start + CHUNK, mine.stop)])
-            total += images.double().flatten(1).sum(0)
-        mean = self.together.sums(total) / len(samples)
-        return mean.view(1, 1, self.manifest.size, self.manifest.size).to(self.gan.device)
+        return [self._metric(NAME, images, self._reference.kid(features))], grid
 
     def _metric(self, name: str, images: int, estimate: Estimate) -> Metric:
-        batches = images // self.gan.config.train.batch
-        return Metric(
-            images=images,
-            step=batches // self.gan.config.train.n_critic,
-            name=name,
-            unit=UNIT,
-            value=estimate.value,
-            n=estimate.n_generated,
-            low=estimate.low,
-            high=estimate.high,
-            floor=self.floor.value if self.floor else None,
-            protocol=self.protocol.hash,
-            time=time.time(),
-        )
+        floor = self.floor.value if self.floor else None
+        return metric(self.gan.config, images, name, UNIT, estimate, floor, self.protocol.hash)
+
+
+def metric(
+    config: Config, images: int, name: str, unit: str, estimate: Estimate, floor: float | None, protocol: str
+) -> Metric:
+    """What was measured of a run's generator after so many images."""
+    return Metric(
+        images=images,
+        step=images // config.train.batch // config.train.n_critic,
+        name=name,
+        unit=unit,
+        value=estimate.value,
+        n=estimate.n_generated,
+        low=estimate.low,
+        high=estimate.high,
+        floor=floor,
+        protocol=protocol,
+        time=time.time(),
+    )

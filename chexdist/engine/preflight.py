@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,11 @@ def check(config: Config, world: World) -> Manifest:
         )
     if config.eval.split not in manifest.splits:
         raise UserError(f"eval.split {config.eval.split}: the shards have {', '.join(manifest.splits)}")
+    if config.run.tracker == "tensorboard" and not find_spec("tensorboard"):
+        raise UserError(
+            "run.tracker tensorboard: TensorBoard is not installed: `pip install 'chexdist[tensorboard]'`, or set "
+            "run.tracker to none"
+        )
     if config.run.dir:
         _check_run(config, manifest)
     return manifest

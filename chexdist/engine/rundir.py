@@ -118,12 +118,7 @@ class RunDirectory:
 
     def grid(self, name: str, images: Tensor) -> None:
         """Draw images [N, 1, S, S] in [-1, 1] as `samples/NAME.png`, eight in a row."""
-        from torchvision.utils import save_image  # here, since it takes seconds to import and one rank draws
-
-        path = self.path / "samples" / f"{name}.png"
-        partial = path.with_name(f".{name}.partial.png")
-        save_image(images.float().cpu(), partial, nrow=8, normalize=True, value_range=(-1, 1))
-        partial.replace(path)
+        draw_grid(self.path / "samples" / f"{name}.png", images)
 
     def _replace(self, name: str, text: str) -> None:
         partial = (
@@ -131,6 +126,15 @@ class RunDirectory:
         )  # a rank that fails by itself writes its status too
         partial.write_text(text)
         partial.replace(self.path / name)
+
+
+def draw_grid(path: Path, images: Tensor) -> None:
+    """Draw images [N, 1, S, S] in [-1, 1] as a PNG, eight in a row, atomically."""
+    from torchvision.utils import save_image  # here, since it takes seconds to import and one rank draws
+
+    partial = path.with_name(f".{path.stem}.partial.png")
+    save_image(images.float().cpu(), partial, nrow=8, normalize=True, value_range=(-1, 1))
+    partial.replace(path)
 
 
 def _commit() -> str | None:

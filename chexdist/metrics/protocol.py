@@ -14,9 +14,19 @@ class UnlikeProtocols(ValueError):
     """Two numbers were to be compared that were not measured alike."""
 
 
+class Hashed:
+    """Makes a dataclass a protocol: two numbers may be compared when the hashes of their protocols are equal."""
+
+    @property
+    def hash(self) -> str:
+        """First 12 hexadecimal digits of the SHA-256 of the canonical JSON of all fields."""
+        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))  # type: ignore[call-overload]
+        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
 @dataclass(frozen=True)
-class Protocol:
-    """How a number was measured. `reference` is a digest of the real images, `n` the images evaluated."""
+class Protocol(Hashed):
+    """How a number was measured in an extractor's features. `reference` is a digest of the real images, `n` the images evaluated."""
 
     extractor: str
     digest: str
@@ -50,18 +60,16 @@ class Protocol:
             n=n,
         )
 
-    @property
-    def hash(self) -> str:
-        """First 12 hexadecimal digits of the SHA-256 of the canonical JSON of all fields."""
-        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
-
-def require_same_protocol(a: Protocol, b: Protocol) -> None:
+def require_same_protocol(a: Hashed, b: Hashed) -> None:
     """Raises UnlikeProtocols, naming each field that differs."""
+    if type(a) is not type(b):
+        raise UnlikeProtocols(
+            f"these numbers can't be compared: one has a {type(a).__name__}, the other a {type(b).__name__}"
+        )
     unlike = [
         f"{field.name} ({getattr(a, field.name)} against {getattr(b, field.name)})"
-        for field in fields(Protocol)
+        for field in fields(a)  # type: ignore[arg-type]
         if getattr(a, field.name) != getattr(b, field.name)
     ]
     if unlike:

@@ -9,16 +9,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from cases import Case
+from cases import BATCH, Case
 from torch import Tensor, nn
 
 from chexdist.data.loader import batches, to_unit_range
 from chexdist.data.manifest import read_manifest
 from chexdist.data.reader import SampleReader
+from chexdist.engine import checkpoint
 from chexdist.engine.gan import Gan
 from chexdist.engine.step import Step
 from chexdist.engine.trainer import make_accelerator
 from chexdist.world import World
+
+MID_TRAINING = 3
+"""Batches after which Adam's moments are those of training; in the next one every phase of every case is due."""
 
 Arrays = dict[str, np.ndarray]
 Draws = dict[tuple[str, int], list[tuple[range, np.ndarray]]]
@@ -62,24 +66,44 @@ def train_cases(world: World, shards: Path, jobs: list[tuple[Case, int, str]]) -
     return results
 
 
-def gradients_at_start(world: World, shards: Path, jobs: list[tuple[Case, int, str]]) -> list[Arrays]:
-    """Gradients of both networks on batch 0, before any update; a job for `run_world`."""
+def save_in_mid_training(world: World, shards: Path, jobs: list[tuple[Case, int, str]], folder: Path) -> None:
+    """A checkpoint of each case after `MID_TRAINING` batches, in `folder`; a job for a world of one."""
+    accelerator = make_accelerator(world, timeout_seconds=60)
+    reader = SampleReader(read_manifest(str(shards)), "train", memory_mib=64)
+    for place, (case, accumulate, dtype) in enumerate(jobs):
+        with default_dtype(getattr(torch, dtype)):
+            step, data = _start(world, shards, reader, accelerator, case, accumulate)
+            for t in range(MID_TRAINING):
+                step(t, *next(data))
+            state = checkpoint.State(MID_TRAINING, MID_TRAINING * BATCH, {}, "", {}, {})
+            checkpoint.save(folder / str(place), step.gan, state)
+
+
+def step_in_mid_training(
+    world: World, shards: Path, jobs: list[tuple[Case, int, str]], folder: Path
+) -> list[Trained]:
+    """One step of each case from the checkpoint in `folder`; a job for `run_world`."""
     accelerator = make_accelerator(world, timeout_seconds=60)
     reader = SampleReader(read_manifest(str(shards)), "train", memory_mib=64)
     results = []
-    for case, accumulate, dtype in jobs:
+    for place, (case, accumulate, dtype) in enumerate(jobs):
         with default_dtype(getattr(torch, dtype)):
-            step, data = _start(world, shards, reader, accelerator, case, accumulate)
-            step.critic_gradients(0, *next(data), penalty_gain=1.0)
-            step.generator_gradients(0)
-            results.append(
-                _gradients(step.gan.critic, "critic") | _gradients(step.gan.generator, "generator")
-            )
+            step, data = _start(world, shards, reader, accelerator, case, accumulate, MID_TRAINING)
+            path, _ = checkpoint.newest(folder / str(place))
+            assert path is not None
+            checkpoint.load(path, step.gan)
+            results.append(_trained(world, step, data, range(MID_TRAINING, MID_TRAINING + 1)))
     return results
 
 
 def _start(
-    world: World, shards: Path, reader: SampleReader, accelerator: Any, case: Case, accumulate: int
+    world: World,
+    shards: Path,
+    reader: SampleReader,
+    accelerator: Any,
+    case: Case,
+    accumulate: int,
+    first: int = 0,
 ) -> tuple[Step, Iterator[tuple[Tensor, Tensor]]]:
     """What the trainer makes before its loop: networks, a step that is warmed up, and images with labels."""
     config, manifest = case.config(accumulate), read_manifest(str(shards))
@@ -91,7 +115,7 @@ def _start(
         window=config.data.window,
         batch=config.train.batch,
         share=step.share,
-        first=0,
+        first=first,
         workers=0,
     )
     return step, ((to_unit_range(pixels, manifest.bits, step.dtype), labels) for pixels, labels in data)
@@ -102,9 +126,13 @@ def train_case(
 ) -> Trained:
     """One training of `case.batches` batches."""
     step, data = _start(world, shards, reader, accelerator, case, accumulate)
+    return _trained(world, step, data, range(case.batches))
+
+
+def _trained(world: World, step: Step, data: Iterator[tuple[Tensor, Tensor]], steps: range) -> Trained:
     gan = step.gan
     gradients, draws = _record_gradients(step), _record_draws(step)
-    for t in range(case.batches):
+    for t in steps:
         step(t, *next(data))
     weights = {
         f"{name}.{key}": parameter.detach().numpy().copy()

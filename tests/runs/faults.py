@@ -68,6 +68,20 @@ class HalfALine:
 
 
 @dataclass(frozen=True)
+class Raises:
+    """Every rank meets an error that nobody foresaw just before its `call`-th call of `target`."""
+
+    target: str
+    call: int
+
+    def __call__(self, rank: int) -> None:
+        def fail(*_: Any, **__: Any) -> None:
+            raise LookupError("not foreseen")
+
+        _at_call(self.target, self.call, fail)
+
+
+@dataclass(frozen=True)
 class Waits:
     """Every rank waits before its `call`-th call of `target` for as long as `gate` does not exist."""
 

@@ -8,7 +8,7 @@ import jobs
 import numpy as np
 import psutil
 import pytest
-from faults import STEP, Signal, Waits
+from faults import STEP, Raises, Signal, Waits
 from safetensors.numpy import load_file
 
 
@@ -102,3 +102,12 @@ def test_a_loader_process_that_dies_is_a_line(shards: Path, tmp_path: Path) -> N
     assert "Traceback" not in job.output and "DataLoader worker" in job.output
     found = jobs.status(tmp_path / "run")
     assert found["state"] == "failed" and "DataLoader worker" in found["cause"]
+
+
+def test_an_error_that_nobody_foresaw_ends_the_process(shards: Path, tmp_path: Path) -> None:
+    """Its traceback holds the loader, whose workers ignore the signal with which Python would end them."""
+    words = jobs.small(shards, tmp_path / "run", "vanilla", "--data.workers", "1")
+    job = jobs.start(words, tmp_path / "log", 1, Raises(STEP, 5))
+    assert job.wait(60) == [1], job.output
+    found = jobs.status(tmp_path / "run")
+    assert found["state"] == "failed" and found["cause"] == "LookupError: not foreseen"

@@ -1,0 +1,121 @@
+"""`python -m benchmarks step stream`: measures side by side, shows a table, keeps all timings as JSON."""
+
+import argparse
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from chexdist.errors import UserError, WorkError
+from shards.errors import WorkError as ShardsWorkError
+
+RESULTS = Path(__file__).parent / "results"
+BENCHMARKS = {
+    "step": "training: chexdist's step against a notebook's loop, same networks, images and batches",
+    "stream": "reading: chexdist's loader against stock WebDataset and against a notebook's PNG folder",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every option."""
+    top = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Side-by-side timings on this machine."
+    )
+    top.add_argument(
+        "names", nargs="*", metavar="NAME", help="; ".join(f"{k}: {v}" for k, v in BENCHMARKS.items())
+    )
+    top.add_argument(
+        "--rounds", type=int, default=7, help="counted rounds, in each of which every side has its turn"
+    )
+    top.add_argument("--seconds", type=float, default=1.0, help="least seconds of a side in a round")
+    top.add_argument(
+        "--batch", type=int, default=16, help="batch of `step`, a multiple of 8 (16 is what is shipped)"
+    )
+    top.add_argument(
+        "--workers", type=int, default=1, help="loader processes of every side of `stream` (shipped: 1)"
+    )
+    top.add_argument(
+        "--tiny", action="store_true", help="the least of everything: shows that it runs, measures nothing"
+    )
+    top.add_argument(
+        "--out", type=Path, default=RESULTS, help="where NAME-DATE.json goes (default: benchmarks/results)"
+    )
+    top.add_argument(
+        "--markdown", nargs="+", type=Path, metavar="JSON", help="only print these results as Markdown"
+    )
+    return top
+
+
+def check(options: argparse.Namespace) -> None:
+    """Refuse what can't be measured before anything is.
+
+    Raises:
+        UserError: with the option and the rule.
+    """
+    unknown = [name for name in options.names if name not in BENCHMARKS]
+    if unknown or not options.names:
+        raise UserError(
+            f"{unknown[0] if unknown else 'no name'}: give one or more of {', '.join(BENCHMARKS)}"
+        )
+    for name in ("rounds", "batch", "workers"):
+        if getattr(options, name) < 1:
+            raise UserError(f"--{name} {getattr(options, name)} must be 1 or more")
+    if options.batch % 8:
+        raise UserError(
+            f"--batch {options.batch} must be a multiple of 8, the group of the shipped configurations"
+        )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure, show, keep."""
+    check(options)
+    from benchmarks import record, step, stream
+    from benchmarks.alternate import Effort
+    from benchmarks.machine import BUSY, commit, machine
+
+    effort = Effort(1, 0.0) if options.tiny else Effort(options.rounds, options.seconds)
+    step_setting = step.TINY if options.tiny else step.Setting(batch=options.batch)
+    stream_setting = stream.TINY if options.tiny else stream.Setting(workers=options.workers)
+    for name in options.names:
+        about = machine()
+        date = datetime.now(UTC).isoformat(timespec="seconds")
+        if name == "step":
+            result = step.measure(effort, step_setting)
+        else:
+            with tempfile.TemporaryDirectory(prefix="chexdist-benchmarks-") as work:
+                result = stream.measure(effort, Path(work), stream_setting)
+        document = result.document(
+            {
+                "date": date,
+                "commit": commit(),
+                "command": sys.argv[1:],
+                "machine": about,
+                "busy": about["load"] > BUSY * about["cores"],
+            }
+        )
+        record.show(document, Console(width=None if sys.stdout.isatty() else 130))
+        print(record.write(document, options.out), flush=True)
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run; returns the exit code."""
+    try:
+        options = parser().parse_args(arguments)
+        if not options.markdown:
+            return run(options)
+        from benchmarks import record
+
+        print("\n".join(record.markdown(record.read(path)) for path in options.markdown), end="")
+        return 0
+    except (UserError, WorkError, ShardsWorkError) as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UserError) else 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""Times sides in turn, A B C A B C ..., so that whatever else the machine does falls on all of them alike."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+
+from shards.progress import Progress
+
+
+@dataclass(frozen=True)
+class Side:
+    """One way of doing the work. `run()` does it once, `items` images, and returns the seconds that count."""
+
+    name: str
+    items: int
+    run: Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A row of the table: the sides named `ours` and `theirs`."""
+
+    name: str
+    ours: str
+    theirs: str
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure: counted rounds after one that is not, and the least seconds of a side in each."""
+
+    rounds: int = 7
+    seconds: float = 1.0
+
+
+def alternate(what: str, sides: list[Side], effort: Effort) -> dict[str, list[float]]:
+    """Items/s of each side, round by round. The first round warms up and says how often a side is to run in the others."""
+    rates: dict[str, list[float]] = {side.name: [] for side in sides}
+    with Progress(what, (effort.rounds + 1) * len(sides), "timings") as progress:
+        repeats = {}
+        for side in sides:
+            repeats[side.name] = max(1, math.ceil(effort.seconds / side.run()))
+            progress.advance()
+        for _ in range(effort.rounds):
+            for side in sides:
+                seconds = sum(side.run() for _ in range(repeats[side.name]))
+                rates[side.name].append(repeats[side.name] * side.items / seconds)
+                progress.advance()
+    return rates
+
+
+def compare(comparison: Comparison, rates: dict[str, list[float]]) -> dict[str, str | float]:
+    """Medians of both sides; median, least and greatest of the ratios, taken round by round."""
+    ours, theirs = rates[comparison.ours], rates[comparison.theirs]
+    ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
+    return {
+        "name": comparison.name,
+        "ours": median(ours),
+        "theirs": median(theirs),
+        "ratio": median(ratios),
+        "low": min(ratios),
+        "high": max(ratios),
+    }

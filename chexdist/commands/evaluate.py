@@ -1,0 +1,143 @@
+"""`chexdist evaluate`: a run's averaged generator on every scale, beside real images; a table, and a file in the run."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from chexdist.errors import UserError, WorkError
+from chexdist.world import World
+
+if TYPE_CHECKING:
+    from chexdist.data.manifest import Manifest
+    from chexdist.evaluation.measure import Evaluation
+    from chexdist.metrics.value import Metric
+    from chexdist.sampling import Loaded
+
+LIMITS = {"samples": (64, 50_000), "pairs": (16, 50_000), "seed": (0, 2**63 - 1)}
+GRID = 32
+
+
+def run(options: argparse.Namespace, settings: list[str]) -> int:
+    """Exit code 0, or 1 when nothing could be measured; raises `UserError` and `WorkError`."""
+    for name, (least, most) in LIMITS.items():
+        if not least <= getattr(options, name) <= most:
+            raise UserError(f"--{name} {getattr(options, name)}: must be {least} to {most}")
+    if World.detect().size > 1:
+        raise UserError("evaluate is the work of one process: start it without a launcher")
+
+    import torch
+
+    from chexdist.evaluation.measure import Evaluation, Plan
+    from chexdist.metrics.extractor import load_extractor
+    from chexdist.sampling import load_run
+
+    loaded = load_run(options.run, options.checkpoint)
+    for line in loaded.passed_over:
+        print(f"chexdist: {line}", file=sys.stderr)
+    manifest = _shards(options, loaded)
+    extractor = load_extractor(options.extractor or loaded.config.eval.extractor)
+    plan = Plan(options.split, options.samples, options.pairs, options.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    found = Evaluation(loaded, manifest, extractor, plan, device)
+    folder = Path(options.run) / "evaluations" / f"images-{loaded.images}-{plan.split}"
+    _write(folder, plan.seed, plan.split, loaded, found)
+    _show(folder, found)
+    return 0 if found.metrics else 1
+
+
+def _shards(options: argparse.Namespace, loaded: "Loaded") -> "Manifest":
+    """The shards that the run was trained on, wherever they are now.
+
+    Raises:
+        UserError: they can't be read, are other ones, or hold nothing out.
+    """
+    from chexdist.data.manifest import read_manifest
+
+    directory = options.shards or loaded.config.data.shards
+    try:
+        manifest = read_manifest(directory)
+    except UserError as error:
+        cure = "" if options.shards else "; if they have moved, give --data.shards DIR"
+        raise UserError(f"{error}{cure}") from None
+    if manifest.digest != loaded.manifest:
+        raise UserError(
+            f"{options.run} was trained on shards with manifest {loaded.manifest[:12]}, but {directory} has "
+            f"{manifest.digest[:12]}: give --data.shards the directory that it was trained on"
+        )
+    if manifest.classes != tuple(loaded.classes):
+        raise UserError(
+            f"{options.run} has the classes {', '.join(loaded.classes)}, not those of {directory}"
+        )
+    if not len(manifest.splits.get(options.split, ())):
+        raise UserError(
+            f"--split {options.split}: the shards in {directory} have {', '.join(manifest.splits) or 'none'}"
+        )
+    for name in manifest.classes:
+        if not name.isprintable() or Path(f"{name}.png").name != f"{name}.png":
+            raise UserError(f"{directory}: class {name!r} can't be a file's name; build the shards again")
+    shared = {*manifest.splits["train"].patient.tolist()} & {*manifest.splits[options.split].patient.tolist()}
+    if shared:
+        raise UserError(
+            f"{directory}: {len(shared)} patients are in train and in {options.split}, so nothing is held out; "
+            "build the shards again"
+        )
+    return manifest
+
+
+def _write(folder: Path, seed: int, split: str, loaded: "Loaded", found: "Evaluation") -> None:
+    """Grids first, numbers last, each under a temporary name that is then replaced."""
+    from chexdist.engine.rundir import draw_grid
+
+    labels = dict(enumerate(found.manifest.classes)) if found.conditional else {None: "all"}
+    document = {
+        "checkpoint": f"images-{loaded.images}",
+        "images": loaded.images,
+        "split": split,
+        "seed": seed,
+        "protocols": found.protocols,
+        "metrics": [metric.to_dict() for metric in found.metrics],
+        "refused": found.refused,
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for label, name in labels.items():
+            draw_grid(folder / f"{name}.png", loaded.sample(seed, range(GRID), label))
+        partial = folder / f".evaluation.json.partial-{os.getpid()}"
+        partial.write_text(json.dumps(document, indent=1, allow_nan=False))
+        partial.replace(folder / "evaluation.json")
+    except OSError as error:
+        raise WorkError(f"{error.filename or folder}: {error.strerror or error}") from None
+
+
+def _show(folder: Path, found: "Evaluation") -> None:
+    """The table: each number beside the same of real images, then what is missing and why."""
+    real = {
+        metric.name.removesuffix("/real"): metric for metric in found.metrics if metric.name.endswith("/real")
+    }
+    table = Table(
+        title=str(folder), caption="95 % intervals; floor: the same between real images of unlike patients"
+    )
+    for column in ("metric", "value", "floor", "n"):
+        table.add_column(column, justify="left" if column == "metric" else "right", no_wrap=True)
+    for metric in found.metrics:
+        if not metric.name.endswith("/real"):
+            floor = _text(real[metric.name]) if metric.name in real else f"{metric.floor:.4g}"
+            table.add_row(metric.name, _text(metric), floor, str(metric.n))
+    console = Console(width=None if sys.stdout.isatty() else 120, markup=False)
+    console.print(table)
+    reasons: dict[str, list[str]] = {}
+    for name, reason in found.refused.items():
+        reasons.setdefault(reason, []).append(name)
+    for reason, names in reasons.items():
+        console.print(f"not computed: {', '.join(names)}: {reason}", highlight=False, soft_wrap=True)
+
+
+def _text(metric: "Metric") -> str:
+    interval = "" if metric.low is None else f" [{metric.low:.4g}, {metric.high:.4g}]"
+    return f"{metric.value:.4g}{interval}"

@@ -1,0 +1,90 @@
+"""`chexdist generate`: audited synthetic X-rays of a run as files. The folder appears complete or not at all."""
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from chexdist.errors import UserError, WorkError
+from chexdist.world import World
+
+MOST = 100_000
+
+
+def run(options: argparse.Namespace, settings: list[str]) -> int:
+    """Exit code 0; raises `UserError` and `WorkError`."""
+    out = Path(options.out)
+    _check(options, out)
+    try:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.default_int_handler)
+        return _generate(options, out)
+    except KeyboardInterrupt:
+        raise WorkError(f"stopped; {out} was not made") from None
+
+
+def _check(options: argparse.Namespace, out: Path) -> None:
+    if not 1 <= options.n <= MOST:
+        raise UserError(
+            f"--n {options.n}: from 1 to {MOST} pictures; for more, another --seed and another --out"
+        )
+    if not 0 <= options.seed < 2**63:
+        raise UserError(f"--seed {options.seed}: from 0 to 2^63 - 1")
+    if options.shards and options.no_audit:
+        raise UserError("--shards and --no-audit: the shards are for the audit alone; give one of the two")
+    if out.is_symlink() or (out.exists() and not (out.is_dir() and not any(out.iterdir()))):
+        raise UserError(f"--out {out} exists and is not an empty folder: choose another, or remove it")
+    world = World.detect()
+    if world.size > 1:
+        raise UserError(f"generate is one process, and a launcher started {world.size}: start it without one")
+
+
+def _generate(options: argparse.Namespace, out: Path) -> int:
+    from chexdist.generation.audit import Audit, training_shards
+    from chexdist.generation.produce import Order, class_number, generate
+    from chexdist.sampling import load_run
+
+    loaded = load_run(options.run, options.checkpoint)
+    for line in loaded.passed_over:
+        print(f"chexdist: {line}", file=sys.stderr)
+    class_number(loaded, options.label)  # before the audit, which takes a while
+    order = Order(options.n, options.seed, options.label, options.format)
+    shards = options.shards or loaded.config.data.shards
+    manifest = None if options.no_audit else training_shards(shards, loaded.manifest)
+    with _appearing(out) as folder:
+        audit = Audit(manifest) if manifest else None
+        made = generate(loaded, order, audit, folder)
+    print(f"{made.kept} synthetic X-rays of images-{loaded.images} in {out}, with index.csv and sheet.png")
+    if audit:
+        found = audit.threshold
+        print(
+            f"audit: {made.near_copies} of {len(made.rows)} drawn were near-copies of {len(audit.references)} training "
+            f"images, and were replaced: likeness above {found.value:.3f}, which {100 * found.rate:.1f} % of "
+            f"{found.images} real X-rays exceed towards other patients"
+        )
+    else:
+        print("audit: none, as --no-audit asks; any of these pictures may be a copy of a patient's X-ray")
+    return 0
+
+
+@contextmanager
+def _appearing(out: Path) -> Iterator[Path]:
+    """A folder under a temporary name beside `out`, renamed to it at the end; removed when anything goes wrong.
+
+    Raises:
+        WorkError: it can't be made, filled or renamed.
+    """
+    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        partial.rename(out)
+    except OSError as error:
+        raise WorkError(f"--out {out}: {error.strerror or error}; it was not made") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,43 @@
+"""Frechet Inception Distance, where there are enough images for it.
+
+Heusel et al. 2017 (arXiv:1706.08500), eq. 6. FID is biased by an amount that depends on the number of images and on the
+generator (Chong & Forsyth 2020, arXiv:1911.07023), and with fewer images than features its covariances are singular.
+"""
+
+import torch
+from torch import Tensor, nn
+from torchmetrics.image.fid import FrechetInceptionDistance
+
+from chexdist.metrics.estimate import Estimate, TooFewImages
+
+NAME = "fid"
+UNIT = "squared Frechet distance of features"
+NO_INTERVAL = "resampled images would add to FID's bias, so an interval would not lie around the value"
+
+
+class _Features(nn.Module):
+    """Takes the place of the extractor, whose features are given."""
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.num_features = num_features
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features
+
+
+def fid(real: Tensor, generated: Tensor) -> Estimate:
+    """FID between features real [N, D] and generated [M, D], by torchmetrics in float64; no interval (see NO_INTERVAL).
+
+    Raises TooFewImages where N or M is below 2 D.
+    """
+    size = real.shape[1]
+    if min(len(real), len(generated)) < 2 * size:
+        raise TooFewImages(
+            f"no FID between {len(real)} and {len(generated)} images: its {size} features need {2 * size} of each, "
+            "below which it is mostly bias"
+        )
+    metric = FrechetInceptionDistance(feature=_Features(size))
+    metric.update(real.to(torch.float64), real=True)
+    metric.update(generated.to(torch.float64), real=False)
+    return Estimate(float(metric.compute()), None, None, len(real), len(generated))

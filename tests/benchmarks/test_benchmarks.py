@@ -1,0 +1,166 @@
+"""The benchmarks run, compare like with like, and keep what they measured."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks import notebook, record, step, stream
+from benchmarks.__main__ import main
+from benchmarks.alternate import Comparison, Effort, Side, alternate, compare
+from chexdist.engine.step import Step
+from chexdist.errors import UserError
+
+LEAST = Effort(rounds=1, seconds=0.0)
+FIELDS = {
+    "benchmark",
+    "date",
+    "commit",
+    "command",
+    "machine",
+    "busy",
+    "unit",
+    "settings",
+    "rows",
+    "notes",
+    "rates",
+}
+
+
+@pytest.fixture(scope="module")
+def pixels() -> Tensor:
+    return torch.randint(0, 256, (step.PICTURES, 32, 32), dtype=torch.uint8)
+
+
+def trainable(*networks: torch.nn.Module) -> int:
+    return sum(weight.numel() for network in networks for weight in network.parameters())
+
+
+@pytest.mark.parametrize("name", step.COMPARISONS)
+def test_both_sides_train_equally_many_parameters(name: str, pixels: Tensor) -> None:
+    made = step.sides(name, step.TINY, pixels)
+    ours = made[f"{name} batch norm" if name == "dcgan" else f"{name} bare"]
+    gray, rgb = made[f"{name} notebook gray"], made[f"{name} notebook RGB"]
+    assert isinstance(ours, step.Ours) and isinstance(gray, step.Theirs) and isinstance(rgb, step.Theirs)
+    for network in ("generator", "critic"):
+        mine, same, larger = (trainable(getattr(side, network)) for side in (ours.gan, gray.loop, rgb.loop))
+        width = ours.gan.config.model.width
+        assert mine == same == larger - 2 * width * 4 * 4  # two more channels, kernels of 4 x 4
+
+
+@pytest.mark.parametrize("name", step.COMPARISONS)
+def test_both_sides_see_the_same_images(name: str, pixels: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, list[Tensor]] = {"ours": [], "theirs": []}
+    loop = notebook.Dcgan if name == "dcgan" else notebook.WganGp
+    monkeypatch.setattr(Step, "__call__", lambda self, t, images, labels: seen["ours"].append(images))
+    monkeypatch.setattr(loop, "batch", lambda self, i, images: seen["theirs"].append(images))
+    made = step.sides(name, step.TINY, pixels)
+    for side in (f"{name} as shipped", f"{name} notebook RGB"):
+        for _ in range(10):  # more than the pictures last
+            made[side].train()
+    for mine, other in zip(seen["ours"], seen["theirs"], strict=True):
+        assert mine.shape == (16, 1, 32, 32)
+        assert torch.equal(mine.expand(-1, 3, -1, -1), other)
+    assert not torch.equal(seen["ours"][0], seen["ours"][1])
+
+
+@pytest.mark.parametrize("name", step.COMPARISONS)
+def test_every_side_learns(name: str, pixels: Tensor) -> None:
+    for side, training in step.sides(name, step.TINY, pixels).items():
+        networks = training.gan if isinstance(training, step.Ours) else training.loop
+        weights = [*networks.generator.parameters(), *networks.critic.parameters()]
+        weights = [
+            weight for weight in weights if weight.dim() == 4
+        ]  # norms start at 1 and move less than its last bit
+        before = [weight.detach().clone() for weight in weights]
+        assert step.timed(training) > 0
+        assert all(torch.isfinite(weight).all() for weight in weights), side
+        assert not any(torch.equal(weight, old) for weight, old in zip(weights, before, strict=True)), side
+
+
+def test_a_period_holds_what_is_scheduled(pixels: Tensor) -> None:
+    shipped = step.sides("dcgan", step.TINY, pixels)["dcgan as shipped"]
+    assert shipped.period == 8  # R1 comes every 128 images, batches have 16
+    assert {side.period for side in step.sides("wgan-gp", step.TINY, pixels).values()} == {2}
+
+
+def test_bare_leaves_the_average_alone(pixels: Tensor) -> None:
+    made = step.sides("dcgan", step.TINY, pixels)
+    for name, moves in (("dcgan as shipped", True), ("dcgan bare", False)):
+        side = made[name]
+        assert isinstance(side, step.Ours)
+        before = [weight.clone() for weight in side.gan.ema.parameters()]
+        side.train()
+        moved = [not torch.equal(*pair) for pair in zip(before, side.gan.ema.parameters(), strict=True)]
+        assert all(moved) if moves else not any(moved)
+
+
+def test_sides_take_turns_and_ratios_are_taken_round_by_round() -> None:
+    turns: list[str] = []
+
+    def takes(name: str, seconds: list[float]) -> float:
+        turns.append(name)
+        return seconds.pop(0)
+
+    ours, theirs = [1.0, 1.0, 2.0, 4.0], [1.0, 2.0, 4.0, 2.0]
+    sides = [Side("a", 10, lambda: takes("a", ours)), Side("b", 10, lambda: takes("b", theirs))]
+    rates = alternate("turns", sides, Effort(rounds=3, seconds=1.0))
+    assert turns == ["a", "b"] * 4
+    assert rates == {"a": [10.0, 5.0, 2.5], "b": [5.0, 2.5, 5.0]}
+    row = compare(Comparison("a / b", "a", "b"), rates)
+    assert row == {"name": "a / b", "ours": 5.0, "theirs": 5.0, "ratio": 2.0, "low": 0.5, "high": 2.0}
+
+
+def test_a_quick_side_runs_until_its_seconds_are_full() -> None:
+    runs: list[float] = []
+
+    def quick() -> float:
+        runs.append(0.25)
+        return 0.25
+
+    assert alternate("quick", [Side("a", 1, quick)], Effort(rounds=2, seconds=1.0)) == {"a": [4.0, 4.0]}
+    assert len(runs) == 1 + 2 * 4
+
+
+def test_the_command_writes_what_it_shows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["step", "stream", "--tiny", "--out", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    files = sorted(tmp_path.iterdir())
+    assert [file.name.split("-")[0] for file in files] == ["step", "stream"]
+    for file in files:
+        document = json.loads(file.read_text())
+        assert set(document) == FIELDS
+        assert {"cpu", "cores", "threads", "gpu", "torch", "load"} == set(document["machine"])
+        assert all(len(rates) == 1 and rates[0] > 0 for rates in document["rates"].values())
+        assert document["rows"] and all(row["low"] <= row["ratio"] <= row["high"] for row in document["rows"])
+        assert all(row["name"] in shown for row in document["rows"])
+    assert main(["--markdown", *map(str, files)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = sum(map(len, step.COMPARISONS.values())) + len(stream.COMPARISONS)
+    assert sum(line.startswith("|") for line in lines) == rows + 2 * 2  # and two lines of each head
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "step, stream"),
+        (["nothing"], "nothing: give one or more of step, stream"),
+        (["step", "--batch", "12"], "multiple of 8"),
+        (["step", "--rounds", "0"], "--rounds 0 must be 1 or more"),
+        (["--markdown", "none.json"], "none.json: No such file"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"rows": 3}', '{"machine": {}}'])
+def test_other_files_are_no_results(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "other.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match="no benchmark's result"):
+        record.read(path)

@@ -1,0 +1,174 @@
+"""Pair metrics against formulae written down again, and what the interval of their mean covers."""
+
+from dataclasses import asdict, fields, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage, stats
+from torch import Tensor
+
+from chexdist.metrics.estimate import Refusal, TooFewImages
+from chexdist.metrics.extractor import load_extractor
+from chexdist.metrics.pairs import (
+    MIN_PATIENTS,
+    MSE,
+    PSNR,
+    SSIM,
+    UNITS,
+    PairProtocol,
+    mean_over_pairs,
+    pair_scores,
+    student_quantile,
+)
+from chexdist.metrics.preprocess import resize
+from chexdist.metrics.protocol import Protocol, UnlikeProtocols, require_same_protocol
+
+
+def smooth(seed: int, n: int, side: int = 64) -> Tensor:
+    """Images [n, 1, side, side] in [-1, 1] with large and small structure."""
+    random = np.random.default_rng(seed)
+    fields_ = [
+        ndimage.gaussian_filter(random.standard_normal((n, side, side)), (0, s, s)) * s for s in (1, 6)
+    ]
+    return torch.from_numpy(np.tanh(sum(fields_)))[:, None].float()
+
+
+def by_definition(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
+    """PSNR, MSE (of images in [0, 1]) and SSIM (Wang 2004, eq. 13), in float64 with scipy's Gaussian of 11 px."""
+    mse = float(((a - b) ** 2).mean())
+
+    def local(x: np.ndarray) -> np.ndarray:
+        return ndimage.gaussian_filter(x, 1.5, truncate=3.4, mode="mirror")
+
+    mean_a, mean_b = local(a), local(b)
+    var_a, var_b, both = local(a * a) - mean_a**2, local(b * b) - mean_b**2, local(a * b) - mean_a * mean_b
+    c1, c2 = 0.01**2, 0.03**2
+    ssim = (
+        (2 * mean_a * mean_b + c1) * (2 * both + c2) / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
+    )
+    return 10 * np.log10(1 / mse), mse, float(ssim.mean())
+
+
+@pytest.mark.parametrize("side", [32, 64, 256, 300])
+def test_scores_are_those_of_the_definition(side: int) -> None:
+    a, b = smooth(1, 2, side), smooth(2, 2, side)
+    scores = pair_scores(a, b)
+    pixels = [resize(((x + 1) * 127.5).round().double(), 256).numpy()[:, 0] / 255 for x in (a, b)]
+    for i in range(2):
+        psnr, mse, ssim = by_definition(pixels[0][i], pixels[1][i])
+        assert float(scores[PSNR][i]) == pytest.approx(psnr, abs=1e-3)
+        assert float(scores[MSE][i]) == pytest.approx(mse, rel=1e-4)
+        assert float(scores[SSIM][i]) == pytest.approx(ssim, abs=1e-4)
+
+
+def test_scores_of_pairs_that_are_known() -> None:
+    black, white = torch.full((1, 1, 64, 64), -1.0), torch.full((1, 1, 64, 64), 1.0)
+    scores = pair_scores(torch.cat([black, black]), torch.cat([white, black]))
+    assert scores[MSE].tolist() == [1, 0]
+    assert scores[PSNR].tolist() == [0, float("inf")]
+    assert scores[SSIM].tolist() == pytest.approx([0.01**2 / (1 + 0.01**2), 1], rel=1e-4)
+    assert list(scores) == list(UNITS)
+
+
+def test_scores_do_not_depend_on_the_order_or_the_batch() -> None:
+    a, b = smooth(3, 5), smooth(4, 5)
+    together = pair_scores(a, b)
+    for name, alone in pair_scores(b[2:3], a[2:3]).items():
+        torch.testing.assert_close(alone, together[name][2:3], rtol=1e-5, atol=1e-6)
+
+
+def test_scores_are_those_of_the_exported_pictures() -> None:
+    a, b = smooth(5, 3), smooth(6, 3)
+    exported = ((a + 1) * 127.5).round().to(torch.uint8).float() / 127.5 - 1
+    for name, scores in pair_scores(exported, b).items():
+        assert torch.equal(scores, pair_scores(a, b)[name])
+    with pytest.raises(ValueError, match="outside"):
+        pair_scores(a * 255, b)
+
+
+@pytest.mark.parametrize("freedom", [15, 16, 29, 100, 10_000])
+def test_student_quantile(freedom: int) -> None:
+    assert student_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), abs=1e-4)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6), st.integers(MIN_PATIENTS, 60))
+def test_interval_over_patients_seen_once_is_student_s(seed: int, n: int) -> None:
+    scores = np.random.default_rng(seed).standard_normal(n)
+    estimate = mean_over_pairs(torch.from_numpy(scores), list(range(n)))
+    low, high = stats.t.interval(0.95, n - 1, scores.mean(), stats.sem(scores))
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx(
+        (scores.mean(), low, high), abs=1e-4
+    )
+    assert estimate.n_generated == n
+
+
+def test_pairs_of_one_patient_count_as_one_when_they_are_alike() -> None:
+    own = torch.from_numpy(np.random.default_rng(0).standard_normal(20))
+    once = mean_over_pairs(own, list(range(20)))
+    often = mean_over_pairs(own.repeat(7), [*range(20)] * 7)
+    assert (often.low, often.high) == pytest.approx((once.low, once.high))
+
+
+def paired(random: np.random.Generator, patients: int, n: int) -> tuple[Tensor, list[int]]:
+    """Scores of n pairs, each with something of its patient (of 1 to 4 images), its held-out image and its other image."""
+    image_of = np.repeat(np.arange(patients), random.integers(1, 5, patients))
+    drawn = np.resize(random.permutation(len(image_of)), n)
+    patient, image = random.standard_normal(patients), random.standard_normal(len(image_of))
+    scores = patient[image_of[drawn]] + 0.5 * image[drawn] + random.exponential(1.0, n) - 1
+    return torch.from_numpy(scores), image_of[drawn].tolist()
+
+
+@pytest.mark.parametrize(("patients", "n"), [(16, 128), (30, 256), (200, 512)])
+def test_interval_covers_the_truth(patients: int, n: int) -> None:
+    """The truth is 0; an interval over pairs as if they were independent does not cover it."""
+    random = np.random.default_rng(patients)
+    covered = np.zeros(2)
+    for _ in range(600):
+        scores, units = paired(random, patients, n)
+        for kind, groups in enumerate((units, list(range(n)))):
+            estimate = mean_over_pairs(scores, groups)
+            assert estimate.low is not None and estimate.high is not None
+            covered[kind] += estimate.low <= 0 <= estimate.high
+    right, naive = covered / 600
+    assert 0.92 <= right <= 0.98
+    assert naive < 0.85
+
+
+def test_refuses_what_can_not_be_right() -> None:
+    scores = torch.arange(30.0)
+    with pytest.raises(TooFewImages, match=f"with {MIN_PATIENTS - 1} held-out patients"):
+        mean_over_pairs(scores, [i % (MIN_PATIENTS - 1) for i in range(30)])
+    with pytest.raises(TooFewImages, match="with 0 held-out patients"):
+        mean_over_pairs(scores[:0], [])
+    with pytest.raises(Refusal, match="equal"):
+        mean_over_pairs(scores.index_fill(0, torch.tensor([3]), torch.inf), list(range(30)))
+    with pytest.raises(ValueError, match="30 pairs but 29"):
+        mean_over_pairs(scores, list(range(29)))
+
+
+def protocol() -> PairProtocol:
+    return PairProtocol(pairing="random", image_size=64, reference="abc", reference_split="val", n=512)
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(PairProtocol)])
+def test_every_field_changes_the_hash_and_is_named(field: str) -> None:
+    old: Any = getattr(protocol(), field)
+    change: dict[str, Any] = {field: old + 1 if isinstance(old, int) else old + "x"}
+    with pytest.raises(UnlikeProtocols, match=rf"differ in {field} \(") as error:
+        require_same_protocol(protocol(), replace(protocol(), **change))
+    assert error.value.args[0].count("against") == 1
+    assert protocol().hash != replace(protocol(), **change).hash
+
+
+def test_pairs_and_features_are_never_compared() -> None:
+    features = Protocol.of(
+        load_extractor("random-conv"), image_size=64, reference="abc", reference_split="val", n=512
+    )
+    with pytest.raises(UnlikeProtocols, match="PairProtocol"):
+        require_same_protocol(protocol(), features)
+    assert features.hash != protocol().hash and "resize" in asdict(protocol())
