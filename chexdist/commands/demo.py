@@ -1,4 +1,4 @@
-"""`chexdist demo`: phantom X-rays as DICOM -> shards -> three GANs, each over two processes -> a table of metrics.
+"""`chexdist demo`: phantom X-rays as DICOM -> shards -> three GANs, each over two processes -> metrics -> a report.
 
 It only types what a user would type: every step is a command of its own, shown before it runs, and a second call skips
 what is done.
@@ -12,52 +12,43 @@ import sys
 from importlib import resources
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from chexdist.errors import UserError, WorkError
-from chexdist.metrics.kid import NAME
-from chexdist.metrics.log import read_log
-from chexdist.metrics.value import Metric
 
 GANS = ("vanilla", "wgan-gp", "dcgan")
-PATIENTS, SIZE, IMAGES = 160, 64, 12_000
+PHANTOMS, PER_CLASS, SIZE, IMAGES = 480, 200, 64, 12_000
 LAUNCH = "accelerate/two-cpu-processes.yaml"
 
 
 def run(options: argparse.Namespace, settings: list[str]) -> int:
     """Exit code 0; raises `UserError` or `WorkError` when a step failed."""
     out = Path(options.out)
-    phantom, shards = out / "phantom", out / "shards"
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out} is a file: choose another name")
     out.mkdir(parents=True, exist_ok=True)
-    if not (phantom / "labels.csv").exists():
-        _call("-m", "shards", "phantom", "--out", phantom, "--patients", PATIENTS, "--size", 2 * SIZE)
-    if not (shards / "manifest.json").exists():
-        labels = phantom / "labels.csv"
-        split = "train=0.6,val=0.2,test=0.2"
-        _call(
-            "-m",
-            "shards",
-            "build",
-            phantom,
-            "--labels",
-            labels,
-            "--out",
-            shards,
-            "--size",
-            SIZE,
-            "--split",
-            split,
-        )
-    for name in GANS:
-        _train(name, shards, out / "runs" / name)
-    _show({name: read_log(out / "runs" / name) for name in GANS})
+    shards, runs = _shards(out), [out / "runs" / name for name in GANS]
+    for name, run_directory in zip(GANS, runs, strict=True):
+        _train(name, shards, run_directory)
+        _call("-m", "chexdist", "evaluate", run_directory, "--samples", 128, "--pairs", 128)
+    report = out / "report.html"
+    _call("-m", "chexdist", "report", *runs, "--out", report)
+    print(f"\nOpen {report} in a browser: the three GANs side by side.")
     print(
-        f"Look at the generated X-rays: {out}/runs/*/samples/images-*.png; real ones: {out}/runs/dcgan/samples/real.png"
+        f"Their newest X-rays: {out}/runs/*/samples/images-{IMAGES}.png; real ones: {runs[-1]}/samples/real.png"
     )
     return 0
+
+
+def _shards(out: Path) -> Path:
+    """Phantom radiographs in VinBigData's layout, some of them JPEG 2000, as shards."""
+    phantom, shards = out / "vinbigdata", out / "shards"
+    if not (phantom / "train.csv").exists():
+        layout = ("--layout", "vinbigdata", "--images", PHANTOMS, "--size", 2 * SIZE)
+        _call("-m", "shards", "phantom", "--out", phantom, *layout)
+    if not (shards / "manifest.json").exists():
+        draw = ("--size", SIZE, "--per-class", PER_CLASS, "--split", "train=0.6,val=0.2,test=0.2")
+        labels = ("--labels", phantom / "train.csv")
+        _call("-m", "shards", "build", phantom / "train", *labels, "--out", shards, *draw)
+    return shards
 
 
 def _train(name: str, shards: Path, run_directory: Path) -> None:
@@ -85,25 +76,3 @@ def _call(*words: object) -> None:
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     if subprocess.run([sys.executable, *arguments], env=environment, check=False).returncode:
         raise WorkError(f"this step of the demo failed: python {' '.join(arguments)}")
-
-
-def _show(logs: dict[str, list[Metric]]) -> None:
-    """KID before and after training, beside its floor and the score of a generator that always draws the mean image."""
-    table = Table(title=f"{NAME} on held-out phantom patients, 95 % interval; lower is better")
-    for column in ("GAN", "images", "untrained", "trained", "mean image", "real X-rays (floor)"):
-        table.add_column(column, justify="left" if column == "GAN" else "right")
-    for name, metrics in logs.items():
-        found = {
-            kind: [metric for metric in metrics if metric.name == NAME + kind]
-            for kind in ("", "/mean_image", "/real")
-        }
-        measured = found[""]
-        if not measured:
-            raise WorkError(f"the run {name} has no {NAME}: its log says why")
-        ends = (measured[0], measured[-1], found["/mean_image"][0], found["/real"][0])
-        table.add_row(name, str(measured[-1].images), *(_with_interval(metric) for metric in ends))
-    Console(width=120).print(table)
-
-
-def _with_interval(metric: Metric) -> str:
-    return f"{metric.value:.0f} [{metric.low:.0f}, {metric.high:.0f}]"

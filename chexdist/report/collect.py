@@ -1,0 +1,182 @@
+"""Reads run directories into values that the page and the tables are made of."""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chexdist.errors import UserError
+from chexdist.metrics.value import Metric
+from chexdist.report.files import (
+    flat,
+    metrics_of,
+    read_metrics,
+    read_object,
+    read_settings,
+    tidy,
+)
+
+MOST_RUNS = 8
+STATES = ("running", "done", "preempted", "failed")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `chexdist evaluate` left of one checkpoint: numbers, the fields of their protocols, and what was refused."""
+
+    folder: Path
+    images: int
+    split: str
+    seed: str
+    protocols: dict[str, dict[str, str]]
+    metrics: list[Metric]
+    refused: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory as it was found. `state` is one of STATES or unknown; `heard` when that was written, epoch seconds."""
+
+    name: str
+    path: Path
+    settings: dict[str, str]
+    state: str
+    images: int
+    cause: str
+    heard: object
+    provenance: dict[str, str]
+    log: list[Metric]
+    evaluations: list[Evaluation]
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """All but losses, oldest first; of one checkpoint's, an evaluation's come after the log's."""
+        found = [metric for metric in self.log if not metric.name.startswith("loss/")]
+        return found + [metric for evaluation in self.evaluations for metric in evaluation.metrics]
+
+    @property
+    def budget(self) -> int | None:
+        """Images after which training ends, as far as the configuration says so."""
+        text = self.settings.get("train.images", "")
+        return int(text) if re.fullmatch("[0-9]{1,15}", text) else None
+
+
+def collect(directories: list[str]) -> list[Run]:
+    """The runs in the order given, each under a name of its own.
+
+    Raises:
+        UserError: a directory is no run or is given twice, a file in it is damaged, or there are too many.
+    """
+    if len(directories) > MOST_RUNS:
+        raise UserError(
+            f"{len(directories)} runs: up to {MOST_RUNS} can be told apart side by side; make several reports"
+        )
+    paths = []
+    for directory in directories:
+        try:
+            path = Path(directory).resolve()
+        except (OSError, ValueError, RuntimeError) as error:
+            raise UserError(f"{tidy(directory)}: {tidy(error)}") from None
+        if path in paths:
+            raise UserError(f"{directory} is given twice; name each run once")
+        paths.append(path)
+    names = _names(paths)
+    return [_read_run(Path(directory), name) for directory, name in zip(directories, names, strict=True)]
+
+
+def _names(paths: list[Path]) -> list[str]:
+    """The last parts of each path, as many as tell it from the others."""
+    names = []
+    for path in paths:
+        depth = 1
+        while sum(other.parts[-depth:] == path.parts[-depth:] for other in paths) > 1:
+            depth += 1
+        names.append(tidy("/".join(path.parts[-depth:])) or "run")
+    return [name if names.count(name) == 1 else f"{name} ({place})" for place, name in enumerate(names, 1)]
+
+
+def _read_run(path: Path, name: str) -> Run:
+    try:
+        is_directory = path.is_dir()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    if not is_directory:
+        raise UserError(f"{path} is no directory; give the run.dir of `chexdist train`")
+    settings = read_settings(path / "config.yaml")
+    if settings is None:
+        raise UserError(f"{path} is no run directory: it has no config.yaml, which `chexdist train` writes")
+    status = read_object(path / "status.json")
+    state, images = status.get("state"), status.get("images")
+    if status and (state not in STATES or not _is_count(images)):
+        raise UserError(f"{path / 'status.json'} is damaged: state {tidy(state)}, images {tidy(images)}")
+    provenance = flat(read_object(path / "provenance.json"))
+    log = read_metrics(path)
+    return Run(
+        name=name,
+        path=path,
+        settings=settings,
+        state=state or "unknown",
+        images=max([images or 0, *(metric.images for metric in log)]),
+        cause=tidy(status.get("cause") or ""),
+        heard=status.get("time"),
+        provenance=provenance,
+        log=log,
+        evaluations=_read_evaluations(path),
+    )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 10**15
+
+
+def _read_evaluations(run: Path) -> list[Evaluation]:
+    """Those that are complete, oldest checkpoint first."""
+    files = sorted((run / "evaluations").glob("*/evaluation.json"))
+    found = [_read_evaluation(file) for file in files]
+    return sorted(found, key=lambda evaluation: (evaluation.images, evaluation.folder.name))
+
+
+def _read_evaluation(file: Path) -> Evaluation:
+    document = read_object(file)
+    try:
+        if not _is_count(document.get("images")):
+            raise ValueError(f"images is {document.get('images')}")
+        if not isinstance(document.get("split"), str):
+            raise TypeError("split is missing")
+        refused, protocols = document.get("refused"), document.get("protocols")
+        if not isinstance(refused, dict) or not isinstance(protocols, dict):
+            raise TypeError("refused and protocols must be objects")
+        for name, fields in protocols.items():
+            _check_protocol(name, fields)
+        metrics = metrics_of(document.get("metrics"))
+        unknown = {metric.protocol for metric in metrics} - set(protocols)
+        if unknown:
+            raise ValueError(f"a metric's protocol {min(map(str, unknown))} is not among its protocols")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"{file} is damaged: {tidy(error)}; make it again with `chexdist evaluate`") from None
+    return Evaluation(
+        folder=file.parent,
+        images=document["images"],
+        split=tidy(document["split"]),
+        seed=tidy(document.get("seed")),
+        protocols={name: flat(fields) for name, fields in protocols.items()},
+        metrics=metrics,
+        refused={str(name): tidy(reason) for name, reason in refused.items()},
+    )
+
+
+def _check_protocol(name: str, fields: Any) -> None:
+    """A protocol's name is a digest of its fields (`chexdist.metrics.protocol`): so they can't have been changed."""
+    canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(canonical.encode()).hexdigest()[:12]
+    if not isinstance(fields, dict) or digest != name:
+        raise ValueError(f"the fields of protocol {name} are not those that it was named after")
+
+
+def classes(evaluation: Evaluation) -> list[str]:
+    """The classes that its numbers, or its refusals, are about."""
+    names = [metric.name for metric in evaluation.metrics] + list(evaluation.refused)
+    found = (name.removesuffix("/real").partition("/")[2] for name in names)
+    return sorted({name for name in found if name and name not in ("real", "mean_image")})

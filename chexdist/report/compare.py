@@ -1,0 +1,124 @@
+"""Decides which numbers may stand beside each other: those of one metric, of one class, under one protocol."""
+
+from dataclasses import dataclass, field
+
+from chexdist.metrics.value import Metric
+from chexdist.report.collect import Run
+from chexdist.report.files import tidy
+
+KID, FID = "kid_x1000", "fid"
+PAIRS = {
+    "psnr_db_random_pairs_256px": "PSNR",
+    "mse_random_pairs_256px": "MSE",
+    "ssim_random_pairs_256px": "SSIM",
+}
+LABELS = {KID: "KID × 1000", FID: "FID", **PAIRS}
+BASELINES = ("real", "mean_image")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run's newest number, and what stands beside it under the same protocol."""
+
+    run: int
+    metric: Metric
+    real: Metric | None
+    mean_image: Metric | None
+    untrained: Metric | None
+
+    @property
+    def floor(self) -> float | None:
+        """The same between real images."""
+        return self.real.value if self.real else self.metric.floor
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Numbers that were measured alike; `curves` holds each run's over training, oldest first."""
+
+    base: str
+    of_class: str
+    protocol: str
+    entries: list[Entry] = field(default_factory=list)
+    curves: dict[int, list[Metric]] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        return LABELS.get(self.base, tidy(self.base))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All comparisons under one protocol. `fields` are the protocol's, as far as they are known."""
+
+    protocol: str
+    of_class: str
+    fields: dict[str, str]
+    comparisons: list[Comparison]
+
+    @property
+    def are_pairs(self) -> bool:
+        return all(comparison.base in PAIRS for comparison in self.comparisons)
+
+    @property
+    def runs(self) -> set[int]:
+        return {entry.run for comparison in self.comparisons for entry in comparison.entries}
+
+
+def name_parts(name: str) -> tuple[str, str, str]:
+    """`kid_x1000/finding/real` -> metric, class, baseline; class and baseline may be empty."""
+    base, *rest = name.split("/")
+    baseline = rest.pop() if rest and rest[-1] in BASELINES else ""
+    return base, "/".join(rest), baseline
+
+
+def compare(runs: list[Run]) -> list[Measured]:
+    """Every protocol with the numbers under it; overall before classes, KID before pairs, most runs first."""
+    found: dict[tuple[str, str, str], Comparison] = {}
+    for number, run in enumerate(runs):
+        by_key: dict[tuple[str, str, str], dict[str, dict[int, Metric]]] = {}
+        for metric in run.metrics:
+            base, of_class, baseline = name_parts(metric.name)
+            # Numbers without a protocol were measured in nobody knows what way: comparable to none.
+            key = (base, of_class, metric.protocol or f"not recorded for {run.name}")
+            by_key.setdefault(key, {}).setdefault(baseline, {})[metric.images] = metric
+        for key, kinds in by_key.items():
+            if "" not in kinds:
+                continue
+            comparison = found.setdefault(key, Comparison(*key))
+            newest = {kind: measured[max(measured)] for kind, measured in kinds.items()}
+            comparison.entries.append(
+                Entry(number, newest[""], newest.get("real"), newest.get("mean_image"), kinds[""].get(0))
+            )
+            comparison.curves[number] = [kinds[""][images] for images in sorted(kinds[""])]
+    fields = {
+        name: each
+        for run in runs
+        for evaluation in run.evaluations
+        for name, each in evaluation.protocols.items()
+    }
+    groups: dict[tuple[str, str], list[Comparison]] = {}
+    for comparison in found.values():
+        groups.setdefault((comparison.protocol, comparison.of_class), []).append(comparison)
+    measured = [
+        Measured(protocol, of_class, fields.get(protocol, {}), sorted(group, key=_base_rank))
+        for (protocol, of_class), group in groups.items()
+    ]
+    return sorted(measured, key=_rank)
+
+
+def _base_rank(comparison: Comparison) -> tuple[int, str]:
+    known = list(LABELS)
+    return (known.index(comparison.base) if comparison.base in known else len(known), comparison.base)
+
+
+def _rank(measured: Measured) -> tuple[object, ...]:
+    first = measured.comparisons[0]
+    return (
+        measured.are_pairs,
+        _base_rank(first),
+        measured.of_class != "",
+        measured.of_class,
+        -len(measured.runs),
+        measured.protocol,
+    )

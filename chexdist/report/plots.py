@@ -1,0 +1,213 @@
+"""Charts as inline SVG: lines over images seen, and bars. Colours and type come from the page, so they follow its scheme.
+
+Run number r has the class `run-r` (colour) and its own marker, so that no chart depends on colour alone.
+"""
+
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from chexdist.metrics.value import Metric
+from chexdist.report.axis import Axis
+from chexdist.report.numbers import decimals_for, number, short_count
+
+MOST_POINTS = 240
+"""Points of a line; a longer log is averaged over neighbours."""
+LABEL_LETTERS = 15
+MARKERS = (
+    Markup('<circle cx="{x}" cy="{y}" r="3.4"/>'),
+    Markup('<path d="M{x} {y}m-3.4-3.4h6.8v6.8h-6.8z"/>'),
+    Markup('<path d="M{x} {y}m0-4.4l4.2 7.4h-8.4z"/>'),
+    Markup('<path d="M{x} {y}m0-4.6l4.6 4.6l-4.6 4.6l-4.6-4.6z"/>'),
+    Markup('<path d="M{x} {y}m0 4.4l4.2-7.4h-8.4z"/>'),
+    Markup('<path d="M{x} {y}m-4-1.4h2.6v-2.6h2.8v2.6h2.6v2.8h-2.6v2.6h-2.8v-2.6h-2.6z"/>'),
+    Markup('<circle cx="{x}" cy="{y}" r="3.2" class="hollow"/>'),
+    Markup('<path d="M{x} {y}m-3.2-3.2h6.4v6.4h-6.4z" class="hollow"/>'),
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One run's metric over images. `style` is a class of the page's style sheet."""
+
+    run: int
+    metrics: list[Metric]
+    style: str = ""
+    marked: bool = False
+
+
+@dataclass(frozen=True)
+class Level:
+    """A horizontal line for comparison."""
+
+    label: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A bar of the run's colour, its interval as a whisker, and the real-vs-real value as a line across."""
+
+    run: int
+    label: str
+    metric: Metric
+    real: float | None
+
+
+def curves(
+    lines: list[Line], levels: list[Level], width: int, height: int, text: str, robust: bool
+) -> Markup:
+    """Lines over images seen. `text` says in words what is drawn.
+
+    robust: the middle 98 % of the values decide the axis, so that one spike does not flatten the rest.
+    """
+    left, right, top, bottom = 48, width - 14, 12, height - 40
+    values = sorted(m.value for line in lines for m in line.metrics)
+    spare = len(values) // 100 if robust else 0
+    values = values[spare : len(values) - spare]
+    ends = [
+        end
+        for line in lines
+        if line.marked
+        for m in line.metrics
+        for end in (m.low, m.high)
+        if end is not None
+    ]
+    at_levels = [end for level in levels for end in (level.value, level.low, level.high) if end is not None]
+    x = Axis.over([0.0, *(float(m.images) for line in lines for m in line.metrics)], left, right)
+    y = Axis.over([*values, *ends, *at_levels], bottom, top).widened(0.04, 0.06)
+    parts = [_grid(x, y, width, "real images shown to the critic")]
+    for level in levels:
+        parts.append(_level(level, x, y))
+    parts += [_band(line, x, y) for line in lines if line.marked]
+    for line in lines:
+        points = [(x(images), y(value)) for images, value in thinned(line.metrics)]
+        path = " ".join(f"{px:g},{py:g}" for px, py in points)
+        parts.append(
+            Markup('<polyline class="line run-{} {}" points="{}"/>').format(line.run, line.style, path)
+        )
+        if line.marked:
+            parts.append(Markup('<g class="mark run-{}">{}</g>').format(line.run, _marks(line.run, points)))
+    return _svg(width, height, text, parts)
+
+
+def thinned(metrics: list[Metric]) -> list[tuple[float, float]]:
+    """(images, value), at most MOST_POINTS of them: each the mean of as many neighbours, weighted by their n."""
+    size = -(-len(metrics) // MOST_POINTS)
+    points = []
+    for start in range(0, len(metrics), max(1, size)):
+        part = metrics[start : start + size]
+        total = sum(m.n for m in part)
+        points.append((float(part[-1].images), sum(m.value * (m.n / total) for m in part)))
+    return points
+
+
+def bars(entries: list[Bar], width: int, text: str) -> Markup:
+    """Horizontal bars from zero, a row each."""
+    row, top, left, right = 30, 6, 108, width - 64
+    bottom = top + row * len(entries)
+    ends = [end for bar in entries for end in (bar.metric.value, bar.metric.low, bar.metric.high, bar.real)]
+    x = Axis.over([0.0, *(end for end in ends if end is not None)], left, right)
+    parts = [_x_grid(x, x.ticks(3), top, bottom)]
+    for place, bar in enumerate(entries):
+        y = top + row * place
+        value, low, high = bar.metric.value, bar.metric.low, bar.metric.high
+        start, end = sorted((x(0), x(value)))
+        label = bar.label if len(bar.label) <= LABEL_LETTERS else f"{bar.label[: LABEL_LETTERS - 1]}…"
+        parts.append(
+            Markup('<text x="{}" y="{}" class="name">{}</text>').format(left - 10, y + 19, label)
+            + Markup('<rect class="bar run-{}" x="{}" y="{}" width="{:g}" height="{}"/>').format(
+                bar.run, start, y + 6, max(0.8, end - start), row - 12
+            )
+        )
+        if low is not None and high is not None:
+            a, b, middle = x(low), x(high), y + row / 2
+            parts.append(
+                Markup('<path class="whisker" d="M{} {}H{}M{} {}v8M{} {}v8"/>').format(
+                    a, middle, b, a, middle - 4, b, middle - 4
+                )
+            )
+        if bar.real is not None:
+            parts.append(Markup('<path class="real" d="M{} {}v{}"/>').format(x(bar.real), y, row))
+        shown = number(value, decimals_for(value, low, high))
+        parts.append(Markup('<text x="{}" y="{}" class="value">{}</text>').format(width - 2, y + 19, shown))
+    return _svg(width, bottom + 22, text, parts)
+
+
+def key(run: int) -> Markup:
+    """The run's colour and marker, for legends and tables."""
+    return Markup(
+        '<svg class="key" viewBox="0 0 26 12" width="26" height="12" aria-hidden="true">'
+        '<path class="line run-{}" d="M1 6H25"/><g class="mark run-{}">{}</g></svg>'
+    ).format(run, run, _marks(run, [(13, 6)]))
+
+
+def _marks(run: int, points: list[tuple[float, float]]) -> Markup:
+    marker = MARKERS[run % len(MARKERS)]
+    return Markup("").join(marker.format(x=f"{x:g}", y=f"{y:g}") for x, y in points)
+
+
+def _band(line: Line, x: Axis, y: Axis) -> Markup:
+    """The 95 % interval."""
+    upper = [(x(m.images), y(m.high)) for m in line.metrics if m.high is not None]
+    lower = [(x(m.images), y(m.low)) for m in line.metrics if m.low is not None]
+    path = " ".join(f"{px:g},{py:g}" for px, py in upper + lower[::-1])
+    return Markup('<polygon class="band run-{}" points="{}"/>').format(line.run, path)
+
+
+def _level(level: Level, x: Axis, y: Axis) -> Markup:
+    place = y(level.value)
+    line = Markup('<path class="level" d="M{} {}H{}"/>').format(x.start, place, x.end)
+    if level.low is not None and level.high is not None:
+        top, bottom = y(level.high), y(level.low)
+        line += Markup('<rect class="level-band" x="{}" y="{}" width="{:g}" height="{:g}"/>').format(
+            x.start, top, x.end - x.start, max(0.0, bottom - top)
+        )
+    return line + Markup('<text class="level-label" x="{}" y="{}">{}</text>').format(
+        x.end - 4, place - 5, level.label
+    )
+
+
+def _grid(x: Axis, y: Axis, width: int, title: str) -> Markup:
+    parts = []
+    ticks = y.ticks(5)
+    for tick, label in zip(ticks, _tick_labels(ticks), strict=True):
+        parts.append(
+            Markup('<path class="grid" d="M{} {}H{}"/><text class="tick y" x="{}" y="{}">{}</text>').format(
+                x.start, y(tick), x.end, x.start - 7, y(tick) + 4, label
+            )
+        )
+    for tick in x.ticks(4 if width < 500 else 7):
+        parts.append(
+            Markup('<text class="tick x" x="{}" y="{}">{}</text>').format(
+                x(tick), y.start + 17, short_count(tick)
+            )
+        )
+    axis = Markup('<path class="axis" d="M{} {}H{}"/>').format(x.start, y.start, x.end)
+    name = Markup('<text class="title" x="{}" y="{}">{}</text>').format(x.end, y.start + 35, title)
+    return Markup("").join(parts) + axis + name
+
+
+def _x_grid(x: Axis, ticks: list[float], top: int, bottom: int) -> Markup:
+    parts = [
+        Markup('<path class="grid" d="M{} {}V{}"/><text class="tick x" x="{}" y="{}">{}</text>').format(
+            x(tick), top, bottom, x(tick), bottom + 16, label
+        )
+        for tick, label in zip(ticks, _tick_labels(ticks), strict=True)
+    ]
+    return Markup("").join(parts) + Markup('<path class="axis" d="M{} {}V{}"/>').format(x(0), top, bottom)
+
+
+def _tick_labels(ticks: list[float]) -> list[str]:
+    if max((abs(tick) for tick in ticks), default=0) >= 10_000:
+        return [short_count(tick).replace("-", "−") for tick in ticks]
+    return [f"{tick:,g}".replace("-", "−") for tick in ticks]
+
+
+def _svg(width: int, height: int, text: str, parts: list[Markup]) -> Markup:
+    body = Markup("").join(parts)
+    return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        width, height, text, body
+    )

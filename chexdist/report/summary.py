@@ -1,0 +1,69 @@
+"""Says in one sentence what the numbers show, and no more than that."""
+
+from chexdist.report.collect import Run
+from chexdist.report.compare import KID, Comparison, Entry, Measured
+from chexdist.report.numbers import count, decimals_for, in_words, listed, number, with_interval
+from chexdist.report.tables import size_text
+
+
+def title(runs: list[Run]) -> str:
+    return (
+        f"Chest X-ray GAN {runs[0].name}"
+        if len(runs) == 1
+        else f"{in_words(len(runs)).capitalize()} chest X-ray GANs side by side"
+    )
+
+
+def sentence(runs: list[Run], measured: list[Measured]) -> str:
+    """Which run is nearest to held-out patients by KID, and whether its interval stands apart."""
+    comparisons = [
+        each
+        for group in measured
+        for each in group.comparisons
+        if each.base == KID and not each.of_class and each.entries
+    ]
+    if not comparisons:
+        return "No KID has been measured for these runs, so nothing is said about which is nearer to real X-rays."
+    # The most runs, then the most images behind the numbers.
+    chosen = max(comparisons, key=lambda each: (len(each.entries), each.entries[0].metric.n))
+    ranked = sorted(chosen.entries, key=lambda entry: entry.metric.value)
+    best = ranked[0]
+    metric = best.metric
+    text = f"{_subject(runs, chosen, best)} a KID × 1000 of {with_interval(metric.value, metric.low, metric.high)} "
+    text += f"after {count(metric.images)} images{_yardsticks(best)}"
+    overlapping = [runs[entry.run].name for entry in ranked[1:] if _overlap(best, entry)]
+    if overlapping:
+        text += (
+            f", but its 95 % interval overlaps that of {listed(overlapping)}, so their order is not settled"
+        )
+    return text + "."
+
+
+def _subject(runs: list[Run], chosen: Comparison, best: Entry) -> str:
+    name, size = runs[best.run].name, size_text(runs[best.run])
+    if len(chosen.entries) == 1:
+        others = f", the only one of {in_words(len(runs))} runs with such a number," if len(runs) > 1 else ""
+        return f"At {size}, {name}{others} has"
+    some = f"the {in_words(len(runs))} GANs"
+    if len(chosen.entries) < len(runs):
+        some = f"the {in_words(len(chosen.entries))} GANs that were measured alike"
+    return f"Of {some} at {size}, {name} is nearest to held-out patients, with"
+
+
+def _yardsticks(best: Entry) -> str:
+    """The number of real X-rays and of the mean image, and whether this one is better than the latter."""
+    parts = []
+    decimals = decimals_for(best.metric.value, best.metric.low, best.metric.high)
+    if best.floor is not None:
+        parts.append(f"real X-rays: {number(best.floor, decimals)}")
+    if best.mean_image:
+        not_beaten = "" if best.metric.value < best.mean_image.value else ", which it does not beat"
+        parts.append(f"always the mean image: {number(best.mean_image.value, decimals)}{not_beaten}")
+    return f" ({'; '.join(parts)})" if parts else ""
+
+
+def _overlap(a: Entry, b: Entry) -> bool:
+    """Without an interval nothing stands apart."""
+    if a.metric.high is None or b.metric.low is None:
+        return True
+    return b.metric.low <= a.metric.high

@@ -1,0 +1,273 @@
+"""The tables of a report as values: the page and the Markdown show the same ones."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from chexdist.metrics.value import Metric
+from chexdist.report.collect import Run
+from chexdist.report.compare import LABELS, Entry, Measured, name_parts
+from chexdist.report.files import tidy
+from chexdist.report.numbers import NONE, count, decimals_for, listed, moment, number, with_interval
+
+PRIVATE = ("data.shards", "run.dir", "run.tracker")
+"""Settings that say where, not what; paths name people."""
+PROVENANCE = ("started", "commit", "manifest", "versions.", "machine.", "cpus")
+"""What is shown of `provenance.json`; the command line and the host's name stay out."""
+PROVENANCE_LABELS = {
+    "started": "last start",
+    "commit": "source commit",
+    "manifest": "manifest of the shards, SHA-256",
+    "machine.torch": "torch build",
+    "machine.world_size": "processes (world size)",
+    "machine.threads": "threads per process",
+    "cpus": "CPUs",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """`columns` are the headings; the first cell of a row names it. `runs` are the rows' run numbers; None where a row is no run."""
+
+    title: str
+    note: str
+    columns: list[str]
+    rows: list[list[str]]
+    runs: list[int | None] | None = None
+    numeric: bool = False
+
+
+def runs_table(runs: list[Run]) -> Table:
+    rows = [
+        [
+            run.name,
+            run.settings.get("model.name", NONE),
+            run.settings.get("loss.name", NONE),
+            _regularisation(run.settings),
+            size_text(run),
+            progress_text(run),
+            status_text(run),
+        ]
+        for run in runs
+    ]
+    columns = ["run", "GAN", "loss", "kept smooth by", "image side", "real images seen", "status"]
+    return Table("Runs", "", columns, rows, [*range(len(runs))])
+
+
+def progress_text(run: Run) -> str:
+    """`120,000`, or `60,000 of 120,000` while some are missing."""
+    complete = run.budget is None or run.images >= run.budget
+    return count(run.images) if complete else f"{count(run.images)} of {count(run.budget or 0)}"
+
+
+def size_text(run: Run) -> str:
+    """`64 px`"""
+    size = run.settings.get("model.size", NONE)
+    return size if size == NONE else f"{size} px"
+
+
+def _regularisation(settings: dict[str, str]) -> str:
+    penalty, clip = settings.get("penalty.name", "none"), settings.get("clip.name", "none")
+    penalties = {"gp": "gradient penalty", "r1": "R1 penalty"}
+    parts = []
+    if penalty != "none":
+        parts.append(f"{penalties.get(penalty, penalty)} × {settings.get('penalty.weight', NONE)}")
+    if clip != "none":
+        parts.append(f"{clip} clipping at {settings.get('clip.value', NONE)}")
+    return ", ".join(parts) or "nothing"
+
+
+def status_text(run: Run) -> str:
+    """`done`, or `running, last heard of at ...`, or `failed: why`."""
+    heard = moment(run.heard)
+    if run.state == "done":
+        return f"done, {heard}"
+    if run.state == "failed":
+        return f"failed: {run.cause or 'no cause was recorded'}"
+    if run.state == "unknown":
+        return "unknown: no status.json"
+    return f"{run.state}, last heard of {heard}"
+
+
+def class_text(of_class: str) -> str:
+    return f"class {tidy(of_class)}" if of_class else "all images"
+
+
+def described(measured: Measured, runs: list[Run]) -> str:
+    """One line: what the numbers were measured against, and how."""
+    fields, run = measured.fields, runs[min(measured.runs)]
+    if not fields and not measured.protocol.startswith("not recorded"):
+        # A log alone names the protocol by its hash; these settings are what training measures by.
+        fields = {"extractor": "eval.extractor", "image_size": "model.size", "reference_split": "eval.split"}
+        fields = {key: run.settings.get(setting, NONE) for key, setting in fields.items()}
+    parts = [f"reference split: {fields.get('reference_split', NONE)}"]
+    if "image_size" in fields:
+        parts.append(f"images of {fields['image_size']} px")
+    if "pairing" in fields:
+        parts.append(f"pairs: {fields['pairing']}")
+    if "extractor" in fields:
+        parts.append(f"features of {fields['extractor']}")
+    return "; ".join([*parts, f"protocol {tidy(measured.protocol)}"])
+
+
+def metric_table(measured: Measured, runs: list[Run]) -> Table:
+    """Runs as rows and the protocol's metrics as columns; below them real X-rays and the mean image, measured alike."""
+    comparisons = measured.comparisons
+    rows: dict[tuple[int, int, int], dict[str, Entry]] = {}
+    for comparison in comparisons:
+        for entry in comparison.entries:
+            key = (entry.run, entry.metric.images, entry.metric.n)
+            rows.setdefault(key, {})[comparison.base] = entry
+    untrained = [each for each in comparisons if any(entry.untrained for entry in each.entries)]
+    columns = ["run", *(f"{each.label} [95 %]" for each in comparisons)]
+    columns += [f"{each.label}, untrained" for each in untrained]
+    columns += ["pairs (n)" if measured.are_pairs else "generated (n)", "real images seen"]
+    cells = []
+    for (run, images, n), entries in sorted(rows.items()):
+        values = [_text(entries[each.base].metric if each.base in entries else None) for each in comparisons]
+        starts = [_text(entries[each.base].untrained if each.base in entries else None) for each in untrained]
+        cells.append([runs[run].name, *values, *starts, count(n), count(images)])
+    numbers: list[int | None] = [run for run, _, _ in sorted(rows)]
+    for label, texts in (("real X-rays (floor)", _floor), ("mean image", _mean_image)):
+        for names, shown in _baselines(measured, runs, texts):
+            cells.append([f"{label}{names}", *shown, *[NONE] * (len(untrained) + 2)])
+            numbers.append(None)
+    title = f"{', '.join(each.label for each in comparisons)}: {class_text(measured.of_class)}"
+    return Table(title, described(measured, runs), columns, cells, numbers, numeric=True)
+
+
+def _baselines(
+    measured: Measured, runs: list[Run], text: Callable[[Entry], str]
+) -> list[tuple[str, tuple[str, ...]]]:
+    """One row of texts where all runs have the same, else one for each kind with the names of its runs."""
+    by_run: dict[int, dict[str, str]] = {}
+    for comparison in measured.comparisons:
+        for entry in comparison.entries:
+            by_run.setdefault(entry.run, {})[comparison.base] = text(entry)
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for run, texts in by_run.items():
+        row = tuple(texts.get(comparison.base, NONE) for comparison in measured.comparisons)
+        alike.setdefault(row, []).append(runs[run].name)
+    shown = {row: names for row, names in alike.items() if set(row) != {NONE}}
+    return [(f", beside {listed(names)}" if len(alike) > 1 else "", row) for row, names in shown.items()]
+
+
+def _floor(entry: Entry) -> str:
+    metric = entry.metric
+    if entry.real or entry.floor is None:
+        return _text(entry.real)
+    return number(entry.floor, decimals_for(metric.value, metric.low, metric.high))
+
+
+def _mean_image(entry: Entry) -> str:
+    return _text(entry.mean_image)
+
+
+def _text(metric: Metric | None) -> str:
+    return with_interval(metric.value, metric.low, metric.high) if metric else NONE
+
+
+def refused_table(runs: list[Run]) -> Table | None:
+    """What was not computed, by whom, and why; None when nothing was refused."""
+    reasons: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
+    for run in runs:
+        for evaluation in run.evaluations:
+            for name, reason in evaluation.refused.items():
+                names, whose = reasons.setdefault(reason, ({}, {}))
+                names[name] = None
+                whose[f"{run.name} ({evaluation.split}, {count(evaluation.images)} images)"] = None
+    if not reasons:
+        return None
+    rows = [[_labels(list(names)), ", ".join(whose), reason] for reason, (names, whose) in reasons.items()]
+    note = "A number that can't be right is not computed."
+    return Table("Not computed", note, ["what", "run", "why"], rows)
+
+
+def _labels(names: list[str]) -> str:
+    """`FID`, or `KID × 1000, PSNR of class a and class b`."""
+    by_class: dict[str, list[str]] = {}
+    for name in names:
+        base, of_class, _ = name_parts(name)
+        first, space, rest = base.partition(" ")
+        by_class.setdefault(of_class, []).append(f"{LABELS.get(first, tidy(first))}{space}{tidy(rest)}")
+    by_labels: dict[str, list[str]] = {}
+    for of_class, labels in by_class.items():
+        by_labels.setdefault(", ".join(labels), []).append(of_class)
+    return "; ".join(
+        labels if of_classes == [""] else f"{labels} of {listed([class_text(each) for each in of_classes])}"
+        for labels, of_classes in by_labels.items()
+    )
+
+
+def settings_tables(runs: list[Run]) -> tuple[Table | None, Table]:
+    """Settings that differ between the runs, None for a single run; and those that they share."""
+    keys = list(dict.fromkeys(key for run in runs for key in run.settings if key not in PRIVATE))
+    values = {key: [_setting(run, key) for run in runs] for key in keys}
+    unlike = [[key, *each] for key, each in values.items() if len(set(each)) > 1]
+    alike = [[key, each[0]] for key, each in values.items() if len(set(each)) == 1]
+    shared = Table("Settings that all runs share", "", ["setting", "value"], alike)
+    if len(runs) == 1:
+        return None, Table("Settings", "", ["setting", "value"], alike)
+    names = [run.name for run in runs]
+    return Table("Settings that differ", "", ["setting", *names], unlike), shared
+
+
+def _setting(run: Run, key: str) -> str:
+    """A dash where the setting is of something that the run does not have, such as the weight of no penalty."""
+    section, _, name = key.partition(".")
+    absent = name != "name" and run.settings.get(f"{section}.name") == "none"
+    return NONE if absent else run.settings.get(key, NONE)
+
+
+def provenance_table(runs: list[Run]) -> Table:
+    """Where each run comes from: versions, machine, commit, manifest digest, evaluated checkpoints."""
+    found = dict.fromkeys(
+        key for run in runs for key in run.provenance if key.startswith(PROVENANCE) and key != "machine."
+    )
+    rows = []
+    for key in sorted(found, key=lambda key: next(i for i, p in enumerate(PROVENANCE) if key.startswith(p))):
+        label = PROVENANCE_LABELS.get(key, key.removeprefix("versions.").removeprefix("machine."))
+        rows.append([label, *(_provenance(key, run.provenance.get(key, NONE)) for run in runs)])
+    evaluated = [
+        ", ".join(f"{each.folder.name}, seed {each.seed}" for each in run.evaluations) for run in runs
+    ]
+    if any(evaluated):
+        rows.append(["evaluations", *(tidy(each) or NONE for each in evaluated)])
+    return Table("Provenance", "", ["", *(run.name for run in runs)], rows)
+
+
+def _provenance(key: str, value: str) -> str:
+    if key == "started":
+        return moment(value)
+    return value[:12] if key in ("commit", "manifest") else value
+
+
+def all_tables(runs: list[Run], measured: list[Measured]) -> list[Table]:
+    """Every table, in the page's order."""
+    unlike, shared = settings_tables(runs)
+    tables = [runs_table(runs), *(metric_table(each, runs) for each in measured)]
+    return [
+        *tables,
+        *(
+            table
+            for table in (refused_table(runs), unlike, shared, provenance_table(runs))
+            if table and table.rows
+        ),
+    ]
+
+
+def notices(runs: list[Run], measured: list[Measured]) -> list[str]:
+    """What a reader must know before comparing: unfinished runs, unlike data, nothing measured."""
+    found = []
+    for place, run in enumerate(runs):
+        if run.state != "done":
+            found.append(f"{run.name} is {status_text(run)}. Its numbers are not those of a finished run.")
+        if not any(place in each.runs for each in measured):
+            found.append(f"{run.name} has no metrics yet.")
+    for what, values in (
+        ("image sides", [size_text(run) for run in runs]),
+        ("shards", [run.provenance.get("manifest", NONE)[:12] for run in runs]),
+    ):
+        if len(set(values)) > 1:
+            pairs = listed([f"{run.name} {value}" for run, value in zip(runs, values, strict=True)])
+            found.append(f"The runs have unlike {what} ({pairs}), so their numbers are in separate tables.")
+    return found
