@@ -3,10 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUFF_OPTIONS := --line-length 110
 
-.PHONY: help demo test lint type format clean
+.PHONY: help demo test test-slurm lint type format clean
 help:
 	@echo "make demo    phantom X-rays -> shards -> three GANs over two processes -> metrics"
 	@echo "make test    lint, types and the default tests"
+	@echo "make test-slurm  training on a real Slurm of two nodes on this machine; CHEXDIST_ALLOW_APT=1 may install it"
 	@echo "make format  rewrite the sources in the project's style"
 
 .venv/.ready: setup.cfg pyproject.toml
@@ -23,6 +24,9 @@ type: .venv/.ready
 
 test: .venv/.ready lint type
 	$(BIN)/python -m pytest -m 'not slow and not slurm and not gpu'
+
+test-slurm: .venv/.ready
+	$(BIN)/python -m pytest -m slurm tests/slurm
 
 format: .venv/.ready
 	$(BIN)/ruff check $(RUFF_OPTIONS) --extend-select I,B,UP --fix .

@@ -164,6 +164,7 @@ def _train(run: Run, folder: Path, shards: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
     """What setup.cfg asks for is enough: everything comes from the package index, nothing from this environment."""
     environment, folder = tmp_path / "environment", tmp_path / "folder"
