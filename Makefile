@@ -5,7 +5,7 @@ RUFF_OPTIONS := --line-length 110
 
 .PHONY: help demo test test-slurm lint type format clean
 help:
-	@echo "make demo    phantom X-rays -> shards -> three GANs over two processes -> metrics"
+	@echo "make demo    phantom X-rays -> shards -> three GANs over two processes -> metrics -> report"
 	@echo "make test    lint, types and the default tests"
 	@echo "make test-slurm  training on a real Slurm of two nodes on this machine; CHEXDIST_ALLOW_APT=1 may install it"
 	@echo "make format  rewrite the sources in the project's style"

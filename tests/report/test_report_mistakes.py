@@ -60,6 +60,7 @@ LOGS = {
     "not text": b"\xff\xfe\n",
     "another object": '{"images": 1}\n',
     "no numbers": json.dumps({**metric("kid_x1000", 1.0), "n": "512"}) + "\n",
+    "yes for a number": json.dumps({**metric("kid_x1000", 1.0), "n": True}) + "\n",
     "a list for a name": json.dumps({**metric("kid_x1000", 1.0), "name": ["kid"]}) + "\n",
     "no hash": json.dumps({**metric("kid_x1000", 1.0), "protocol": "val"}) + "\n",
     "a huge whole number": json.dumps(metric("kid_x1000", 1.0)).replace(": 512", ": 1" + 400 * "0") + "\n",
