@@ -176,7 +176,7 @@ def test_a_damaged_checkpoint_does_not_push_out_a_whole_one(run: Path) -> None:
 
 @pytest.mark.parametrize(
     "config, settings",
-    [("vanilla", []), ("dcgan", ["--model.width=8"]), ("dcgan", ["--model.conditional=true"])],
+    [("vanilla", []), ("dcgan", ["--model.width=8"]), ("dcgan", ["--model.conditional=false"])],
 )
 def test_other_networks_are_refused(config: str, settings: list[str], run: Path) -> None:
     with pytest.raises(UserError, match="other networks"):
