@@ -43,6 +43,12 @@ class Case:
             tree.setdefault(section, {})[key] = value
         return build_config(tree)
 
+    def unclipped(self) -> "Case":
+        """The same with free weights."""
+        if self.settings["clip.name"] not in WEIGHT_CLIPS:
+            return self
+        return Case(self.name, {**self.settings, "clip.name": "none"}, self.batches)
+
 
 def _case(model: str, norm: str, loss: str, penalty: str, clip: str, batches: int = 2, **more: Any) -> Case:
     settings: dict[str, Any] = {

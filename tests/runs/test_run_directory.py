@@ -35,7 +35,7 @@ CHANGED = {
     "model.width": ("8", "model.width was 4, is 8"),
     "loss.name": ("hinge", "loss.name was wasserstein, is hinge"),
     "augment.name": ("translate", "augment.name was none, is translate"),
-    "ema.halflife": ("100", "ema.halflife was 2000.0, is 100.0"),
+    "ema.halflife": ("100", "ema.halflife was 5000.0, is 100.0"),
     "data.window": ("2", "data.window was 0, is 2"),
 }
 
