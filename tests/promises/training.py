@@ -21,8 +21,8 @@ from chexdist.engine.step import Step
 from chexdist.engine.trainer import make_accelerator
 from chexdist.world import World
 
-MID_TRAINING = 3
-"""Batches after which Adam's moments are those of training; in the next one every phase of every case is due."""
+MID_TRAINING = 1
+"""Batches after which Adam no longer divides a gradient by itself; in the next one every phase of every case is due."""
 
 Arrays = dict[str, np.ndarray]
 Draws = dict[tuple[str, int], list[tuple[range, np.ndarray]]]
