@@ -50,22 +50,22 @@ def build_config(tree: dict[str, Any]) -> Config:
 
 def _read(source: str) -> tuple[str, str]:
     path = Path(source)
+    shipped = {
+        Path(item.name).stem: item
+        for item in resources.files("chexdist.configs").iterdir()
+        if item.name.endswith(".yaml")
+    }
+    if source in shipped and not path.is_file():  # a run directory may have the name of its configuration
+        return shipped[source].read_text(encoding="utf-8"), source
     if path.suffix in {".yaml", ".yml"} or path.exists():
         try:
             return path.read_text(encoding="utf-8"), str(path)
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
             raise UserError(f"--config {source}: {reason}") from None
-    shipped = {
-        Path(item.name).stem: item
-        for item in resources.files("chexdist.configs").iterdir()
-        if item.name.endswith(".yaml")
-    }
-    if source not in shipped:
-        raise UserError(
-            f"--config {source}: no such file, and no configuration of that name: {', '.join(sorted(shipped))}"
-        )
-    return shipped[source].read_text(encoding="utf-8"), source
+    raise UserError(
+        f"--config {source}: no such file, and no configuration of that name: {', '.join(sorted(shipped))}"
+    )
 
 
 def _pairs(overrides: list[str]) -> list[tuple[list[str], Any]]:

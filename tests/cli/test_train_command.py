@@ -85,3 +85,12 @@ def test_help_waits_for_nothing(words: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "chexdist" in done.stdout
+
+
+def test_a_folder_does_not_hide_the_configuration_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a folder of runs, each named after its configuration."""
+    (tmp_path / "dcgan").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load_config("dcgan", ["--model.size", "32"]).model.name == "dcgan"
