@@ -15,6 +15,7 @@ RESULTS = Path(__file__).parent / "results"
 BENCHMARKS = {
     "step": "training: chexdist's step against a notebook's loop, same networks, images and batches",
     "stream": "reading: chexdist's loader against stock WebDataset and against a notebook's PNG folder",
+    "exactness": "samples lost and doubled over two nodes, a kill and a restart: chexdist against WebDataset with Accelerate",
 }
 
 
@@ -34,7 +35,9 @@ def parser() -> argparse.ArgumentParser:
         "--batch", type=int, default=16, help="batch of `step`, a multiple of 8 (16 is what is shipped)"
     )
     top.add_argument(
-        "--workers", type=int, default=1, help="loader processes of every side of `stream` (shipped: 1)"
+        "--workers",
+        type=int,
+        help="loader processes of every side of `stream` (default: 1) and `exactness` (2)",
     )
     top.add_argument(
         "--tiny", action="store_true", help="the least of everything: shows that it runs, measures nothing"
@@ -60,8 +63,8 @@ def check(options: argparse.Namespace) -> None:
             f"{unknown[0] if unknown else 'no name'}: give one or more of {', '.join(BENCHMARKS)}"
         )
     for name in ("rounds", "batch", "workers"):
-        if getattr(options, name) < 1:
-            raise UserError(f"--{name} {getattr(options, name)} must be 1 or more")
+        if (value := getattr(options, name)) is not None and value < 1:
+            raise UserError(f"--{name} {value} must be 1 or more")
     if options.batch % 8:
         raise UserError(
             f"--batch {options.batch} must be a multiple of 8, the group of the shipped configurations"
@@ -71,21 +74,25 @@ def check(options: argparse.Namespace) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measure, show, keep."""
     check(options)
-    from benchmarks import record, step, stream
+    from benchmarks import exactness, record, step, stream
     from benchmarks.alternate import Effort
     from benchmarks.machine import BUSY, commit, machine
 
     effort = Effort(1, 0.0) if options.tiny else Effort(options.rounds, options.seconds)
     step_setting = step.TINY if options.tiny else step.Setting(batch=options.batch)
-    stream_setting = stream.TINY if options.tiny else stream.Setting(workers=options.workers)
+    stream_setting = stream.TINY if options.tiny else stream.Setting(workers=options.workers or 1)
+    exactness_setting = exactness.TINY if options.tiny else exactness.Setting(workers=options.workers or 2)
     for name in options.names:
         about = machine()
         date = datetime.now(UTC).isoformat(timespec="seconds")
-        if name == "step":
-            result = step.measure(effort, step_setting)
-        else:
-            with tempfile.TemporaryDirectory(prefix="chexdist-benchmarks-") as work:
+        result: record.Result | exactness.Result
+        with tempfile.TemporaryDirectory(prefix="chexdist-benchmarks-") as work:
+            if name == "step":
+                result = step.measure(effort, step_setting)
+            elif name == "stream":
                 result = stream.measure(effort, Path(work), stream_setting)
+            else:
+                result = exactness.measure(Path(work), exactness_setting)
         document = result.document(
             {
                 "date": date,

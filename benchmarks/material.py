@@ -60,8 +60,8 @@ def write_pictures(
         workers.run(write, range(pictures), progress, lambda number: 1, lambda numbers: ["a picture"])
 
 
-def build_shards(sources: Path, out: Path, size: int, samples_per_shard: int) -> None:
-    """Shards of all of `sources` as split `train`, through the command that users type.
+def build_shards(sources: Path, out: Path, size: int, samples_per_shard: int, split: str = "train=1") -> None:
+    """Shards of all of `sources`, through the command that users type.
 
     Raises:
         WorkError: the command failed.
@@ -78,7 +78,7 @@ def build_shards(sources: Path, out: Path, size: int, samples_per_shard: int) ->
         "--out",
         out,
         "--split",
-        "train=1",
+        split,
     ]
     command += ["--size", size, "--samples-per-shard", samples_per_shard, "--key-file", key]
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)

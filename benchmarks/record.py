@@ -60,7 +60,12 @@ def read(path: Path) -> dict[str, Any]:
     """
     try:
         document = json.loads(path.read_text())
-        heading(document), [_cells(row) for row in document["rows"]], document["notes"][:0]
+        (
+            heading(document),
+            _columns(document),
+            [_cells(row) for row in document["rows"]],
+            document["notes"][:0],
+        )
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError) as error:
@@ -71,17 +76,24 @@ def read(path: Path) -> dict[str, Any]:
 def heading(document: dict[str, Any]) -> str:
     """Benchmark, unit, rounds, machine, settings, date and commit in one line."""
     about = document["machine"]
-    rounds = min(len(rates) for rates in document["rates"].values())
+    rates = document.get("rates")  # what is counted, not timed, has none
+    rounds = f", median of {min(map(len, rates.values()))} rounds" if rates else ""
     device = about["gpu"] or f"{about['cpu']}, {about['cores']} cores"
     settings = ", ".join(f"{name} {value}" for name, value in document["settings"].items())
     busy = f", BUSY MACHINE (load {about['load']:.1f} at the start)" if document["busy"] else ""
     return (
-        f"{document['benchmark']}, {document['unit']}, median of {rounds} rounds: {device}, {about['threads']} threads, "
+        f"{document['benchmark']}, {document['unit']}{rounds}: {device}, {about['threads']} threads, "
         f"torch {about['torch']}, {settings}, {document['date'][:10]}, commit {document['commit']}{busy}"
     )
 
 
+def _columns(document: dict[str, Any]) -> tuple[str, ...]:
+    return document["benchmark"], *document.get("columns", COLUMNS)
+
+
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    if "cells" in row:
+        return row["name"], *row["cells"]
     ours, theirs = (
         f"{row[side]:,.0f}" if row[side] >= 100 else f"{row[side]:.1f}" for side in ("ours", "theirs")
     )
@@ -91,7 +103,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 def show(document: dict[str, Any], console: Console) -> None:
     """The table and its notes."""
     table = Table(title=heading(document), title_justify="left")
-    for column in (document["benchmark"], *COLUMNS):
+    for column in _columns(document):
         table.add_column(column, justify="left" if column == document["benchmark"] else "right")
     for row in document["rows"]:
         table.add_row(*_cells(row))
@@ -105,8 +117,8 @@ def markdown(document: dict[str, Any]) -> str:
     lines = [
         heading(document),
         "",
-        f"| {' | '.join((document['benchmark'], *COLUMNS))} |",
-        "|---|--:|--:|--:|--:|",
+        f"| {' | '.join(_columns(document))} |",
+        f"|---|{'--:|' * (len(_columns(document)) - 1)}",
     ]
     lines += [f"| {' | '.join(_cells(row))} |" for row in document["rows"]]
     return "\n".join([*lines, "", *(f"- {note}" for note in document["notes"]), ""])

@@ -1,0 +1,96 @@
+"""Starts a job on nodes of one process each, as a launcher would, and says how it ended; what does not end is killed.
+
+Processes are forked from a server that has imported what they need and done nothing else, which saves each some seconds.
+"""
+
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from benchmarks.tally import written
+
+PRELOAD = ["torch._dynamo", "torchvision.utils", "accelerate", "webdataset", "chexdist.engine.trainer"]
+POLL = 0.05  # seconds
+
+Job = Callable[[int, Path, int | None], None]
+"""What a rank does: (rank, folder of this start, batch to be killed in). Raises or exits other than 0 when it fails."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds after which a start counts as hung: before its first batch, and between two or after the last."""
+
+    first: float = 120.0
+    next: float = 30.0
+
+
+def start(job: Job, nodes: int, folder: Path, kill_at: int | None, patience: Patience) -> str:
+    """Run `job` on every node. Returns done, killed (at batch `kill_at`), hung or failed; nothing is left running.
+
+    All that is printed goes to `folder/log`.
+    """
+    folder.mkdir(parents=True)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    port = _free_port()
+    ranks: list[BaseProcess] = []
+    try:
+        for rank in range(nodes):
+            ranks.append(context.Process(target=_rank, args=(job, rank, nodes, port, folder, kill_at)))
+            ranks[-1].start()
+        return _wait(ranks, folder, patience)
+    finally:
+        for process in ranks:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid or 0, signal.SIGKILL)  # its loader processes too
+            process.join()
+
+
+def _wait(ranks: list[BaseProcess], folder: Path, patience: Patience) -> str:
+    seen, since = 0, time.monotonic()
+    while True:
+        codes = [process.exitcode for process in ranks]
+        if -signal.SIGKILL in codes:
+            return "killed"
+        if any(codes):
+            return "failed"
+        if None not in codes:
+            return "done"
+        if (size := written(folder)) != seen:
+            seen, since = size, time.monotonic()
+        if time.monotonic() - since > (patience.next if seen else patience.first):
+            return "hung"
+        time.sleep(POLL)
+
+
+def _rank(job: Job, rank: int, nodes: int, port: int, folder: Path, kill_at: int | None) -> None:
+    os.setsid()
+    multiprocessing.set_start_method("fork", force=True)  # Linux's own, which a forked process has not
+    log = os.open(folder / "log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.environ.update(ACCELERATE_USE_CPU="true", CUDA_VISIBLE_DEVICES="", OMP_NUM_THREADS="1")
+    if nodes > 1:
+        os.environ.update(RANK=str(rank), WORLD_SIZE=str(nodes), GROUP_RANK=str(rank))
+        os.environ.update(
+            LOCAL_RANK="0", LOCAL_WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
+        )
+    import torch
+
+    torch.set_num_threads(1)
+    job(rank, folder, kill_at)
+    sys.stdout.flush()
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
