@@ -41,12 +41,14 @@ STARTS = 4
 COLUMNS = ("two nodes", "killed, on two again", "order kept", "killed, then on one", "order kept")
 NOTES = (
     "Cells are samples lost / doubled; order kept: batches after the restart that hold the same samples in the same order as "
-    + "in the undisturbed run. Hung: no batch for {next:.0f} s, no end (lost: what was not read until then).",
-    "prepared: Accelerate's own loader (dispatch_batches, split_batches), so rank 0 reads, decodes and sends out every sample. "
-    + "joined, with_epoch, once: WebDataset's split_by_node under torch's Join, with an equal number of batches, as it is. "
-    + "resampled: shards drawn with replacement, which WebDataset advises for many nodes, and by which it loses and doubles on purpose.",
-    "All seeds of the stock sides are fixed, which is not their default. On a restart they read the batches before the checkpoint again "
-    + "and drop them; resampled draws afresh; chexdist begins at the next batch.",
+    + "in the undisturbed run. Hung: no batch for {next:.0f} s, no end; lost is then what was not read.",
+    "prepared: Accelerate's own loader (dispatch_batches, split_batches): rank 0 reads, decodes and sends out every sample. With one "
+    + "loader process it is exact here; with more, one whose shards end hands over a short batch, and two nodes that share an odd one "
+    + "leave a sample out.",
+    "joined, with_epoch, once: WebDataset's split_by_node under torch's Join, with equally many batches on each node, as it is. "
+    + "resampled: shards drawn with replacement, which WebDataset advises for many nodes, and which loses and doubles on purpose.",
+    "The stock sides have fixed seeds; by default every start draws its own, and none goes on where another stopped. To go on they read "
+    + "the batches before the checkpoint again and drop them (resampled draws afresh); chexdist begins at the next batch.",
 )
 
 
