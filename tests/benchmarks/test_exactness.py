@@ -52,6 +52,8 @@ def test_what_came_after_the_checkpoint_does_not_count(tmp_path: Path) -> None:
     assert count(SPLIT, contributed([killed, exact])) == Count(0, 0)
     late = train(tmp_path / "3", [list(range(12, 24))], first=2)  # goes on behind what it forgot
     assert count(SPLIT, contributed([killed, late])) == Count(lost=4, doubled=0)
+    short = train(tmp_path / "5", [list(range(8, 12))], first=2)  # ends before the first start did
+    assert count(SPLIT, contributed([killed, short])) == Count(lost=12, doubled=0)
     again = train(tmp_path / "4", [list(range(24))], first=2)  # begins the epoch again
     assert count(SPLIT, contributed([killed, again])) == Count(lost=0, doubled=8)
 
