@@ -10,7 +10,6 @@ pixels that the step was given. The split is a whole number of batches, so that 
 that is not; shards are not, and two nodes have uneven shares of them.
 """
 
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -18,18 +17,15 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import webdataset
-from torch import Tensor
 
-from benchmarks import stock
+from benchmarks import command, stock
 from benchmarks.material import build_shards, write_pictures
 from benchmarks.nodes import Job, Patience, start
 from benchmarks.stock import Reading
-from benchmarks.tally import Batches, Trained, contributed, count, name_of
+from benchmarks.tally import Batches, contributed, count, name_of
 from chexdist.data.manifest import read_manifest
-from chexdist.engine.step import Step
 from chexdist.errors import WorkError
 from shards.progress import Progress
 
@@ -122,7 +118,7 @@ def measure(work: Path, setting: Setting = SHIPPED) -> Result:
     outcomes = {}
     with Progress("exactness", STARTS * len(setting.sides), "starts") as progress:
         for side in setting.sides:
-            job = partial(ours, work / "shards") if side == OURS else partial(stock.train, side)
+            job = partial(command.train, work / "shards") if side == OURS else partial(stock.train, side)
             outcomes[side] = scenarios(
                 partial(job, reading), split, work / "runs" / side, setting, progress.advance
             )
@@ -149,8 +145,8 @@ def scenarios(
         state = start(job, nodes, folder / run / f"start-{number}", kill_at, setting.patience)
         done()
         if state == "failed" or (state == "killed") != (kill_at is not None):
-            log = (folder / run / f"start-{number}" / "log").read_text().strip()
-            raise WorkError(f"{folder.name}, {run}, start {number}: {state}\n{log[-2000:]}")
+            said = (folder / run / f"start-{number}" / "log").read_text().splitlines() or ["nothing"]
+            raise WorkError(f"{folder.name}, run {run}, start {number} {state}; the last it said: {said[-1]}")
         return state
 
     state = begin("undisturbed", 1, 2)
@@ -184,38 +180,3 @@ def cells(results: Outcomes) -> list[str]:
     for name in ("on two again", "then on one"):
         found += [counted(results[name]), f"{results[name]['kept']} of {results[name]['after restart']}"]
     return found
-
-
-def ours(shards: Path, reading: Reading, run: Path, rank: int, start: Path, kill_at: int | None) -> None:
-    """`chexdist train` on this rank, with a record of what its step is given."""
-    from chexdist.__main__ import main
-
-    trained = Trained(start, rank, kill_at)
-    production = Step.__call__
-
-    def recorded(self: Step, t: int, images: Tensor, labels: Tensor) -> None:
-        trained.before(t)
-        production(self, t, images, labels)
-        trained.after(t, ((images[:, 0] + 1) * 127.5).round().byte().numpy())
-
-    settings: dict[str, object] = {
-        "data.shards": shards,
-        "data.workers": reading.workers,
-        "model.size": reading.side,
-        "model.width": 4,
-        "model.latent": 8,
-        "train.batch": reading.batch,
-        "train.group": reading.batch // 2,
-        "train.images": reading.samples,
-        "checkpoint.every": reading.save * reading.batch,
-        "eval.every": 0,
-        "eval.samples": 64,
-        "eval.extractor": "random-conv",
-        "run.dir": run / "run",
-    }
-    words = ["train", "--config", "vanilla"]
-    words += [word for name, value in settings.items() for word in (f"--{name}", str(value))]
-    with patch.object(Step, "__call__", recorded):
-        code = main(words)
-    if code:
-        os._exit(code)

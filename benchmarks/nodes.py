@@ -14,11 +14,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from unittest.mock import patch
 
 from benchmarks.tally import written
 
 PRELOAD = ["torch._dynamo", "torchvision.utils", "accelerate", "webdataset", "chexdist.engine.trainer"]
 POLL = 0.05  # seconds
+ON_CPU = {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 
 Job = Callable[[int, Path, int | None], None]
 """What a rank does: (rank, folder of this start, batch to be killed in). Raises or exits other than 0 when it fails."""
@@ -42,15 +44,20 @@ def start(job: Job, nodes: int, folder: Path, kill_at: int | None, patience: Pat
     context.set_forkserver_preload(PRELOAD)
     port = _free_port()
     ranks: list[BaseProcess] = []
+    process: BaseProcess
     try:
         for rank in range(nodes):
-            ranks.append(context.Process(target=_rank, args=(job, rank, nodes, port, folder, kill_at)))
-            ranks[-1].start()
+            process = context.Process(target=_rank, args=(job, rank, nodes, port, folder, kill_at))
+            with patch.dict(os.environ, ON_CPU):  # the first one starts the server, which imports torch
+                process.start()
+            ranks.append(process)
         return _wait(ranks, folder, patience)
     finally:
         for process in ranks:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid or 0, signal.SIGKILL)  # its loader processes too
+            if process.pid and process.exitcode != 0:
+                process.kill()
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)  # its loader processes
             process.join()
 
 
@@ -77,7 +84,7 @@ def _rank(job: Job, rank: int, nodes: int, port: int, folder: Path, kill_at: int
     log = os.open(folder / "log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    os.environ.update(ACCELERATE_USE_CPU="true", CUDA_VISIBLE_DEVICES="", OMP_NUM_THREADS="1")
+    os.environ.update(ON_CPU)
     if nodes > 1:
         os.environ.update(RANK=str(rank), WORLD_SIZE=str(nodes), GROUP_RANK=str(rank))
         os.environ.update(

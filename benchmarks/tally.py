@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from chexdist.errors import WorkError
+
 Batches = dict[int, list[str]]
 """The samples of each global batch, in the order of the ranks."""
 
@@ -21,7 +23,7 @@ def name_of(picture: np.ndarray) -> str:
 
 
 class Trained:
-    """One rank's record of one start. Outside of it nothing is known of a batch, so it is the same for every side."""
+    """One rank's record of one start, kept by this code on every side."""
 
     def __init__(self, start: Path, rank: int, kill_at: int | None) -> None:
         self.kill_at = kill_at
@@ -67,10 +69,10 @@ def count(split: Iterable[str], batches: Batches) -> Count:
     """Compare what was trained on with what one epoch holds: each sample of the split once.
 
     Raises:
-        ValueError: a sample is none of the split, so nothing can be said.
+        WorkError: a sample is none of the split, so nothing can be said.
     """
     wanted = set(split)
     seen = Counter(sample for samples in batches.values() for sample in samples)
     if not seen.keys() <= wanted:
-        raise ValueError(f"{len(seen.keys() - wanted)} of the pictures trained on are not in the split")
+        raise WorkError(f"{len(seen.keys() - wanted)} of the pictures trained on are not in the split")
     return Count(lost=len(wanted - seen.keys()), doubled=seen.total() - len(seen))

@@ -11,6 +11,7 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.nodes import Patience, start
 from benchmarks.tally import Count, Trained, contributed, count, name_of
+from chexdist.errors import WorkError
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (24, 4, 4), np.uint8)
 SPLIT = [name_of(picture) for picture in PICTURES]
@@ -60,7 +61,7 @@ def test_what_came_after_the_checkpoint_does_not_count(tmp_path: Path) -> None:
 
 def test_a_picture_of_another_split_is_refused(tmp_path: Path) -> None:
     batches = contributed([train(tmp_path / "1", [list(range(24))])])
-    with pytest.raises(ValueError, match="1 of the pictures"):
+    with pytest.raises(WorkError, match="1 of the pictures"):
         count(SPLIT[:-1], batches)
 
 
@@ -82,8 +83,8 @@ def is_killed(rank: int, folder: Path, kill_at: int | None) -> None:
 
 
 def test_how_a_start_ended_is_told(tmp_path: Path) -> None:
-    patience = Patience(first=120.0, next=1.0)
-    assert start(waits_for_ever, 2, tmp_path / "hung", None, patience) == "hung"
+    assert start(waits_for_ever, 2, tmp_path / "hung", None, Patience(next=1.0)) == "hung"
+    patience = Patience()
     assert start(fails, 2, tmp_path / "failed", None, patience) == "failed"
     assert "of 2" in (tmp_path / "failed" / "log").read_text()
     assert start(is_killed, 1, tmp_path / "killed", 3, patience) == "killed"
