@@ -41,7 +41,9 @@ def parser() -> argparse.ArgumentParser:
     )
     evaluate = commands.add_parser("evaluate", help=COMMANDS["evaluate"], description=COMMANDS["evaluate"])
     evaluate.add_argument("run", metavar="RUN", help="the run directory; it may be training at the same time")
-    evaluate.add_argument("--checkpoint", metavar="images-N", help="which checkpoint (default: the newest)")
+    evaluate.add_argument(
+        "--checkpoint", metavar="images-N|best", help="which checkpoint (default: the newest; best: by KID)"
+    )
     evaluate.add_argument(
         "--split", choices=("val", "test"), default="val", help="held-out X-rays; keep test for the last look"
     )
@@ -83,7 +85,9 @@ def parser() -> argparse.ArgumentParser:
     generate.add_argument(
         "--seed", type=int, default=0, help="same run, options and seed: same pictures (default: 0)"
     )
-    generate.add_argument("--checkpoint", metavar="images-N", help="which checkpoint (default: the newest)")
+    generate.add_argument(
+        "--checkpoint", metavar="images-N|best", help="which checkpoint (default: the newest; best: by KID)"
+    )
     generate.add_argument(
         "--data.shards", "--shards", dest="shards", metavar="DIR", help="the run's shards, if they have moved"
     )

@@ -15,7 +15,9 @@ from chexdist.config.load import load_config
 from chexdist.config.tree import Config
 from chexdist.engine import checkpoint
 from chexdist.engine.gan import spec_of
+from chexdist.engine.saving import best
 from chexdist.errors import UserError, WorkError
+from chexdist.metrics.log import read_log
 from chexdist.models import build_generator
 from chexdist.models.norms import calibrate
 from chexdist.noise import Draw
@@ -55,7 +57,7 @@ class Loaded:
 
 
 def load_run(run: str | Path, name: str | None = None) -> Loaded:
-    """The generator of a run's newest complete checkpoint, or of the one called `name` (`images-N`).
+    """The generator of a run's newest complete checkpoint, or of the one called `name` (`images-N`, or `best`: by KID).
 
     Raises:
         UserError: there is no such run or checkpoint, or its configuration is not the one that its weights are of.
@@ -110,13 +112,17 @@ def _are_classes(found: object) -> bool:
 
 def _named(run: Path, name: str) -> Path:
     folder = run / checkpoint.FOLDER
-    path = folder / name
-    if not re.fullmatch(r"images-[0-9]+", name) or not (path / checkpoint.LAST_FILE).is_file():
-        there = [file.parent.name for file in folder.glob(f"images-*/{checkpoint.LAST_FILE}")]
-        known = ", ".join(sorted(there, key=lambda each: (len(each), each))) or "none"
+    there = {file.parent.name for file in folder.glob(f"images-*/{checkpoint.LAST_FILE}")}
+    known = ", ".join(sorted(there, key=lambda each: (len(each), each))) or "none"
+    if name == "best":
+        found = best(metric for metric in read_log(run) if f"images-{metric.images}" in there)
+        if found is None:
+            raise UserError(f"{run}: KID was measured for none of its checkpoints: {known}")
+        name = f"images-{found}"
+    if not re.fullmatch(r"images-[0-9]+", name) or name not in there:
         raise UserError(f"{run} has no complete checkpoint {name}; there are: {known}")
-    checkpoint.read_state(path, verify=True)
-    return path
+    checkpoint.read_state(folder / name, verify=True)
+    return folder / name
 
 
 def prepare(generator: nn.Module, latent: int, group: int, class_counts: tuple[int, ...], seed: int) -> None:
@@ -171,7 +177,7 @@ def load_generator(run: str | Path, checkpoint: str | None = None) -> nn.Module:
     Images that leave the house go through `chexdist generate`, which also looks for copies of training images.
 
     Args:
-        checkpoint: its name, such as `images-10000`; None takes the newest complete one.
+        checkpoint: its name, such as `images-10000`, or `best` for the lowest KID; None takes the newest complete one.
 
     Raises:
         UserError, WorkError: as `load_run` does.

@@ -108,6 +108,9 @@ class Eval(Section):
 class Checkpoint(Section):
     every: Images = 10_000
     keep: int = Field(2, ge=1)
+    """Newest checkpoints that are kept."""
+    best: Literal["kid_x1000", "none"] = "kid_x1000"
+    """The metric whose lowest value so far is saved and kept besides."""
 
 
 class Control(Section):

@@ -42,7 +42,23 @@ class State:
     machine: dict[str, Any]
 
 
-def save(run: Path, gan: Gan, state: State) -> Path:
+Snapshot = dict[str, dict[str, Tensor]]
+"""Tensors by file and name."""
+
+
+def snapshot(gan: Gan) -> Snapshot:
+    """A copy on the CPU of all that a checkpoint holds: training may go on while it is written."""
+    return {
+        file: {
+            # contiguous, since safetensors takes nothing else
+            key: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+            for key, value in tensors.items()
+        }
+        for file, tensors in _tensors(gan).items()
+    }
+
+
+def save(run: Path, tensors: Snapshot, state: State) -> Path:
     """Write a checkpoint under a temporary name, flush it, and rename it. Returns its directory.
 
     Raises:
@@ -53,7 +69,7 @@ def save(run: Path, gan: Gan, state: State) -> Path:
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        digests = {name: _write(partial / name, to_bytes(tensors)) for name, tensors in _tensors(gan).items()}
+        digests = {name: _write(partial / name, to_bytes(content)) for name, content in tensors.items()}
         document = {"schema": SCHEMA, **asdict(state), "files": digests}
         _write(partial / LAST_FILE, json.dumps(document, indent=1).encode())
         shutil.rmtree(
@@ -108,7 +124,7 @@ def load(path: Path, gan: Gan) -> None:
         WorkError: a file can't be read.
         UserError: the tensors are those of other networks.
     """
-    target = _tensors(gan, contiguous=False)
+    target = _tensors(gan)
     for name, tensors in target.items():
         try:
             stored = load_file(path / name)
@@ -125,16 +141,17 @@ def load(path: Path, gan: Gan) -> None:
                 tensor.copy_(stored[key])
 
 
-def prune(run: Path, keep: int) -> None:
-    """Delete all but the newest `keep` whole checkpoints, and what an interrupted save left."""
-    kept = 0
-    for path in _by_age(run):
-        if kept < keep and _is_whole(path):
-            kept += 1
-        else:
-            shutil.rmtree(path)
+def prune(run: Path, keep: int, best: int | None = None) -> None:
+    """Delete all but the newest `keep` whole checkpoints and that of `best` images, and what an interrupted save left."""
     for path in (run / FOLDER).glob(".partial-*"):
         shutil.rmtree(path)
+    kept = 0
+    for path in _by_age(run):
+        if (kept < keep or path.name == f"images-{best}") and _is_whole(path):
+            kept += 1
+        else:
+            # killed in between, this leaves no directory without a last file, which nobody would ever delete
+            shutil.rmtree(path.rename(path.with_name(f".partial-{path.name}")))
 
 
 def _is_whole(path: Path) -> bool:
@@ -151,9 +168,9 @@ def _by_age(run: Path) -> list[Path]:
     return sorted((path for path in found if path.name[7:].isdecimal()), key=lambda path: -int(path.name[7:]))
 
 
-def _tensors(gan: Gan, contiguous: bool = True) -> dict[str, dict[str, Tensor]]:
-    """Every tensor of the training state by file and name; safetensors takes contiguous ones only."""
-    files: dict[str, dict[str, Tensor]] = {
+def _tensors(gan: Gan) -> Snapshot:
+    """Every tensor of the training state, alive."""
+    files: Snapshot = {
         f"{name}.safetensors": dict(network.named_parameters())
         for name, network in (("generator", gan.generator), ("critic", gan.critic), ("ema", gan.ema))
     }
@@ -166,12 +183,7 @@ def _tensors(gan: Gan, contiguous: bool = True) -> dict[str, dict[str, Tensor]]:
             for parameter_name, parameter in network.named_parameters()
             for key, value in adam_state(optimizer, parameter).items()
         }
-    if not contiguous:
-        return files
-    return {
-        file: {key: value.detach().contiguous() for key, value in tensors.items()}
-        for file, tensors in files.items()
-    }
+    return files
 
 
 def adam_state(optimizer: torch.optim.Adam, parameter: Tensor) -> dict[str, Tensor]:

@@ -22,6 +22,7 @@ from chexdist.engine.gan import Gan
 from chexdist.engine.preflight import check_resumed
 from chexdist.engine.progress import TrainingProgress
 from chexdist.engine.rundir import RunDirectory, machine
+from chexdist.engine.saving import Saving
 from chexdist.engine.schedule import Phase
 from chexdist.engine.step import Losses, Step
 from chexdist.engine.together import Together
@@ -114,6 +115,7 @@ class Trainer:
         self.gan = Gan(config, manifest.class_counts("train"), accelerator)
         self.step = Step(self.gan, world)
         self.evaluator = Evaluator(self.gan, manifest, self.together)
+        self.saving = Saving(run, config)
         batch = config.train.batch
         self.total = -(-config.train.images // batch)
         self.evaluations = Phase("evaluate", config.eval.every or self.total * batch)
@@ -128,8 +130,9 @@ class Trainer:
         self.prepare_evaluation(first, progress)
         shown = progress if self.world.is_main else nullcontext()
         # Left open, the loader's workers would outlive an error, and the process would wait for them.
-        with shown, closing(self.data(first)) as data:
+        with shown, closing(self.data(first)) as data, self.saving:
             t = self.loop(first, data, progress)
+            self.together.on_main(self.saving.wait)
         done = t >= self.total
         if self.world.is_main:
             self.run_directory.status("done" if done else "preempted", t * self.config.train.batch)
@@ -153,7 +156,7 @@ class Trainer:
         state = checkpoint.read_state(path)
         check_resumed(state.settings, state.manifest, self.config, self.manifest)
         checkpoint.load(path, self.gan)
-        self.together.on_main(lambda: self.run_directory.cut_back(state.images))
+        self.together.on_main(lambda: self.saving.go_on(state.images))
         if self.world.is_main:
             changed = {key for key, value in machine(self.world).items() if state.machine.get(key) != value}
             note = f"; {', '.join(sorted(changed))} changed, so rounding will differ" if changed else ""
@@ -193,8 +196,8 @@ class Trainer:
                 continue
             stopping = self.meet(since, t, progress)
             since = t
-            if evaluate:
-                self.evaluate(t * batch, progress)
+            if evaluate and self.evaluate(t * batch, progress):
+                save = True
             if save or stopping:
                 self.save(t)
             if stopping and not last:
@@ -260,13 +263,14 @@ class Trainer:
         """Rank 0 writes these."""
 
         def write() -> None:
+            self.saving.check()
             self.run_directory.log(metrics)
             tracking.track(self.accelerator, metrics)
 
         self.together.on_main(write)
 
-    def evaluate(self, images: int, progress: TrainingProgress) -> None:
-        """Measure, write and show."""
+    def evaluate(self, images: int, progress: TrainingProgress) -> bool:
+        """Measure, write and show. Returns whether all agree that this is worth a checkpoint."""
         metrics, grid = self.evaluator.evaluate(images)
         self.log(metrics)
         self.together.on_main(lambda: self.run_directory.grid(f"images-{images}", grid))
@@ -275,17 +279,16 @@ class Trainer:
                 f"{images} images: {metric.name} {metric.value:.1f} [{metric.low:.1f}, {metric.high:.1f}], "
                 f"floor {metric.floor:.1f}, n {metric.n}"
             )
+        return self.together.from_main(self.saving.is_best(metrics))
 
     def save(self, t: int) -> None:
-        """Rank 0 writes, since the state is the same on all ranks; they wait, so that a full disk ends them together."""
+        """Rank 0 copies, and writes while training goes on, since the state is the same on all ranks.
+
+        Raises:
+            AgreedError: on all ranks, when the save before this one failed; one that fails later is noticed at a meeting.
+        """
         images = t * self.config.train.batch
         classes = dict(zip(self.manifest.classes, self.manifest.class_counts("train"), strict=True))
         settings = frozen(self.config)
         state = checkpoint.State(t, images, settings, self.manifest.digest, classes, machine(self.world))
-
-        def write() -> None:
-            checkpoint.save(self.run_directory.path, self.gan, state)
-            checkpoint.prune(self.run_directory.path, self.config.checkpoint.keep)
-            self.run_directory.status("running", images)
-
-        self.together.on_main(write)
+        self.together.on_main(lambda: self.saving.start(self.gan, state))

@@ -65,7 +65,7 @@ def make_run(shards: Path, run: Path, conditional: bool) -> Path:
     for images in IMAGES:
         settings = frozen(gan.config)
         state = checkpoint.State(images // 4, images, settings, manifest.digest, classes, machine(ALONE))
-        checkpoint.save(run, gan, state)
+        checkpoint.save(run, checkpoint.snapshot(gan), state)
     return run
 
 

@@ -80,7 +80,7 @@ def save_in_mid_training(world: World, shards: Path, jobs: list[tuple[Case, int,
             for t in range(MID_TRAINING):
                 step(t, *next(data))
             state = checkpoint.State(MID_TRAINING, MID_TRAINING * BATCH, {}, "", {}, {})
-            checkpoint.save(folder / str(place), step.gan, state)
+            checkpoint.save(folder / str(place), checkpoint.snapshot(step.gan), state)
 
 
 def step_in_mid_training(

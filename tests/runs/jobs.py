@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 PRELOAD = ["chexdist.engine.trainer", "chexdist.commands.train"]
+PRELOAD += ["torch._dynamo", "torch.distributed.tensor", "torchvision.utils"]  # imported late, by those who need them
 BATCH = 16
 Fault = Callable[[int], None]
 """Called in a rank before the command starts, with the rank's number; it plants what will go wrong."""

@@ -55,7 +55,7 @@ def tensors(gan: Gan) -> list[torch.Tensor]:
 
 
 def save(run: Path, gan: Gan, t: int) -> Path:
-    return checkpoint.save(run, gan, state_at(t))
+    return checkpoint.save(run, checkpoint.snapshot(gan), state_at(t))
 
 
 def state_at(t: int) -> checkpoint.State:
@@ -168,7 +168,7 @@ def test_only_the_newest_are_kept_and_nothing_half_saved(run: Path) -> None:
 def test_a_damaged_checkpoint_does_not_push_out_a_whole_one(run: Path) -> None:
     """A run that fell back to 16 images and saved at 24 must keep that, though the damaged one has more images."""
     flip(run / "checkpoints/images-32/ema.safetensors")
-    checkpoint.save(run, make_gan(), replace(state_at(2), images=24))
+    checkpoint.save(run, checkpoint.snapshot(make_gan()), replace(state_at(2), images=24))
     checkpoint.prune(run, keep=1)
     path, _ = checkpoint.newest(run)
     assert path is not None and path.name == "images-24"
