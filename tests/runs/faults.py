@@ -5,9 +5,12 @@ import json
 import os
 import pkgutil
 import signal
+import sys
+import threading
 import time
+import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +18,22 @@ STEP = "chexdist.engine.step:Step.__call__"
 DESCRIBE = "chexdist.engine.rundir:RunDirectory.describe"
 LOG = "chexdist.engine.rundir:RunDirectory.log"
 FLUSH = "os:fsync"  # seven in each save: five files of tensors, the last file, the directory
-RENAME = "pathlib:Path.rename"
+WRITE = "chexdist.engine.checkpoint:_write"  # six in each save: its files, the last one last
+RENAME = "pathlib:Path.rename"  # of a checkpoint to its name, of one that is deleted to a passing name
+DELETE = "shutil:rmtree"
+SNAPSHOT = "chexdist.engine.checkpoint:snapshot"
 REPLACE = "pathlib:Path.replace"  # of config, provenance, status, sheet of real images, of first samples, ...
 
 
-def _at_call(target: str, number: int, act: Callable[..., None]) -> None:
-    """Call `act` with the same arguments just before the `number`-th call of `target`."""
+def _at_call(target: str, number: int | None, act: Callable[..., None]) -> None:
+    """Call `act` with the same arguments just before the `number`-th call of `target`, or before each."""
     module, _, path = target.partition(":")
     *owners, name = path.split(".")
     owner = pkgutil.resolve_name(f"{module}:{'.'.join(owners)}")
     original, calls = getattr(owner, name), itertools.count(1)
 
     def counted(*positional: Any, **named: Any) -> Any:
-        if next(calls) == number:
+        if next(calls) == number or number is None:
             act(*positional, **named)
         return original(*positional, **named)
 
@@ -51,6 +57,117 @@ class Signal:
 
 
 @dataclass(frozen=True)
+class Both:
+    """Two faults in one start."""
+
+    first: Callable[[int], None]
+    second: Callable[[int], None]
+
+    def __call__(self, rank: int) -> None:
+        self.first(rank)
+        self.second(rank)
+
+
+@dataclass(frozen=True)
+class Kill:
+    """`rank` kills itself just before its `call`-th call of `target`; where that was, it writes down with its last breath."""
+
+    target: str
+    call: int
+    rank: int = 0
+    note: Path = Path("note.json")
+
+    def __call__(self, rank: int) -> None:
+        import chexdist
+        from chexdist.engine.step import Step
+
+        if rank != self.rank:
+            return
+        done: list[int] = []
+        train = Step.__call__
+
+        def counted(step: Step, t: int, *rest: Any) -> None:
+            train(step, t, *rest)
+            done.append(t + 1)
+
+        def die(*_: Any, **__: Any) -> None:
+            main = sys._current_frames()[threading.main_thread().ident or 0]
+            stacks = {"here": traceback.extract_stack(), "main": traceback.extract_stack(main)}
+            ours = str(Path(chexdist.__file__).parent)
+            where = {
+                name: [f"{Path(frame.filename).stem}.{frame.name}" for frame in frames if frame.filename.startswith(ours)]
+                for name, frames in stacks.items()
+            }
+            self.note.write_text(json.dumps({**where, "batches": done[-1] if done else None}))
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        setattr(Step, "__call__", counted)  # noqa: B010
+        _at_call(self.target, self.call, die)
+
+
+@dataclass(frozen=True)
+class Slow:
+    """Every call of `target` takes longer by so many seconds."""
+
+    target: str
+    seconds: float
+
+    def __call__(self, rank: int) -> None:
+        _at_call(self.target, None, lambda *_, **__: time.sleep(self.seconds))
+
+
+@dataclass(frozen=True)
+class Synchronous:
+    """Training stands still while a checkpoint is written."""
+
+    def __call__(self, rank: int) -> None:
+        from chexdist.engine.saving import Saving
+
+        begin = Saving.start
+
+        def start(saving: Saving, *arguments: Any) -> None:
+            begin(saving, *arguments)
+            saving.wait()
+
+        setattr(Saving, "start", start)  # noqa: B010
+
+
+@dataclass(frozen=True)
+class Diary:
+    """Rank 0 notes each batch that it begins and each file of a checkpoint that it flushes, one line each, as they happen."""
+
+    path: Path
+
+    def __call__(self, rank: int) -> None:
+        def note(line: str) -> None:
+            with self.path.open("a") as file:
+                file.write(line + "\n")
+
+        if rank == 0:
+            _at_call(STEP, None, lambda step, t, *_: note(f"batch {t}"))
+            _at_call(WRITE, None, lambda path, content: note(f"{path.parent.name} {path.name}"))
+
+
+@dataclass(frozen=True)
+class Scores:
+    """KID after so many images is what is given here."""
+
+    values: dict[int, float]
+
+    def __call__(self, rank: int) -> None:
+        from chexdist.engine import evaluator
+
+        measure = evaluator.metric
+
+        def metric(config: Any, images: int, name: str, *rest: Any) -> Any:
+            found = measure(config, images, name, *rest)
+            value = self.values.get(images) if name == evaluator.NAME else None
+            return found if value is None else replace(found, value=value, low=value, high=value)
+
+        setattr(evaluator, "metric", metric)  # noqa: B010
+
+
+@dataclass(frozen=True)
 class HalfALine:
     """Rank 0 is killed when half of the first line of its `call`-th entry in the log is written."""
 
@@ -69,14 +186,15 @@ class HalfALine:
 
 @dataclass(frozen=True)
 class Raises:
-    """Every rank meets an error that nobody foresaw just before its `call`-th call of `target`."""
+    """Every rank meets an error, one that nobody foresaw if no other is given, just before its `call`-th call of `target`."""
 
     target: str
     call: int
+    error: Exception = field(default_factory=lambda: LookupError("not foreseen"))
 
     def __call__(self, rank: int) -> None:
         def fail(*_: Any, **__: Any) -> None:
-            raise LookupError("not foreseen")
+            raise self.error
 
         _at_call(self.target, self.call, fail)
 
@@ -122,7 +240,7 @@ class Records:
         setattr(SampleReader, "read", read)  # noqa: B010
 
     def batches(self) -> list[list[str]]:
-        """The keys of each global batch: the ranks' lines put together in rank order."""
+        """The keys of each global batch that all ranks have read: the ranks' lines put together in rank order."""
         files = sorted(self.directory.iterdir(), key=lambda path: int(path.name))
         lines = [[line.split() for line in path.read_text().splitlines()] for path in files]
-        return [list(itertools.chain(*shares)) for shares in zip(*lines, strict=True)]
+        return [list(itertools.chain(*shares)) for shares in zip(*lines, strict=False)]

@@ -165,6 +165,45 @@ def test_only_the_newest_are_kept_and_nothing_half_saved(run: Path) -> None:
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["images-32", "images-48"]
 
 
+def test_the_best_is_kept_besides_the_newest(run: Path) -> None:
+    """Among the newest it counts as one of them; damaged it is no better than any other."""
+    for t in (3, 4):
+        save(run, make_gan(), t)
+    checkpoint.prune(run, keep=2, best=64)
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["images-48", "images-64"]
+    checkpoint.prune(run, keep=1, best=48)
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["images-48", "images-64"]
+    flip(run / "checkpoints/images-48/ema.safetensors")
+    checkpoint.prune(run, keep=1, best=48)
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["images-64"]
+
+
+def test_what_a_killed_deletion_leaves_is_deleted(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the last file went first, so that nothing looks like a checkpoint any more."""
+
+    def last_file_first(path: Path) -> NoReturn:
+        (path / checkpoint.LAST_FILE).unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr(shutil, "rmtree", last_file_first)
+        checkpoint.prune(run, keep=1)
+    checkpoint.prune(run, keep=1)
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["images-32"]
+
+
+def test_a_snapshot_is_a_copy() -> None:
+    """What is trained later is not in it, whatever the memory layout; nor can it share memory with the networks."""
+    gan = fill(make_gan(), 1.0)
+    taken, live = checkpoint.snapshot(gan), {tensor.data_ptr() for tensor in tensors(gan)}
+    fill(gan, 2.0)
+    again = checkpoint.snapshot(fill(gan, 1.0))
+    for file, content in taken.items():
+        for key, tensor in content.items():
+            assert tensor.is_contiguous() and tensor.data_ptr() not in live
+            assert tensor.equal(again[file][key])
+
+
 def test_a_damaged_checkpoint_does_not_push_out_a_whole_one(run: Path) -> None:
     """A run that fell back to 16 images and saved at 24 must keep that, though the damaged one has more images."""
     flip(run / "checkpoints/images-32/ema.safetensors")
