@@ -101,7 +101,12 @@ def _hung(waiting: list[int], processes: list[BaseProcess], stacks: Path, limit:
 def _server() -> ForkServerContext:
     """The server, ready: the time limit of a world is not spent on its imports."""
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["chexdist.engine.trainer"])
+    late = [
+        "torch._dynamo",
+        "torch.distributed.tensor",
+        "torchvision.utils",
+    ]  # imported by those who need them
+    server.set_forkserver_preload(["chexdist.engine.trainer", *late])
     first = server.Process(target=int)
     first.start()
     first.join()

@@ -95,7 +95,11 @@ class Kill:
             stacks = {"here": traceback.extract_stack(), "main": traceback.extract_stack(main)}
             ours = str(Path(chexdist.__file__).parent)
             where = {
-                name: [f"{Path(frame.filename).stem}.{frame.name}" for frame in frames if frame.filename.startswith(ours)]
+                name: [
+                    f"{Path(frame.filename).stem}.{frame.name}"
+                    for frame in frames
+                    if frame.filename.startswith(ours) and "<" not in frame.name
+                ]
                 for name, frames in stacks.items()
             }
             self.note.write_text(json.dumps({**where, "batches": done[-1] if done else None}))

@@ -18,7 +18,11 @@ from pathlib import Path
 from typing import Any
 
 PRELOAD = ["chexdist.engine.trainer", "chexdist.commands.train"]
-PRELOAD += ["torch._dynamo", "torch.distributed.tensor", "torchvision.utils"]  # imported late, by those who need them
+PRELOAD += [
+    "torch._dynamo",
+    "torch.distributed.tensor",
+    "torchvision.utils",
+]  # imported by those who need them
 BATCH = 16
 Fault = Callable[[int], None]
 """Called in a rank before the command starts, with the rank's number; it plants what will go wrong."""
@@ -74,8 +78,10 @@ class Job:
     def until(self, condition: Callable[[], bool], seconds: float = 60) -> None:
         """Wait until something is so; all ranks ending first, or time running out, is an error."""
         end = time.monotonic() + seconds
+        alive = True
         while not condition():
-            assert time.monotonic() < end and any(rank.is_alive() for rank in self.ranks), self.output
+            assert time.monotonic() < end and alive, self.output
+            alive = any(rank.is_alive() for rank in self.ranks)  # once more after the last has ended
             time.sleep(0.002)
 
     @property

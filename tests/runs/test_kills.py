@@ -30,7 +30,9 @@ AIMS: dict[str, list[Kill]] = {
         *(Kill(WRITE, call) for call in (2, 3, 5, 8, 11)),  # between two files of a checkpoint
         Kill(WRITE, 6),  # before its last file
         Kill(SNAPSHOT, 2),
-        *(Kill(FLUSH, call) for call in (1, 7, 10, 14)),  # 7, 14: it has its name, the directory is not flushed
+        *(
+            Kill(FLUSH, call) for call in (1, 7, 10, 14)
+        ),  # 7, 14: it has its name, the directory is not flushed
         Kill(RENAME, 1),  # whole, but not under its name
         Kill(RENAME, 4),  # the first that is deleted still has its name,
         Kill(DELETE, 7),  # or has it no more
@@ -109,7 +111,7 @@ def killed(words: list[str], log: Path, size: int, kill: Kill, besides: jobs.Fau
         gan=words[words.index("--config") + 1],
         rank=kill.rank,
         place=place_of(note["here"], note["main"]),
-        call=note["here"][-1],
+        call=f"{note['here'][-1]}, before {kill.target.rpartition(':')[2]}",
         code=code,
         files=partial[0] if partial else None,
         lost=jobs.BATCH * note["batches"] - kept if note["batches"] else 0,
@@ -148,13 +150,20 @@ def fifty() -> Iterator[tuple[int, str, str, Kill]]:
 
 def show(landed: Iterable[Landed]) -> None:
     """The table."""
-    table = Table("world", "GAN", "rank", "place", "last call", "files", "code", "images lost")
+    table = Table("world", "GAN", "rank", "place", "in", "files", "code", "images lost")
     for kill in landed:
         files = "" if kill.files is None else f"{kill.files} of 6"
         table.add_row(
-            str(kill.size), kill.gan, str(kill.rank), kill.place, kill.call, files, str(kill.code), str(kill.lost)
+            str(kill.size),
+            kill.gan,
+            str(kill.rank),
+            kill.place,
+            kill.call,
+            files,
+            str(kill.code),
+            str(kill.lost),
         )
-    Console(width=110).print(table)
+    Console(width=130).print(table)
 
 
 @pytest.mark.slow
@@ -181,5 +190,5 @@ def test_fifty_killed_runs_end_bitwise_alike(
     places = Counter(kill.place for kill in found)
     assert sorted(places) == sorted(AIMS) and min(places.values()) >= 8
     assert {kill.code for kill in found} == {-signal.SIGKILL}
-    assert any(kill.call == "checkpoint.save" and kill.files in range(1, 5) for kill in found)
+    assert any(kill.call == "checkpoint.save, before _write" and kill.files in range(1, 5) for kill in found)
     assert any(kill.place == "step" and kill.files is not None for kill in found)

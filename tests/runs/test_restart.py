@@ -13,6 +13,7 @@ from faults import REPLACE, STEP, Both, HalfALine, Records, Signal, Synchronous
 from chexdist.data.manifest import read_manifest
 from chexdist.data.order import batch_samples
 
+
 def disturbed(words: list[str], log: Path, size: int, fault: jobs.Fault) -> None:
     """One start that ends in `kill -9`: of the rank that the fault hits, then of those that are left."""
     job = jobs.start(words, log, size, fault)
@@ -20,7 +21,9 @@ def disturbed(words: list[str], log: Path, size: int, fault: jobs.Fault) -> None
     job.kill()
 
 
-@pytest.mark.parametrize("fault", [HalfALine(4), Signal(REPLACE, 5)], ids=["metrics.jsonl", "a sheet of samples"])
+@pytest.mark.parametrize(
+    "fault", [HalfALine(4), Signal(REPLACE, 5)], ids=["metrics.jsonl", "a sheet of samples"]
+)
 def test_killed_while_something_else_is_written(
     fault: jobs.Fault, shards: Path, undisturbed: Callable[..., Path], tmp_path: Path
 ) -> None:
