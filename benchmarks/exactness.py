@@ -40,7 +40,7 @@ NOTES = (
     + "in the undisturbed run. Hung: no batch for {next:.0f} s, no end; lost is then what was not read.",
     "prepared: Accelerate's own loader (dispatch_batches, split_batches): rank 0 reads, decodes and sends out every sample. With one "
     + "loader process it is exact here; with more, one whose shards end hands over a short batch, and two nodes that share an odd one "
-    + "leave a sample out.",
+    + "leave a sample out (or, where it is the last, fill it up from the first).",
     "joined, with_epoch, once: WebDataset's split_by_node under torch's Join, with equally many batches on each node, as it is. "
     + "resampled: shards drawn with replacement, which WebDataset advises for many nodes, and which loses and doubles on purpose.",
     "The stock sides have fixed seeds; by default every start draws its own, and none goes on where another stopped. To go on they read "
