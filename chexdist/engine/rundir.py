@@ -16,6 +16,7 @@ import yaml
 from torch import Tensor
 
 from chexdist.config.tree import Config
+from chexdist.engine import heartbeat
 from chexdist.errors import UserError
 from chexdist.metrics.value import Metric
 from chexdist.world import World
@@ -44,6 +45,7 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock: int | None = None
+        self._found = self._status()
 
     def take(self) -> None:
         """Make and lock the directory. The kernel drops the lock with its process, so a stale one can't stay.
@@ -52,7 +54,8 @@ class RunDirectory:
             UserError: it can't be made, or a live job holds it.
         """
         try:
-            (self.path / "samples").mkdir(parents=True, exist_ok=True)
+            for folder in ("samples", heartbeat.FOLDER):
+                (self.path / folder).mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
             fcntl.lockf(
                 self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB
@@ -64,8 +67,14 @@ class RunDirectory:
             ) from None
         except OSError as error:
             raise UserError(f"run.dir {self.path}: {error.strerror}") from None
-        for left in [*self.path.glob(".*.partial*"), *(self.path / "samples").glob(".*.partial*")]:
-            left.unlink()
+        for left in (
+            ".*.partial*",
+            "samples/.*.partial*",
+            f"{heartbeat.FOLDER}/*",
+            f"{heartbeat.FOLDER}/.*.partial",
+        ):
+            for path in self.path.glob(left):
+                path.unlink(missing_ok=True)
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"process {os.getpid()} on {platform.node()}\n".encode(), 0)
 
@@ -90,10 +99,10 @@ class RunDirectory:
         document = {"state": state, "images": images, "rank": rank, "cause": cause, "time": time.time()}
         self._replace("status.json", json.dumps(document))
 
-    def state(self) -> str | None:
-        """What `status.json` says: running, done, preempted, failed; None when there is none."""
-        path = self.path / "status.json"
-        return json.loads(path.read_text())["state"] if path.exists() else None
+    def failed(self) -> bool:
+        """Whether a rank has recorded since this start that the run failed."""
+        now = self._status()
+        return now != self._found and json.loads(now)["state"] == "failed"
 
     def log(self, metrics: list[Metric]) -> None:
         """Append to `metrics.jsonl`."""
@@ -119,6 +128,10 @@ class RunDirectory:
     def grid(self, name: str, images: Tensor) -> None:
         """Draw images [N, 1, S, S] in [-1, 1] as `samples/NAME.png`, eight in a row."""
         draw_grid(self.path / "samples" / f"{name}.png", images)
+
+    def _status(self) -> str:
+        path = self.path / "status.json"
+        return path.read_text() if path.exists() else "{}"
 
     def _replace(self, name: str, text: str) -> None:
         partial = (

@@ -33,6 +33,25 @@ class Together:
             distributed.all_reduce(total, group=self.group)
         return total
 
+    def sums_later(self, values: Tensor) -> Callable[[], Tensor]:
+        """`sums` of what `values` hold now, to be asked for one batch later: until then neither device nor peers are waited for."""
+        total = values.detach().to("cpu", torch.float64, non_blocking=True, copy=True)
+        copied, work = torch.cuda.Event() if values.is_cuda else None, None
+        if copied is not None:
+            copied.record()
+        elif self.group is not None:
+            work = distributed.all_reduce(total, group=self.group, async_op=True)
+
+        def result() -> Tensor:
+            if copied is not None:
+                copied.synchronize()
+                return self.sums(total)
+            if work is not None:
+                work.wait()
+            return total
+
+        return result
+
     def rows(self, part: Tensor) -> Tensor:
         """The rows of all ranks in rank order, [n_0 + n_1 + ..., D] on the CPU; ranks may bring different numbers of rows."""
         if self.group is None:

@@ -1,15 +1,16 @@
 """The training loop: batch after batch, with its meetings, evaluations and checkpoints; every start is a resume."""
 
+import re
 import time
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, nullcontext, suppress
 from datetime import timedelta
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
-from torch import distributed
+from torch import Tensor, distributed
 
 from chexdist.config.rules import frozen
 from chexdist.config.tree import Config, Run
@@ -17,8 +18,10 @@ from chexdist.data.loader import Batch, batches, to_unit_range
 from chexdist.data.manifest import Manifest
 from chexdist.data.reader import SampleReader
 from chexdist.engine import checkpoint, tracking
+from chexdist.engine.divergence import check_alike
 from chexdist.engine.evaluator import Evaluator
 from chexdist.engine.gan import Gan
+from chexdist.engine.heartbeat import LOST, Heartbeat
 from chexdist.engine.preflight import check_resumed
 from chexdist.engine.progress import TrainingProgress
 from chexdist.engine.rundir import RunDirectory, machine
@@ -67,26 +70,50 @@ def train(config: Config, manifest: Manifest, world: World) -> int:
         UserError, WorkError: as the parts do; the cause is then in `status.json`, unless the run belongs to another job.
     """
     stop = StopRequest()
-    accelerator = make_accelerator(world, config.control.timeout, config.run)
-    together = Together(world, config.control.timeout)
     run = RunDirectory(Path(config.run.dir))
-    together.on_main(run.take)
     try:
-        return Trainer(config, manifest, world, run, accelerator, together, stop).run()
+        accelerator = make_accelerator(world, config.control.timeout, config.run)
+        together = Together(world, config.control.timeout)
+    except (RuntimeError, distributed.DistError) as error:
+        if not _lost(error, world):
+            raise
+        cause = (
+            f"the {world.size} ranks did not all come within {config.control.timeout} s: {_in_short(error)}"
+        )
+        if world.is_main:
+            with suppress(UserError):  # of a live job, which is not the one that failed
+                run.take()
+                _record_failure(run, world, cause)
+        raise WorkError(cause) from None
+    together.on_main(run.take)
+    heartbeat = Heartbeat(run.path, world)
+    try:
+        return Trainer(config, manifest, world, run, accelerator, together, stop, heartbeat).run()
     except (UserError, WorkError) as error:
+        heartbeat.end(str(error))
         if world.is_main or not isinstance(error, UserError | AgreedError):
             _record_failure(run, world, str(error))
         raise
     except Exception as error:
-        lost = world.size > 1 and ("gloo" in str(error) or isinstance(error, distributed.DistError))
-        cause = (
-            f"lost another rank: {str(error).splitlines()[0]}" if lost else f"{type(error).__name__}: {error}"
-        )
-        if not lost or world.is_main and run.state() != "failed":
-            _record_failure(run, world, cause)
-        if lost:
+        if _lost(error, world):
+            cause = f"{LOST}: {heartbeat.lost()} ({_in_short(error)})"
+            if not run.failed():  # the rank that knows more has been first
+                _record_failure(run, world, cause)
             raise WorkError(cause) from None
+        cause = f"{type(error).__name__}: {error}"
+        heartbeat.end(cause)
+        _record_failure(run, world, cause)
         raise
+
+
+def _lost(error: Exception, world: World) -> bool:
+    """Whether this is what a rank meets when another has gone, or does not come."""
+    return world.size > 1 and ("gloo" in str(error).lower() or isinstance(error, distributed.DistError))
+
+
+def _in_short(error: Exception) -> str:
+    """A first sentence, without the place in torch's sources that it begins with."""
+    return re.sub(r"^\[[^]]*\] *", "", str(error).splitlines()[0]).partition(". ")[0]
 
 
 def _record_failure(run: RunDirectory, world: World, cause: str) -> None:
@@ -108,9 +135,10 @@ class Trainer:
         accelerator: Accelerator,
         together: Together,
         stop: StopRequest,
+        heartbeat: Heartbeat,
     ) -> None:
         self.config, self.manifest, self.world, self.run_directory = config, manifest, world, run
-        self.together, self.stop = together, stop
+        self.together, self.stop, self.heartbeat = together, stop, heartbeat
         self.accelerator, self.device = accelerator, accelerator.device
         self.gan = Gan(config, manifest.class_counts("train"), accelerator)
         self.step = Step(self.gan, world)
@@ -165,6 +193,7 @@ class Trainer:
 
     def prepare_evaluation(self, first: int, progress: TrainingProgress) -> None:
         """Measure what does not change, and the untrained generator on a fresh start."""
+        self.heartbeat.at(first * self.config.train.batch, "measuring real images")
         baselines = self.evaluator.baselines()
         if self.world.is_main and self.evaluator.refusal:
             progress.say(f"KID is not computed: {self.evaluator.refusal}")
@@ -177,32 +206,51 @@ class Trainer:
             self.evaluate(0, progress)
 
     def loop(self, t: int, data: Iterator[Batch], progress: TrainingProgress) -> int:
-        """Train from batch t on; returns the number of batches done."""
-        batch, control = self.config.train.batch, self.config.control.every
-        since = t
+        """Train from batch t on; returns the number of batches done.
+
+        The ranks meet one batch late, so that neither they nor the device ever wait for a meeting: who asks to stop is counted during the
+        batch before it, and what the meeting brings is looked at after the batch that follows, unless something is done with it at once.
+        """
+        batch, since = self.config.train.batch, t
+        heard: Callable[[], None] | None = None
         while t < self.total:
-            waiting = time.monotonic()
-            pixels, labels = next(data)
-            progress.waited += time.monotonic() - waiting
-            images = to_unit_range(
-                pixels.to(self.device, non_blocking=True), self.manifest.bits, self.step.dtype
-            )
-            self.step(t, images, labels.to(self.device, non_blocking=True))
             t += 1
             last = t == self.total
             save = last or self.checkpoints.due((t - 1) * batch, t * batch)
             evaluate = last or self.evaluations.due((t - 1) * batch, t * batch)
-            if not (t % control == 0 or save or evaluate):
+            meeting = save or evaluate or t % self.config.control.every == 0
+            vote = self.together.sums_later(torch.tensor([float(self.stop.asked)])) if meeting else None
+            self.learn(t - 1, data, progress)
+            if heard:
+                heard()
+                heard = None
+            if vote is None:
                 continue
-            stopping = self.meet(since, t, progress)
+            stopping = bool(vote())
+            heard = self.meet(since, t, progress)
             since = t
-            if evaluate and self.evaluate(t * batch, progress):
-                save = True
+            if save or evaluate or stopping:
+                heard()
+                heard = None
+            if evaluate:
+                self.heartbeat.at(t * batch, "evaluating")
+                save = self.evaluate(t * batch, progress) or save
             if save or stopping:
+                self.heartbeat.at(t * batch, "saving")
+                check_alike(self.gan, self.together, t * batch)
                 self.save(t)
             if stopping and not last:
                 break
         return t
+
+    def learn(self, t: int, data: Iterator[Batch], progress: TrainingProgress) -> None:
+        """Global batch t, from the loader into the networks."""
+        self.heartbeat.at(t * self.config.train.batch, "training")
+        waiting = time.monotonic()
+        pixels, labels = next(data)
+        progress.waited += time.monotonic() - waiting
+        images = to_unit_range(pixels.to(self.device, non_blocking=True), self.manifest.bits, self.step.dtype)
+        self.step(t, images, labels.to(self.device, non_blocking=True))
 
     def data(self, first: int) -> Generator[Batch, None, None]:
         train, data = self.config.train, self.config.data
@@ -217,20 +265,24 @@ class Trainer:
             pin=self.device.type == "cuda",
         )
 
-    def meet(self, since: int, t: int, progress: TrainingProgress) -> bool:
-        """One sum over the ranks: losses to write, whether a value was not finite, whether any rank was asked to stop.
+    def meet(self, since: int, t: int, progress: TrainingProgress) -> Callable[[], None]:
+        """One sum over the ranks: the losses since the last meeting, and whether a value was not finite. What is returned hears of
+        it and writes it down.
 
         Raises:
-            AgreedError: on all ranks, when a gradient or a weight was not finite since the last meeting.
+            AgreedError: when heard, on all ranks, if a gradient or a weight was not finite since the last meeting.
         """
         losses = self.step.losses
         self.step.losses = Losses.zero(self.device)
         broken = losses.not_finite + (~torch.isfinite(self.gan.weight_norm())).double()
-        mine = torch.stack([losses.critic, losses.penalty, losses.generator, broken])
-        asked = torch.tensor([float(self.stop.asked)], dtype=torch.float64)
-        critic, penalty, generator, not_finite, stopping = self.together.sums(
-            torch.cat([mine.cpu(), asked])
-        ).tolist()
+        sums = self.together.sums_later(
+            torch.stack([losses.critic, losses.penalty, losses.generator, broken])
+        )
+        return lambda: self.hear(since, t, sums(), progress)
+
+    def hear(self, since: int, t: int, sums: Tensor, progress: TrainingProgress) -> None:
+        """Log the losses of batches `since` to t, or give up; see `meet`."""
+        critic, penalty, generator, not_finite = sums.tolist()
         batch, n_critic = self.config.train.batch, self.config.train.n_critic
         if not_finite:
             raise AgreedError(
@@ -253,7 +305,6 @@ class Trainer:
                 t * batch,
                 ", ".join(f"{name.removeprefix('loss/')} {value:.3f}" for name, value in values.items()),
             )
-        return stopping > 0
 
     def _loss(self, name: str, value: float, t: int, shown: int) -> Metric:
         images, step = t * self.config.train.batch, t // self.config.train.n_critic

@@ -248,3 +248,21 @@ class Records:
         files = sorted(self.directory.iterdir(), key=lambda path: int(path.name))
         lines = [[line.split() for line in path.read_text().splitlines()] for path in files]
         return [list(itertools.chain(*shares)) for shares in zip(*lines, strict=False)]
+
+
+@dataclass(frozen=True)
+class Drifts:
+    """On one rank one element of the averaged generator is another one after its `call`-th training step, by its last bit."""
+
+    call: int
+    rank: int = 1
+
+    def __call__(self, rank: int) -> None:
+        def change(step: Any, *_: Any) -> None:
+            import torch
+
+            element = next(step.gan.ema.parameters()).data.view(-1)[:1]
+            element.view(torch.int32).bitwise_xor_(1)
+
+        if rank == self.rank:
+            _at_call(STEP, self.call, change)

@@ -94,15 +94,17 @@ started: list[Job] = []
 """Every job of this session, so that a test that fails leaves none running."""
 
 
-def start(words: list[str], log: Path, size: int = 1, fault: Fault | None = None) -> Job:
-    """Start the command on `size` ranks. Everything printed is added to `log`."""
+def start(
+    words: list[str], log: Path, size: int = 1, fault: Fault | None = None, only: int | None = None
+) -> Job:
+    """Start the command on `size` ranks, or on one of them alone. Everything printed is added to `log`."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
     log.touch()
     port = _free_port()
     job = Job(log)
     started.append(job)
-    for rank in range(size):
+    for rank in range(size) if only is None else [only]:
         process = context.Process(target=_rank, args=(words, log, rank, size, port, fault))
         process.start()
         job.ranks.append(process)

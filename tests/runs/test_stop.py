@@ -15,9 +15,10 @@ from safetensors.numpy import load_file
 def test_one_rank_is_asked_and_all_stop(
     shards: Path, undisturbed: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """Between two checkpoints; the same command goes on and ends as if nothing had been."""
+    """Between two checkpoints; the same command goes on and ends as if nothing had been. Who asks is counted ahead of the batch before
+    each even one."""
     words = jobs.small(shards, tmp_path / "run", "wgan-gp")
-    job = jobs.start(words, tmp_path / "log", 2, Signal(STEP, 4, rank=1, number=signal.SIGTERM))
+    job = jobs.start(words, tmp_path / "log", 2, Signal(STEP, 3, rank=1, number=signal.SIGTERM))
     assert job.wait() == [75, 75], job.output
     stopped_at(tmp_path / "run", 4)
     jobs.run(words, tmp_path / "log", 2)
@@ -35,7 +36,7 @@ def test_every_signal_that_asks(shards: Path, undisturbed: Callable[..., Path], 
     """One after the other in the same run, each heard at the next even batch."""
     words = jobs.small(shards, tmp_path / "run", "vanilla")
     for number, batches in ((signal.SIGUSR1, 2), (signal.SIGHUP, 4), (signal.SIGINT, 6)):
-        job = jobs.start(words, tmp_path / "log", 1, Signal(STEP, 2, number=number))
+        job = jobs.start(words, tmp_path / "log", 1, Signal(STEP, 1, number=number))
         assert job.wait() == [75], job.output
         stopped_at(tmp_path / "run", batches)
     jobs.run(words, tmp_path / "log")
@@ -44,7 +45,7 @@ def test_every_signal_that_asks(shards: Path, undisturbed: Callable[..., Path], 
 
 def test_a_stop_after_the_last_batch_is_a_done_run(shards: Path, tmp_path: Path) -> None:
     words = jobs.small(shards, tmp_path / "run", "vanilla")
-    job = jobs.start(words, tmp_path / "log", 1, Signal(STEP, 12, number=signal.SIGTERM))
+    job = jobs.start(words, tmp_path / "log", 1, Signal(STEP, 11, number=signal.SIGTERM))
     assert job.wait() == [0], job.output
     assert jobs.status(tmp_path / "run")["state"] == "done"
 

@@ -35,7 +35,7 @@ def test_every_way_to_stop_early(
     slurm: Cluster, submit: Submit, shards: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     """One after the other in the same job, each met with both ranks in the middle of the run."""
-    job, run = submit(TRAIN, tiny(shards, tmp_path / "run"), held="3,5,7"), tmp_path / "run"
+    job, run = submit(TRAIN, tiny(shards, tmp_path / "run"), held="2,4,6"), tmp_path / "run"
     assert job.until_held(0) == ["node1", "node2"]
     slurm.run("scancel", "--batch", "--signal=USR1", job.number)
     job.until_held(1)
@@ -55,7 +55,7 @@ def test_a_time_limit(
     slurm: Cluster, submit: Submit, shards: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     """The script's own early warning; the limit is lowered when the ranks are held, however long they took to start."""
-    job, run = submit(TRAIN, tiny(shards, tmp_path / "run"), held="5"), tmp_path / "run"
+    job, run = submit(TRAIN, tiny(shards, tmp_path / "run"), held="4"), tmp_path / "run"
     job.until_held(0)
     hours, minutes, _ = (int(part) for part in job.field("RunTime").split(":"))
     slurm.run("scontrol", "update", f"JobId={job.number}", f"TimeLimit={60 * hours + minutes + 3}")
@@ -71,7 +71,7 @@ def test_one_process_and_the_end_of_a_job(
     slurm: Cluster, submit: Submit, shards: Path, tmp_path: Path
 ) -> None:
     """It goes on after USR1, saves once more at `scancel`, and is not started again."""
-    job, run = submit(TRAIN, tiny(shards, tmp_path / "run"), held="5,7", nodes=1), tmp_path / "run"
+    job, run = submit(TRAIN, tiny(shards, tmp_path / "run"), held="4,6", nodes=1), tmp_path / "run"
     job.until_held(0, ranks=1)
     slurm.run("scancel", "--batch", "--signal=USR1", job.number)
     job.until_held(1, ranks=1)

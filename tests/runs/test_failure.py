@@ -1,0 +1,174 @@
+"""A rank that dies, hangs or drifts ends the job within `control.timeout`; the others say who it was, where and how far."""
+
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jobs
+import pytest
+from faults import DESCRIBE, STEP, Drifts, Signal, Waits
+
+from chexdist.data.manifest import read_manifest
+from chexdist.data.order import batch_samples
+
+TIMEOUT = 6
+BASELINES = "chexdist.engine.evaluator:Evaluator.baselines"
+EVALUATE = "chexdist.engine.evaluator:Evaluator.evaluate"
+SAVE = "chexdist.engine.checkpoint:save"
+LAST_SEEN = rf"rank {{}} on {re.escape(platform.node())} was last seen at image {{}}, {{}}, \d+ s before"
+
+
+def words(shards: Path, run: Path, config: str = "vanilla", *more: str) -> list[str]:
+    return jobs.small(shards, run, config, "--control.timeout", str(TIMEOUT), *more)
+
+
+def survivors(job: jobs.Job, lost: int, seconds: float) -> list[int | None]:
+    """Exit codes of all ranks but one, within `seconds` of its loss; it is killed afterwards, if it can't end by itself."""
+    end = time.monotonic() + seconds
+    rest = [rank for number, rank in enumerate(job.ranks) if number != lost]
+    for rank in rest:
+        rank.join(max(0.0, end - time.monotonic()))
+    codes = [rank.exitcode for rank in rest]
+    job.kill()
+    return codes
+
+
+def is_told(job: jobs.Job, run: Path, message: str, by: int) -> None:
+    """The message is a line of `by` ranks, the cause in `status.json`, and there is no traceback."""
+    assert "Traceback" not in job.output, job.output
+    lines = [
+        line for line in job.output.splitlines() if line.startswith("chexdist") and re.search(message, line)
+    ]
+    assert len(lines) == by, job.output
+    found = jobs.status(run)
+    assert found["state"] == "failed" and re.search(message, found["cause"]), found
+
+
+def stopped(job: jobs.Job, rank: int) -> Callable[[], bool]:
+    """Whether a rank has been hit by SIGSTOP."""
+    stat = Path(f"/proc/{job.ranks[rank].pid}/stat")
+    return lambda: stat.read_text().rpartition(")")[2].split()[0] == "T"
+
+
+def test_rank_0_is_killed(shards: Path, tmp_path: Path) -> None:
+    """With it goes the store through which the ranks found each other."""
+    run = tmp_path / "run"
+    job = jobs.start(words(shards, run), tmp_path / "log", 2, Signal(STEP, 5))
+    job.until(lambda: job.ranks[0].exitcode == -signal.SIGKILL)
+    assert survivors(job, 0, TIMEOUT + 6) == [1], job.output
+    is_told(job, run, f"lost another rank: {LAST_SEEN.format(0, '[0-9]+', 'training')}", by=1)
+    assert jobs.newest(run).name == "images-48" and jobs.status(run)["images"] == 48
+
+
+def test_a_rank_is_stopped(shards: Path, undisturbed: Callable[..., Path], tmp_path: Path) -> None:
+    """The launcher's SIGTERM changes nothing of it: there can be no vote. The same command goes on."""
+    run = tmp_path / "run"
+    gate = Waits(STEP, 5, tmp_path / "gate")
+    job = jobs.start(words(shards, run), tmp_path / "log", 2, gate)
+    job.until(lambda: beat(run, 1).get("images") == 64)
+    os.kill(job.ranks[1].pid or 0, signal.SIGSTOP)
+    gate.gate.touch()
+    job.ranks[0].terminate()
+    assert survivors(job, 1, TIMEOUT + 10) == [1], job.output
+    is_told(job, run, f"lost another rank: {LAST_SEEN.format(1, 64, 'training')}", by=1)
+    assert jobs.newest(run).name == "images-48", "nothing is saved without a vote"
+    jobs.run(words(shards, run), tmp_path / "log", 2)
+    jobs.same_result(run, undisturbed("vanilla", 2))
+
+
+def test_a_second_interrupt_stops_at_once(shards: Path, tmp_path: Path) -> None:
+    """Also a rank that waits for a dead one, where Python runs no signal handler."""
+    more = ["--control.timeout", "300"]
+    fault = Signal(STEP, 5, rank=1, number=signal.SIGSTOP)
+    job = jobs.start(words(shards, tmp_path / "run", "vanilla", *more), tmp_path / "log", 2, fault)
+    job.until(stopped(job, 1))
+    time.sleep(0.5)  # to let rank 0 begin to wait
+    for _ in range(2):
+        os.kill(job.ranks[0].pid or 0, signal.SIGINT)
+        time.sleep(0.1)
+    assert survivors(job, 1, 5) == [130], job.output
+    assert "stopped at once" in job.output
+
+
+def test_one_rank_meets_a_corrupt_shard(shards: Path, tmp_path: Path) -> None:
+    """In the middle of training; the other rank hears of the cause."""
+    run, copy = tmp_path / "run", tmp_path / "shards"
+    shutil.copytree(shards, copy)
+    split = read_manifest(str(copy)).splits["train"]
+    sample = batch_samples(split.shard_sizes, 0, 0, jobs.BATCH, 3)[jobs.BATCH - 1]
+    gate = Waits(STEP, 3, tmp_path / "gate")
+    job = jobs.start(words(copy, run), tmp_path / "log", 2, gate)
+    job.until(lambda: gate.reached(0) and gate.reached(1))
+    with split.files[split.shard[sample]].open("r+b") as file:
+        file.seek(int(split.offset[sample]) + int(split.size[sample]) // 2)
+        file.write(b"corrupt")
+    gate.gate.touch()
+    assert job.wait(TIMEOUT + 10) == [1, 1], job.output
+    is_told(job, run, f"sample {split.key[sample]} at byte .*: checksum differs", by=2)
+    assert re.search(r"rank 1: shard ", job.output) and jobs.status(run)["rank"] == 1
+    assert re.search(r"lost another rank: rank 1 on \S+ failed at image 48: shard ", job.output)
+
+
+def test_ranks_that_drift_apart(shards: Path, tmp_path: Path) -> None:
+    """By the last bit of one number, which no gradient carries to the other rank."""
+    run = tmp_path / "run"
+    job = jobs.start(words(shards, run), tmp_path / "log", 2, Drifts(5))
+    assert job.wait() == [1, 1], job.output
+    is_told(job, run, r"drifted apart by image 96: ema layers\.0\.weight of rank 1 is not", by=1)
+    assert jobs.newest(run).name == "images-48"
+
+
+def test_a_rank_never_comes(shards: Path, tmp_path: Path) -> None:
+    """Neither rank 0 nor another waits for ever."""
+    started = [
+        jobs.start(words(shards, tmp_path / f"run{rank}"), tmp_path / f"log{rank}", 2, only=rank)
+        for rank in (0, 1)
+    ]
+    for job in started:
+        assert survivors(job, -1, TIMEOUT + 15) == [1], job.output
+        assert "the 2 ranks did not all come within 6 s" in job.output and "Traceback" not in job.output
+    assert jobs.status(tmp_path / "run0")["state"] == "failed"
+
+
+def beat(run: Path, rank: int) -> dict[str, Any]:
+    """What a rank last said of itself."""
+    path = run / f"heartbeats/rank-{rank}.json"
+    return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("lost", [0, 2])
+@pytest.mark.parametrize(
+    "place, call, doing",
+    [
+        (BASELINES, 1, "measuring real images"),
+        (DESCRIBE, 1, "starting"),
+        (EVALUATE, 2, "evaluating"),
+        (SAVE, 2, "saving"),
+        (STEP, 3, "training"),  # with the warm-up's
+    ],
+)
+def test_anywhere(
+    place: str, call: int, doing: str, lost: int, number: signal.Signals, shards: Path, tmp_path: Path
+) -> None:
+    """Three ranks; what only rank 0 does, only rank 0 can be lost in."""
+    if lost and place in (DESCRIBE, SAVE):
+        pytest.skip("rank 0 alone does this")
+    run = tmp_path / "run"
+    job = jobs.start(words(shards, run), tmp_path / "log", 3, Signal(place, call, rank=lost, number=number))
+    job.until(
+        lambda: (
+            job.ranks[lost].exitcode == -signal.SIGKILL if number == signal.SIGKILL else stopped(job, lost)()
+        )
+    )
+    assert survivors(job, lost, 2 * TIMEOUT + 10) == [1, 1], job.output
+    is_told(job, run, f"lost another rank: {LAST_SEEN.format(lost, '[0-9]+', doing)}", by=2)
+    jobs.run(words(shards, run), tmp_path / "log", 3)
