@@ -101,7 +101,7 @@ def start(
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
     log.touch()
-    port = _free_port()
+    port = free_port()
     job = Job(log)
     started.append(job)
     for rank in range(size) if only is None else [only]:
@@ -149,7 +149,7 @@ def true_command(words: list[str], **environment: str) -> subprocess.Popen[str]:
     )
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
