@@ -66,7 +66,9 @@ def missing() -> str:
             "sh", "-c", "apt-get update && apt-get install --yes iproute2"
         )
     if not _works("ip", "-V"):
-        return "no `ip` here; with CHEXDIST_ALLOW_APT=1 `make test-slurm` runs: apt-get install --yes iproute2"
+        return (
+            "no `ip` here; with CHEXDIST_ALLOW_APT=1 `make test-slurm` runs: apt-get install --yes iproute2"
+        )
     if not _works("unshare", "--uts", "true"):
         return "each host needs a name of its own, and this machine forbids namespaces"
     probe = f"chexdist-{os.getpid()}-probe"
