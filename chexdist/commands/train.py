@@ -20,6 +20,6 @@ def run(options: argparse.Namespace, settings: list[str]) -> int:
     if not config.run.dir:
         raise UserError("run.dir is not set: give --run.dir the directory where the run is to be kept")
 
-    from chexdist.engine.trainer import train
+    from chexdist.engine.start import train
 
     return train(config, manifest, world)

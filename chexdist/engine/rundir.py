@@ -99,6 +99,10 @@ class RunDirectory:
         document = {"state": state, "images": images, "rank": rank, "cause": cause, "time": time.time()}
         self._replace("status.json", json.dumps(document))
 
+    def fail(self, rank: int, cause: str) -> None:
+        """Replace `status.json` by a failure that this rank tells of, after as many images as it said before: the last checkpoint's."""
+        self.status("failed", json.loads(self._status()).get("images", 0), rank, cause)
+
     def failed(self) -> bool:
         """Whether a rank has recorded since this start that the run failed."""
         now = self._status()

@@ -1,16 +1,14 @@
 """The training loop: batch after batch, with its meetings, evaluations and checkpoints; every start is a resume."""
 
-import re
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, nullcontext, suppress
+from contextlib import closing, nullcontext
 from datetime import timedelta
-from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
-from torch import Tensor, distributed
+from torch import Tensor
 
 from chexdist.config.rules import frozen
 from chexdist.config.tree import Config, Run
@@ -21,7 +19,7 @@ from chexdist.engine import checkpoint, tracking
 from chexdist.engine.divergence import check_alike
 from chexdist.engine.evaluator import Evaluator
 from chexdist.engine.gan import Gan
-from chexdist.engine.heartbeat import LOST, Heartbeat
+from chexdist.engine.heartbeat import Heartbeat
 from chexdist.engine.preflight import check_resumed
 from chexdist.engine.progress import TrainingProgress
 from chexdist.engine.rundir import RunDirectory, machine
@@ -29,7 +27,7 @@ from chexdist.engine.saving import Saving
 from chexdist.engine.schedule import Phase
 from chexdist.engine.step import Losses, Step
 from chexdist.engine.together import Together
-from chexdist.errors import EXIT_STOPPED_EARLY, AgreedError, UserError, WorkError
+from chexdist.errors import EXIT_STOPPED_EARLY, AgreedError, UserError
 from chexdist.metrics.value import Metric
 from chexdist.signals import StopRequest
 from chexdist.world import World
@@ -61,66 +59,6 @@ def make_accelerator(world: World, timeout_seconds: int, run: Run = UNTRACKED) -
             f"the launcher says {world.size} ranks, Accelerate sees {accelerator.num_processes}: start with one of both"
         )
     return accelerator
-
-
-def train(config: Config, manifest: Manifest, world: World) -> int:
-    """Train until `train.images`, from the newest checkpoint of `run.dir`. Returns the exit code: 0, or 75 after an agreed stop.
-
-    Raises:
-        UserError, WorkError: as the parts do; the cause is then in `status.json`, unless the run belongs to another job.
-    """
-    stop = StopRequest()
-    run = RunDirectory(Path(config.run.dir))
-    try:
-        accelerator = make_accelerator(world, config.control.timeout, config.run)
-        together = Together(world, config.control.timeout)
-    except (RuntimeError, distributed.DistError) as error:
-        if not _lost(error, world):
-            raise
-        cause = (
-            f"the {world.size} ranks did not all come within {config.control.timeout} s: {_in_short(error)}"
-        )
-        if world.is_main:
-            with suppress(UserError):  # of a live job, which is not the one that failed
-                run.take()
-                _record_failure(run, world, cause)
-        raise WorkError(cause) from None
-    together.on_main(run.take)
-    heartbeat = Heartbeat(run.path, world)
-    try:
-        return Trainer(config, manifest, world, run, accelerator, together, stop, heartbeat).run()
-    except (UserError, WorkError) as error:
-        heartbeat.end(str(error))
-        if world.is_main or not isinstance(error, UserError | AgreedError):
-            _record_failure(run, world, str(error))
-        raise
-    except Exception as error:
-        if _lost(error, world):
-            cause = f"{LOST}: {heartbeat.lost()} ({_in_short(error)})"
-            if not run.failed():  # the rank that knows more has been first
-                _record_failure(run, world, cause)
-            raise WorkError(cause) from None
-        cause = f"{type(error).__name__}: {error}"
-        heartbeat.end(cause)
-        _record_failure(run, world, cause)
-        raise
-
-
-def _lost(error: Exception, world: World) -> bool:
-    """Whether this is what a rank meets when another has gone, or does not come."""
-    return world.size > 1 and ("gloo" in str(error).lower() or isinstance(error, distributed.DistError))
-
-
-def _in_short(error: Exception) -> str:
-    """A first sentence, without the place in torch's sources that it begins with."""
-    return re.sub(r"^\[[^]]*\] *", "", str(error).splitlines()[0]).partition(". ")[0]
-
-
-def _record_failure(run: RunDirectory, world: World, cause: str) -> None:
-    path, _ = checkpoint.newest(run.path)
-    images = checkpoint.read_state(path).images if path else 0
-    with suppress(OSError):  # on a full disk the line on stderr must do
-        run.status("failed", images, world.rank, cause)
 
 
 class Trainer:

@@ -17,7 +17,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-PRELOAD = ["chexdist.engine.trainer", "chexdist.commands.train"]
+PRELOAD = ["chexdist.engine.start", "chexdist.commands.train"]
 PRELOAD += [
     "torch._dynamo",
     "torch.distributed.tensor",

@@ -12,11 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import jobs
+import numpy as np
 import pytest
+import torch
 from faults import DESCRIBE, STEP, Drifts, Signal, Waits
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chexdist.data.manifest import read_manifest
 from chexdist.data.order import batch_samples
+from chexdist.engine.divergence import digests
+from chexdist.engine.heartbeat import Heartbeat
+from chexdist.world import World
 
 TIMEOUT = 6
 BASELINES = "chexdist.engine.evaluator:Evaluator.baselines"
@@ -112,7 +119,7 @@ def test_one_rank_meets_a_corrupt_shard(shards: Path, tmp_path: Path) -> None:
     gate.gate.touch()
     assert job.wait(TIMEOUT + 10) == [1, 1], job.output
     is_told(job, run, f"sample {split.key[sample]} at byte .*: checksum differs", by=2)
-    assert re.search(r"rank 1: shard ", job.output) and jobs.status(run)["rank"] == 1
+    assert re.search(r"rank 1: shard ", job.output)
     assert re.search(r"lost another rank: rank 1 on \S+ failed at image 48: shard ", job.output)
 
 
@@ -141,6 +148,48 @@ def beat(run: Path, rank: int) -> dict[str, Any]:
     """What a rank last said of itself."""
     path = run / f"heartbeats/rank-{rank}.json"
     return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
+@pytest.mark.parametrize(
+    "other, told",
+    [
+        ("silent", r"rank 1 on \S+ was last seen at image 32, training, \d+ s before"),
+        ("runs", r"rank 1 on \S+ runs at image 32, training, but does not answer"),
+        ("failed", r"rank 1 on \S+ failed at image 32: a reason"),
+        ("lost us too", r"rank 1 on \S+ at image 32 gave up too: the network .*"),
+        ("never came", r"rank 1 was never seen"),
+    ],
+)
+def test_what_is_told_of_the_other(other: str, told: str, tmp_path: Path) -> None:
+    mine, its = (Heartbeat(tmp_path, World(rank, 2, rank, 0)) for rank in (0, 1))
+    (tmp_path / "heartbeats").mkdir()
+    mine.seconds = its.seconds = 0.4
+    its.at(32, "training")
+    if other in ("silent", "failed", "lost us too"):
+        its.end({"silent": "", "failed": "a reason"}.get(other, "lost another rank"))
+    else:
+        time.sleep(0.1)
+    if other == "silent":
+        path = tmp_path / "heartbeats/rank-1.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "ended": None}))
+    if other == "never came":
+        its.end("")
+        (tmp_path / "heartbeats/rank-1.json").unlink()
+    assert re.fullmatch(told, mine.lost())
+    its.end("")
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=40), st.data())
+def test_one_changed_bit_shows(values: list[float], data: st.DataObject) -> None:
+    """In the digest of its own tensor, whatever the layout in memory."""
+    tensors = [torch.tensor(values), torch.arange(24.0, dtype=torch.float64).reshape(2, 3, 2, 2)]
+    tensors[1] = tensors[1].to(memory_format=torch.channels_last)
+    before = digests(tensors)
+    changed = data.draw(st.integers(0, 1))
+    number = tensors[changed].view(torch.int32 if changed == 0 else torch.int64)
+    index = np.unravel_index(data.draw(st.integers(0, number.numel() - 1)), number.shape)
+    number[index] ^= 1 << data.draw(st.integers(0, 30))
+    assert (digests(tensors) != before).any(dim=1).tolist() == [changed == 0, changed == 1]
 
 
 @pytest.mark.slow
