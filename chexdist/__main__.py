@@ -14,6 +14,7 @@ COMMANDS = {
     "evaluate": "metrics of a run's weights, beside those of real images",
     "generate": "synthetic X-rays as files, after an audit for copies of training images",
     "report": "runs side by side on one page that needs no network",
+    "doctor": "what this machine and a configuration can and can't do, each fault with its cure",
     "demo": "phantom X-rays -> shards -> the three GANs -> metrics -> report, on this CPU",
 }
 
@@ -106,6 +107,20 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="show real X-rays too; then share the page only where they may be seen",
     )
+    doctor = commands.add_parser(
+        "doctor",
+        help=COMMANDS["doctor"],
+        description=f"{COMMANDS['doctor']}. Settings are given as for train; start it by the launcher that will start training.",
+    )
+    doctor.add_argument("--config", help="a YAML file or a name; without it the machine alone is examined")
+    doctor.add_argument("--data.shards", dest="shards", metavar="DIR", help="the shards to be trained on")
+    doctor.add_argument("--run.dir", dest="run", metavar="RUN", help="where the run is to be kept")
+    doctor.add_argument(
+        "--simulate-world",
+        type=int,
+        metavar="N",
+        help="say what each of N ranks would read, and for how long",
+    )
     demo = commands.add_parser("demo", help=COMMANDS["demo"], description=COMMANDS["demo"])
     demo.add_argument("--out", default="demo", help="directory to make (default: demo)")
     return top
@@ -116,7 +131,7 @@ def main(arguments: list[str] | None = None) -> int:
     rank = 0
     try:
         options, settings = parser().parse_known_args(arguments)
-        if settings and options.command != "train":
+        if settings and options.command not in ("train", "doctor"):
             raise UserError(f"{settings[0]}: unknown option; see `chexdist {options.command} --help`")
         rank = World.detect().rank
         return import_module(f"chexdist.commands.{options.command}").run(options, settings)

@@ -26,6 +26,14 @@ def check(config: Config, world: World) -> Manifest:
     check_asked_world(world)
     check_world(config, world.size)
     manifest = read_manifest(config.data.shards)
+    check_settings(config, manifest)
+    if config.run.dir:
+        check_run(config, manifest)
+    return manifest
+
+
+def check_settings(config: Config, manifest: Manifest) -> None:
+    """What the configuration asks of the shards and of installed packages; raises `UserError` as `check` does."""
     if manifest.size != config.model.size:
         raise UserError(
             f"model.size {config.model.size}, but the shards in {manifest.directory} hold {manifest.size} px: "
@@ -48,12 +56,10 @@ def check(config: Config, world: World) -> Manifest:
             "run.tracker tensorboard: TensorBoard is not installed: `pip install 'chexdist[tensorboard]'`, or set "
             "run.tracker to none"
         )
-    if config.run.dir:
-        _check_run(config, manifest)
-    return manifest
 
 
-def _check_run(config: Config, manifest: Manifest) -> None:
+def check_run(config: Config, manifest: Manifest) -> None:
+    """Whether the run directory can be one, and what is there was begun with these settings; raises `UserError`."""
     path = Path(config.run.dir)
     for place in (path, *path.parents):
         if place.exists() and not place.is_dir():

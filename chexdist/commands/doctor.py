@@ -1,0 +1,125 @@
+"""`chexdist doctor`: examines machine and configuration, and shows what was found; a fault makes the exit code 1."""
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from chexdist.doctor.finding import Finding, Findings, Verdict, counted
+from chexdist.doctor.packages import check_versions
+from chexdist.errors import UserError
+from chexdist.world import World
+
+if TYPE_CHECKING:
+    from chexdist.config.tree import Config
+
+MOST_RANKS = 65_536
+COLOURS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAULT: "bold red", Verdict.SKIPPED: "dim"}
+
+
+def run(options: argparse.Namespace, settings: list[str]) -> int:
+    """Exit code 0, or 1 when there is a fault; raises `UserError` for what is wrong on the command line itself."""
+    world = World.detect()
+    findings = Findings()
+    try:
+        config = _config(options, settings)
+    except ImportError:
+        config = None  # which package it is, the next check says
+    versions = findings.check("packages", check_versions)
+    simulated: list[str] = []
+    if versions is None:
+        findings.check("everything else", lambda note: note.skipped("needs these packages"))
+        found = findings.found
+    else:
+        found, simulated = _examine(options, config, world, findings, versions)
+    if world.is_main:
+        _show(found, simulated)
+    return 1 if any(finding.verdict == Verdict.FAULT for finding in found) else 0
+
+
+def _config(options: argparse.Namespace, settings: list[str]) -> "Config | None":
+    simulate = options.simulate_world
+    if simulate is not None and not 1 <= simulate <= MOST_RANKS:
+        raise UserError(f"--simulate-world {simulate}: must be 1 to {MOST_RANKS}")
+    if simulate is not None and not (options.config and options.shards):
+        raise UserError(
+            "--simulate-world needs to know batch and samples: give --config and --data.shards too"
+        )
+    if options.config is None:
+        if settings:
+            raise UserError(f"{settings[0]}: settings need a configuration to change: give --config too")
+        return None
+    from chexdist.config.load import load_config
+
+    given = {"--data.shards": options.shards, "--run.dir": options.run}
+    return load_config(
+        options.config,
+        [*settings, *(word for name, value in given.items() if value for word in (name, value))],
+    )
+
+
+def _examine(
+    options: argparse.Namespace,
+    config: "Config | None",
+    world: World,
+    findings: Findings,
+    versions: dict[str, str],
+) -> tuple[list[Finding], list[str]]:
+    from torch import distributed
+
+    from chexdist.doctor.examine import Examination, Subject
+    from chexdist.progress import Progress
+
+    shards = config.data.shards if config else options.shards or ""
+    run = config.run.dir if config else options.run or ""
+    examination = Examination(Subject(world, config, shards, run, options.simulate_world), findings, versions)
+    steps = examination.steps()
+    with Progress("doctor", len(steps)) if world.is_main else _silent() as progress:
+        for step in steps:
+            step()
+            if progress is not None:
+                progress.advance(1)
+    found = examination.answer()
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+    return found, examination.simulated
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    yield
+
+
+def _show(found: list[Finding], simulated: list[str]) -> None:
+    """A table on a terminal; elsewhere a line for each finding."""
+    counts = {verdict: sum(finding.verdict == verdict for finding in found) for verdict in Verdict}
+    summary = f"{counted(counts[Verdict.FAULT], 'fault')}, {counted(counts[Verdict.WARNING], 'warning')}"
+    try:
+        from rich.console import Console
+    except ImportError:
+        terminal = False
+    else:
+        terminal = Console().is_terminal
+    if terminal:
+        _table(found)
+    else:
+        print("\n".join(map(str, found)))
+    if simulated:
+        print("simulated: " + "\n".join(simulated))
+    print(summary)
+
+
+def _table(found: list[Finding]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_lines=False)
+    for column in ("check", "", "finding"):
+        table.add_column(column, no_wrap=column != "finding", vertical="top")
+    for finding in found:
+        text = Text(finding.text)
+        if finding.cure:
+            text.append(f"\ncure: {finding.cure}", style="bold")
+        table.add_row(finding.check, Text(finding.verdict, style=COLOURS[finding.verdict]), text)
+    Console().print(table)

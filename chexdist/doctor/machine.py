@@ -1,0 +1,127 @@
+"""What this rank computes with: devices, cores, threads, memory, and whether bf16 is fast here or emulated."""
+
+import os
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chexdist.config.tree import Config
+from chexdist.doctor.finding import Note, amount, counted
+
+if TYPE_CHECKING:
+    import torch
+
+CONVOLVED = 16, 64, 32, 32
+"""The activations that bf16 is tried on: images, channels, height, width."""
+REPEATS = 5
+
+
+def check_devices(note: Note, device: "torch.device", ranks_here: int) -> None:
+    """GPUs that torch sees against those that are there, and against the ranks of this node; cores against threads."""
+    import torch
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    for number in range(gpus):
+        card = torch.cuda.get_device_properties(number)
+        note.ok(f"GPU {number}: {card.name}, {amount(card.total_memory)}")
+    there = len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") is not None
+    if there and not gpus and not hidden:
+        note.fault(
+            f"this machine has {counted(there, 'NVIDIA GPU')}, torch {torch.__version__} sees none",
+            "install a driver for CUDA " + (torch.version.cuda or "and a torch built with CUDA"),
+        )
+    if device.type == "cuda" and ranks_here > gpus:
+        note.fault(
+            f"{counted(ranks_here, 'rank')} on this node, but {counted(gpus, 'GPU')}",
+            "start one rank a GPU, or set ACCELERATE_USE_CPU=true",
+        )
+    threads, cores = torch.get_num_threads(), usable_cores()
+    note.ok(f"computing on {device.type}; {counted(cores, 'core')}, {counted(threads, 'thread')} a rank")
+    if ranks_here * threads > cores:
+        note.warning(
+            f"{counted(ranks_here, 'rank')} of {counted(threads, 'thread')} share {counted(cores, 'core')}",
+            f"set OMP_NUM_THREADS={max(1, cores // ranks_here)}",
+        )
+
+
+def check_bf16(note: Note, device: "torch.device", config: Config | None) -> None:
+    """A convolution in float32 and in bf16, timed; a warning where the configuration asks for what is slow here."""
+    import torch
+
+    seconds = {dtype: _seconds(device, dtype) for dtype in (torch.float32, torch.bfloat16)}
+    gain = seconds[torch.float32] / seconds[torch.bfloat16]
+    asked = config is not None and config.train.precision == "bf16"
+    if gain < 1 and asked:
+        note.warning(
+            f"asked for by train.precision, but emulated here: {gain:.2f} x the speed of float32 (a convolution, measured)",
+            "set train.precision no",
+        )
+    else:
+        how = "fast" if gain >= 1 else "emulated"
+        note.ok(f"{how} here: {gain:.2f} x the speed of float32 (a convolution, measured)")
+
+
+def _seconds(device: "torch.device", dtype: "torch.dtype") -> float:
+    import torch
+
+    images = torch.rand(CONVOLVED, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+    weights = torch.rand(64, 64, 3, 3, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+    measured = []
+    for _ in range(REPEATS):
+        begun = time.perf_counter()
+        torch.nn.functional.conv2d(images, weights, padding=1).sum().item()
+        measured.append(time.perf_counter() - begun)
+    return sorted(measured)[REPEATS // 2]
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def free_memory() -> int | None:
+    """Bytes of main memory that this process and its children can still get: the kernel's word, and every limit of a control group.
+
+    None where the kernel doesn't say.
+    """
+    table = Path("/proc/meminfo")
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", table.read_text() if table.exists() else "", re.MULTILINE)
+    if not found:
+        return None
+    return min([int(found.group(1)) << 10, *_left_in_groups()])
+
+
+def _left_in_groups() -> list[int]:
+    """What each enclosing control group (version 2, or version 1's memory controller) leaves of its limit."""
+    left = []
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            root, limit, used = Path("/sys/fs/cgroup"), "memory.max", "memory.current"
+        elif "memory" in controllers.split(","):
+            root, limit, used = (
+                Path("/sys/fs/cgroup/memory"),
+                "memory.limit_in_bytes",
+                "memory.usage_in_bytes",
+            )
+        else:
+            continue
+        group = root / path.lstrip("/")
+        for place in (group, *group.parents):
+            try:
+                left.append(
+                    int((place / limit).read_text()) - int((place / used).read_text()) + _cached(place)
+                )
+            except (OSError, ValueError):
+                continue  # no limit here
+            if place == root:
+                break
+    return left
+
+
+def _cached(group: Path) -> int:
+    """File pages that the kernel drops when a group needs memory."""
+    found = re.search(r"^inactive_file (\d+)", (group / "memory.stat").read_text(), re.MULTILINE)
+    return int(found.group(1)) if found else 0

@@ -1,0 +1,106 @@
+"""The shards as training reads them: the manifest, then samples through the production reader, timed."""
+
+import time
+from dataclasses import dataclass
+
+from chexdist.config.tree import Config
+from chexdist.data.manifest import Manifest, read_manifest
+from chexdist.data.order import epoch_order
+from chexdist.data.reader import SampleReader
+from chexdist.doctor.finding import Note, amount, counted
+from chexdist.doctor.sizes import decoded_bytes
+from chexdist.errors import UserError, WorkError
+from chexdist.world import World
+
+SECONDS_TO_READ = 1.0
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Images/s of one process, from a trial of so many."""
+
+    rate: float
+    read: int
+
+
+def check_manifest(note: Note, directory: str) -> Manifest:
+    """Readable, and each shard there with its size; raises `UserError`."""
+    manifest = read_manifest(directory)
+    splits = ", ".join(
+        f"{name} {counted(len(split), 'sample')} in {counted(len(split.files), 'shard')}"
+        for name, split in manifest.splits.items()
+    )
+    note.ok(f"{directory}: {manifest.size} px, {manifest.bits} bits; {splits}")
+    if not len(manifest.splits.get("train", ())):
+        raise UserError(f"{directory} has no training samples: build it with a --split that has train")
+    return manifest
+
+
+def try_reading(note: Note, manifest: Manifest, world: World) -> Reading | None:
+    """Decode the first sample of every shard, then samples in training's order for about a second.
+
+    Each rank begins elsewhere in the order. The page cache may hold what was read lately, so a first epoch can be slower.
+    """
+    split = manifest.splits["train"]
+    reader = SampleReader(manifest, "train", memory_mib=0)
+    order = epoch_order(split.shard_sizes, 0, 0, 0)[world.rank :: world.size]
+    firsts = [0]
+    for count in split.shard_sizes[:-1]:
+        firsts.append(firsts[-1] + count)
+    damaged: dict[int, str] = {}
+    _read(reader, firsts, damaged)
+    seconds, read = _read(reader, order.tolist(), damaged)
+    if damaged:
+        place, *_ = damaged.values()
+        note.fault(
+            f"{len(damaged)} of {counted(read + len(firsts), 'sample')} that were read are damaged, the first: {place}"
+        )
+    if not read:
+        return None
+    reading = Reading(read / seconds, read)
+    rest = "" if read == len(split) else "; `chexdist-shards verify` reads them all"
+    if not damaged:
+        note.ok(
+            f"{read:,} of {counted(len(split), 'training sample')} were decoded, {reading.rate:,.0f} images/s in one process "
+            f"(measured; files read lately come from memory){rest}"
+        )
+    return reading
+
+
+def _read(reader: SampleReader, samples: list[int], damaged: dict[int, str]) -> tuple[float, int]:
+    """Seconds and number of samples, until they or the time are at an end."""
+    begun, read = time.perf_counter(), 0
+    for sample in samples:
+        try:
+            reader.read([sample])
+        except WorkError as error:
+            damaged[sample] = str(error)
+        read += 1
+        if time.perf_counter() - begun > SECONDS_TO_READ:
+            break
+    return time.perf_counter() - begun, read
+
+
+def check_rate(
+    note: Note, config: Config, manifest: Manifest, reading: Reading, images_per_second: float
+) -> None:
+    """What loader processes deliver against what this rank's training takes; a warning where training would wait."""
+    processes = max(1, config.data.workers)
+    delivered = processes * reading.rate
+    decoded, kept = decoded_bytes(manifest), config.data.memory << 20
+    text = (
+        f"{config.data.workers} loader processes deliver about {delivered:,.0f} images/s, a rank trains on {images_per_second:,.0f} "
+        "(both measured here)"
+    )
+    later = f"; after the first epoch the decoded split ({amount(decoded)}) is in memory"
+    if delivered >= images_per_second:
+        note.ok(text + (later if decoded <= kept else ""))
+    elif decoded <= kept:
+        note.ok(text + ": training waits in the first epoch" + later)
+    else:
+        note.warning(
+            f"{text}: training waits for data",
+            f"set data.workers {-(-images_per_second // reading.rate):.0f}, or data.memory {-(-decoded >> 20)} (MiB), which keeps "
+            "the decoded split",
+        )
