@@ -1,6 +1,8 @@
 """`chexdist doctor`: examines machine and configuration, and shows what was found; a fault makes the exit code 1."""
 
 import argparse
+import platform
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -27,13 +29,17 @@ def run(options: argparse.Namespace, settings: list[str]) -> int:
         config = None  # which package it is, the next check says
     versions = findings.check("packages", check_versions)
     simulated: list[str] = []
+    gathered = False  # whether rank 0 speaks for this rank too
     if versions is None:
         findings.check("everything else", lambda note: note.skipped("needs these packages"))
         found = findings.found
     else:
-        found, simulated = _examine(options, config, world, findings, versions)
+        found, simulated, gathered = _examine(options, config, world, findings, versions)
     if world.is_main:
         _show(found, simulated)
+    elif not gathered:
+        for fault in (finding for finding in found if finding.verdict == Verdict.FAULT):
+            print(f"chexdist, rank {world.rank} on {platform.node()}: {fault}", file=sys.stderr)
     return 1 if any(finding.verdict == Verdict.FAULT for finding in found) else 0
 
 
@@ -64,7 +70,7 @@ def _examine(
     world: World,
     findings: Findings,
     versions: dict[str, str],
-) -> tuple[list[Finding], list[str]]:
+) -> tuple[list[Finding], list[str], bool]:
     from torch import distributed
 
     from chexdist.doctor.examine import Examination, Subject
@@ -79,10 +85,10 @@ def _examine(
             step()
             if progress is not None:
                 progress.advance(1)
-    found = examination.answer()
+    found, gathered = examination.answer(), examination.peers.group is not None
     if distributed.is_initialized():
         distributed.destroy_process_group()
-    return found, examination.simulated
+    return found, examination.simulated, gathered
 
 
 @contextmanager

@@ -11,12 +11,13 @@ from chexdist.data.manifest import Manifest
 from chexdist.doctor.finding import Finding, Findings, Note, listed
 from chexdist.doctor.fit import check_batch, check_checkpoints, check_fit
 from chexdist.doctor.machine import check_bf16, check_devices
+from chexdist.doctor.memory import check_memory
 from chexdist.doctor.merge import merge
 from chexdist.doctor.packages import try_torchvision
 from chexdist.doctor.peers import Peers, describe_world, meet, time_sum
 from chexdist.doctor.shards import Reading, check_manifest, check_rate, try_reading
 from chexdist.doctor.simulate import Constants, simulate, with_enough_groups
-from chexdist.doctor.sizes import Sizes, check_memory, largest_share, sizes_of
+from chexdist.doctor.sizes import Sizes, largest_share, sizes_of
 from chexdist.doctor.speed import Speed, measure_speed
 from chexdist.doctor.storage import check_disk, check_loaders, check_shared
 from chexdist.world import World

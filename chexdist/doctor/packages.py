@@ -86,6 +86,11 @@ def try_torchvision() -> Callable[[Note], None]:
     A torchvision of another torch's build fails at import or takes the process with it, and it is slow to load. The child is
     forked, so that it has torch already: call this before anything starts threads.
     """
+    import torch
+
+    torch.optim.SGD(
+        [torch.zeros(1, requires_grad=True)]
+    )  # with it torch loads most of what torchvision waits for, here once
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
     child = context.Process(target=_import_torchvision, args=(theirs,), daemon=True)

@@ -12,7 +12,7 @@ from chexdist.doctor.sizes import decoded_bytes
 from chexdist.errors import UserError, WorkError
 from chexdist.world import World
 
-SECONDS_TO_READ = 1.0
+SECONDS_TO_READ = 0.5
 BATCH = 16
 
 
@@ -38,7 +38,7 @@ def check_manifest(note: Note, directory: str) -> Manifest:
 
 
 def try_reading(note: Note, manifest: Manifest, world: World) -> Reading | None:
-    """Decode the first sample of every shard, then samples in training's order for about a second.
+    """Decode the first sample of every shard, then samples in training's order, for half a second each.
 
     Each rank begins elsewhere in the order. The page cache may hold what was read lately, so a first epoch can be slower.
     """
@@ -90,7 +90,7 @@ def check_rate(
     delivered = processes * reading.rate
     decoded, kept = decoded_bytes(manifest), config.data.memory << 20
     text = (
-        f"{config.data.workers} loader processes deliver about {delivered:,.0f} images/s, a rank trains on {images_per_second:,.0f} "
+        f"{counted(processes, 'loader')} can deliver {delivered:,.0f} images/s, a rank trains on {images_per_second:,.1f} "
         "(both measured here)"
     )
     later = f"; after the first epoch the decoded split ({amount(decoded)}) is in memory"

@@ -133,29 +133,26 @@ def _epoch_time(
     reading = share / (processes * constants.reading)
     total = batches * max(computing + summing, reading)
     yield (
-        f"an epoch: about {_duration(total)}, an EXTRAPOLATION from this machine, not a measurement: "
-        f"batches x max(n s + 2 (W - 1) / W g / b, n / (p d))"
+        f"an epoch: about {_duration(total)}, EXTRAPOLATED from this machine, not measured: "
+        "batches x max(n s + 2 (W - 1) / W g / b, n / (p d))"
     )
-    yield (
-        f"  batches = {batches:,}, W = {ranks:,} ranks, n = {share:,} images of the largest share, p = {processes} loader processes a rank"
-    )
-    yield f"  s = {constants.seconds * 1e3:.3g} ms of training for an image, measured here and now"
+    yield f"  batches = {batches:,}; W = {counted(ranks, 'rank')}; n = {share:,} images, the largest share; p = {counted(processes, 'loader')} a rank"
+    yield f"  s = {constants.seconds * 1e3:,.2f} ms of training for an image, measured here and now"
     yield f"  d = {constants.reading:,.0f} images/s read and decoded by one process, measured here and now"
-    yield (
-        f"  g = {amount(summed)} of gradients a batch; b = {bandwidth / 1e6:,.0f} MB/s between ranks, "
-        + (
-            "measured here and now"
-            if constants.bandwidth
-            else "ASSUMED (10 Gbit/s); start doctor by a launcher to measure it"
-        )
+    yield f"  g = {amount(summed)} of gradients a batch; b = {bandwidth / 1e6:,.0f} MB/s between ranks, " + (
+        "measured here and now"
+        if constants.bandwidth
+        else "ASSUMED (10 Gbit/s); start doctor by a launcher to measure it"
     )
     yield (
-        f"  so a batch takes {computing * 1e3:.3g} ms computing + {summing * 1e3:.3g} ms summing, or {reading * 1e3:.3g} ms reading "
-        "where that is longer; evaluations, checkpoints, start-up and a contended disk or network come on top"
+        f"  so a batch takes {_duration(computing)} computing + {_duration(summing)} summing, or {_duration(reading)} reading where that "
+        "is longer; evaluation, checkpoints, start-up and a contended disk or network come on top"
     )
 
 
 def _duration(seconds: float) -> str:
+    if seconds < 1:
+        return f"{seconds * 1e3:.1f} ms"
     if seconds < 120:
-        return f"{seconds:.3g} s"
-    return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,4 +1,4 @@
-"""How much a configuration needs: parameters, a checkpoint's bytes, memory. Worked out, nothing is allocated."""
+"""How large what a configuration describes is: parameters, checkpoints, activations. Worked out, nothing is allocated."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +11,6 @@ from chexdist.config.tree import Config
 from chexdist.data.decode import DTYPES
 from chexdist.data.manifest import Manifest
 from chexdist.data.partition import micro_batches, share
-from chexdist.doctor.finding import Note, amount, counted
-from chexdist.doctor.machine import free_memory
 
 if TYPE_CHECKING:
     import torch
@@ -110,71 +108,3 @@ def largest_part(config: Config, world_size: int) -> int:
 def decoded_bytes(manifest: Manifest) -> int:
     """The training split, decoded."""
     return len(manifest.splits["train"]) * manifest.size**2 * np.dtype(DTYPES[manifest.bits]).itemsize
-
-
-def check_memory(
-    note: Note,
-    config: Config,
-    manifest: Manifest | None,
-    sizes: Sizes,
-    device: "torch.device",
-    ranks: int,
-    here: int,
-) -> bool:
-    """The estimate against what is free, on the device and in main memory. Returns whether it fits.
-
-    Args:
-        ranks: of the world.
-        here: ranks that share this machine's memory.
-    """
-    import torch
-
-    part = largest_part(config, ranks)
-    state, activations = sizes.state(ranks), part * sizes.image
-    decoded = decoded_bytes(manifest) if manifest else 0
-    kept = decoded if decoded <= config.data.memory << 20 else 0
-    on_device = device.type == "cuda"
-    computing = state + activations
-    in_main = here * (kept + (0 if on_device else computing)) + sizes.checkpoint
-    formula = (
-        f"4 bytes x (weights, gradients{', the reducer' if ranks > 1 else ''}, Adam's two moments of {sizes.generator:,} + "
-        f"{sizes.critic:,} parameters, and EMA) = {amount(state)}, + {amount(activations)} kept for the backward "
-        f"pass of {counted(part, 'image')}"
-    )
-    split = (
-        f"{amount(kept)} decoded split"
-        if kept
-        else "no decoded split"
-        if manifest
-        else "the split not counted"
-    )
-    cure = (
-        f"raise train.accumulate (now {config.train.accumulate}), lower model.width (now {config.model.width}), or spread the "
-        "batch over more nodes"
-    )
-    fits = True
-    if on_device:
-        free = torch.cuda.mem_get_info(device)[0]
-        text = (
-            f"estimate: a rank needs {amount(computing)} of {amount(free)} GPU memory that is free: {formula}"
-        )
-        fits = computing <= free
-        note.ok(text) if fits else note.fault(text, cure)
-    available = free_memory()
-    each = split if on_device else f"{formula}, + {split}"
-    text = (
-        f"estimate: {counted(here, 'rank')} on this node need{'s' if here == 1 else ''} {amount(in_main)} of main memory beyond the "
-        f"processes themselves: {each}"
-        + (f", x {here}" if here > 1 else "")
-        + f"; + {amount(sizes.checkpoint)} checkpoint being written"
-    )
-    if available is None:
-        note.skipped(f"{text}; this system doesn't say what is free")
-    elif in_main > available:
-        if in_main - here * kept <= available:
-            cure = f"lower data.memory (now {config.data.memory}) below the {amount(decoded)} of the decoded split"
-        note.fault(f"{text}; {amount(available)} are free", cure)
-        fits = False
-    else:
-        note.ok(f"{text}; {amount(available)} are free")
-    return fits

@@ -31,9 +31,7 @@ def check_shared(note: Note, path: Path, peers: Peers) -> bool:
     if failure:
         if main:
             _remove(folder, missing)
-            note.fault(
-                f"{path} can't be written: {failure}", "give --run.dir a directory that you may write"
-            )
+            note.fault(f"{path} can't be written: {failure}", "give --run.dir a directory that you may write")
         return False
     begun = time.monotonic()
     refusal = _wrote(folder / str(peers.world.rank), token)
@@ -101,18 +99,26 @@ def _check_locks(note: Note, path: Path, folder: Path) -> None:
     """Whether a live job holds the run directory, and whether its file system takes locks at all."""
     held = path / "lock"
     try:
-        with (held if held.exists() else folder / "lock").open("a+") as file:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        note.fault(
-            f"{path} is in use by a live job ({held.read_text().strip()})",
-            "stop that one, or choose another run.dir",
-        )
+        file = (held if held.exists() else folder / "lock").open("a+")
     except OSError as error:
         note.fault(
-            f"the file system of {path} takes no locks: {error.strerror}",
-            "mount it with locks (Lustre: -o flock), or choose another run.dir",
+            f"{error.filename} can't be opened: {error.strerror}",
+            "give it back its owner, or choose another run.dir",
         )
+        return
+    with file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            holder = held.read_text().strip()
+            note.fault(
+                f"{path} is in use by a live job ({holder})", "stop that one, or choose another run.dir"
+            )
+        except OSError as error:
+            note.fault(
+                f"the file system of {path} takes no locks: {error.strerror}",
+                "mount it with locks (Lustre: -o flock), or choose another run.dir",
+            )
 
 
 def _remove(folder: Path, missing: list[Path]) -> None:
@@ -152,8 +158,8 @@ def check_loaders(note: Note, config: Config, share: int, here: int) -> None:
     pixels = 4 * config.model.size**2  # 16-bit shards are handed over as int32
     needed = here * config.data.workers * PREFETCHED * share * pixels
     text = (
-        f"{amount(free)} are free in {place}, through which {counted(here * config.data.workers, 'loader')} on this node hand over "
-        f"batches of {counted(share, 'image')}: up to {amount(needed)}"
+        f"{amount(free)} are free in {place}; up to {amount(needed)} of batches wait there, for "
+        f"{counted(here * config.data.workers, 'loader')} on this node and {counted(share, 'image')} a batch"
     )
     if needed > free:
         note.fault(text, "make it larger (containers: --shm-size), lower data.workers, or set data.workers 0")

@@ -11,11 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from doctors import Patient
 from PIL import Image
 
 from shards import manifest
 
-LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS", "CHEXDIST_WORLD_SIZE")
+LAUNCHERS = (
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_RANK",
+    "SLURM_NTASKS",
+    "SLURM_STEP_NUM_TASKS",
+    "CHEXDIST_WORLD_SIZE",
+)
 
 
 @pytest.fixture(scope="session")
@@ -43,11 +51,21 @@ def write_many(folder: Path, shards: int, samples: int) -> Path:
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)).save(file, "png")
     png = file.getvalue()
     splits = {
-        "train": [_shard(folder, f"train-{number:06d}.tar", png, number, samples) for number in range(shards)],
+        "train": [
+            _shard(folder, f"train-{number:06d}.tar", png, number, samples) for number in range(shards)
+        ],
         "val": [_shard(folder, "val-000000.tar", png, shards, samples)],
         "test": [],
     }
-    render = {"version": 1, "size": 64, "bits": 8, "resize": "area", "square": "pad", "dicom": "", "raster": ""}
+    render = {
+        "version": 1,
+        "size": 64,
+        "bits": 8,
+        "resize": "area",
+        "square": "pad",
+        "dicom": "",
+        "raster": "",
+    }
     build = {
         "seed": 0,
         "split": {"train": 0.9, "val": 0.1, "test": 0.0},
@@ -90,3 +108,14 @@ def _shard(folder: Path, name: str, png: bytes, number: int, samples: int) -> ma
     )
     digest = hashlib.sha256(content).hexdigest()
     return manifest.Shard(name, samples, len(content), digest, [samples // 2] * 2, index)
+
+
+@pytest.fixture
+def patient(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Patient:
+    """The doctor in this process, in a hurry: torchvision is not imported, bf16 is not timed, steps are timed once or twice."""
+    from chexdist.doctor import examine, machine, speed
+
+    monkeypatch.setattr(examine, "try_torchvision", lambda: lambda note: None)
+    monkeypatch.setattr(machine, "_seconds", lambda *_: 1.0)
+    monkeypatch.setattr(speed, "SECONDS", 0)
+    return Patient(capsys)
