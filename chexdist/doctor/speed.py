@@ -76,7 +76,7 @@ def _timed(config: Config, classes: int, images: int, device: "torch.device") ->
 
     train = config.train.model_copy(update={"batch": images, "accumulate": 1})
     gan = Gan(config.model_copy(update={"train": train}), (1,) * classes, cast(Accelerator, _Alone(device)))
-    step = Step(gan, World(rank=0, size=1, node=0, local_rank=0))
+    step = Step(gan, World.detect({}))
     shown = torch.zeros(images, 1, config.model.size, config.model.size, device=device)
     labels = torch.arange(images, device=device) % classes
 

@@ -28,7 +28,11 @@ def command(given: list[str], **more: str) -> subprocess.CompletedProcess[str]:
     ("module", "said"),
     [
         (BROKEN, "torchvision can't be imported: RuntimeError: operator torchvision::nms does not exist"),
-        (DYING, "torchvision can't be imported: the import ended its process with code -9"),
+        pytest.param(
+            DYING,
+            "torchvision can't be imported: the import ended its process with code -9",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_torchvision_of_another_torch(module: str, said: str, tmp_path: Path) -> None:
