@@ -136,8 +136,7 @@ class Examination:
             return
         self.check("checkpoints", lambda note: check_checkpoints(note, path, subject.config, self.manifest))
         if plan is not None:
-            keep = plan.config.checkpoint.keep
-            self.check("disk", lambda note: check_disk(note, path, keep, plan.sizes))
+            self.check("disk", lambda note: check_disk(note, path, plan.config.checkpoint, plan.sizes))
 
     def time_training(self) -> None:
         """Steps on this rank alone, then the network on all together."""

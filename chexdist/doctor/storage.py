@@ -7,7 +7,7 @@ import shutil
 import time
 from pathlib import Path
 
-from chexdist.config.tree import Config
+from chexdist.config.tree import Checkpoint, Config
 from chexdist.doctor.finding import Note, amount, counted
 from chexdist.doctor.peers import Peers
 from chexdist.doctor.sizes import Sizes
@@ -131,15 +131,16 @@ def _remove(folder: Path, missing: list[Path]) -> None:
             return
 
 
-def check_disk(note: Note, path: Path, keep: int, sizes: Sizes) -> None:
-    """Free bytes under run.dir against those of the checkpoints that are kept, and of the next, written before one is removed."""
+def check_disk(note: Note, path: Path, settings: Checkpoint, sizes: Sizes) -> None:
+    """Free bytes under run.dir against those of the newest and the best checkpoint, and of the next, written before one is removed."""
     place = next(place for place in (path, *path.absolute().parents) if place.is_dir())
     disk = os.statvfs(place)
     free = disk.f_bavail * disk.f_frsize
     there = sum(file.stat().st_size for file in path.glob("checkpoints/images-*/*"))
-    needed = (keep + 1) * sizes.checkpoint - there
+    kept = f"{settings.keep}{'' if settings.best == 'none' else ' + the best'} + 1"
+    needed = (settings.keep + (settings.best != "none") + 1) * sizes.checkpoint - there
     text = (
-        f"{amount(free)} are free under {place}; {keep} + 1 checkpoints of {amount(sizes.checkpoint)} need "
+        f"{amount(free)} are free under {place}; {kept} checkpoints of {amount(sizes.checkpoint)} need "
         f"{amount(max(0, needed))}" + (" more" if there else "")
     )
     if needed > free:

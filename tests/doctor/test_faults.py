@@ -140,7 +140,7 @@ def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
 def test_a_disk_too_small(patient: Patient, shards: Path, small_disk: Path) -> None:
     code, lines = patient(words(shards, small_disk, checkpoint__keep=3))
     (fault,) = faults(lines)
-    assert code == 1 and fault.startswith("disk: ") and "3 + 1 checkpoints" in fault
+    assert code == 1 and fault.startswith("disk: ") and "3 + the best + 1 checkpoints" in fault
     assert "lower checkpoint.keep" in fault
 
 
