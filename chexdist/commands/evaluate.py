@@ -59,12 +59,12 @@ def _shards(options: argparse.Namespace, loaded: "Loaded") -> "Manifest":
     """
     from chexdist.data.manifest import read_manifest
 
-    directory = options.shards or loaded.config.data.shards
     try:
-        manifest = read_manifest(directory)
+        manifest = read_manifest(options.shards or loaded.config.data.shards, loaded.config.data)
     except UserError as error:
         cure = "" if options.shards else "; if they have moved, give --data.shards DIR"
         raise UserError(f"{error}{cure}") from None
+    directory = manifest.directory
     if manifest.digest != loaded.manifest:
         raise UserError(
             f"{options.run} was trained on shards with manifest {loaded.manifest[:12]}, but {directory} has "

@@ -54,7 +54,7 @@ def _generate(options: argparse.Namespace, out: Path) -> int:
     class_number(loaded, options.label)  # before the audit, which takes a while
     order = Order(options.n, options.seed, options.label, options.format)
     shards = options.shards or loaded.config.data.shards
-    manifest = None if options.no_audit else training_shards(shards, loaded.manifest)
+    manifest = None if options.no_audit else training_shards(shards, loaded.manifest, loaded.config.data)
     with _appearing(out) as folder:
         audit = Audit(manifest) if manifest else None
         made = generate(loaded, order, audit, folder)

@@ -12,7 +12,7 @@ from chexdist.config.rules import resolve
 from chexdist.config.tree import Config
 from chexdist.errors import UserError
 
-PATHS = {"data.shards", "run.dir"}
+PATHS = {"data.shards", "data.cache", "run.dir"}
 """Settings that are names: `2024` and `no` stay as they are written."""
 
 

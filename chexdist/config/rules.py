@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from chexdist.address import without_secrets
 from chexdist.config.tree import Config
 from chexdist.errors import UserError
 
@@ -14,6 +15,9 @@ NORMS = {
 
 FREE = {
     "data.shards",
+    "data.cache",
+    "data.cache_gib",
+    "data.timeout",
     "data.workers",
     "data.memory",
     "train.images",
@@ -70,6 +74,13 @@ def check_world(config: Config, world_size: int) -> None:
             f"train.accumulate {config.train.accumulate}, but a rank of {world_size} may have only "
             f"{groups // world_size} groups: lower train.accumulate or train.group"
         )
+
+
+def shareable(config: Config) -> dict[str, Any]:
+    """All settings as nested dictionaries, without what a URL may hold of passwords."""
+    settings: dict[str, Any] = config.model_dump(mode="json")
+    settings["data"]["shards"] = without_secrets(config.data.shards)
+    return settings
 
 
 def frozen(config: Config) -> dict[str, Any]:

@@ -51,7 +51,13 @@ class Augment(Section):
 
 class Data(Section):
     shards: str = ""
-    """Directory that `chexdist-shards build` made."""
+    """Directory that `chexdist-shards build` made, or its http(s) URL."""
+    cache: str = ""
+    """Directory on each node for the shards behind a URL; empty means one below the node's directory for temporary files."""
+    cache_gib: float = Field(16.0, gt=0, le=2**20)
+    """GiB that all shards in the cache may take."""
+    timeout: int = Field(30, ge=1, le=3600)
+    """Seconds without a byte of a remote shard after which it is tried again."""
     workers: int = Field(1, ge=0, le=64)
     """Loader processes per rank."""
     window: int = Field(0, ge=0)

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from chexdist.data.ahead import READ_AHEAD, Ahead, reach
 from chexdist.data.order import batch_samples
+from chexdist.data.prefetch import fetching_ahead
 from chexdist.data.reader import SampleReader
 from chexdist.errors import WorkError
 from chexdist.signals import SIGNALS
@@ -77,8 +79,9 @@ def batches(
     """Endless batches from global batch `first` on: pixels [len(share), size, size] (uint8 or int32), labels [len(share)] (int64).
 
     Raises:
-        WorkError: a shard does not hold what its manifest says, or a loader process died.
+        WorkError: a shard does not hold what its manifest says, can't be fetched, or a loader process died.
     """
+    ahead = Ahead(reader.split.shard_sizes, seed, window, reach(batch, workers))
     loader = DataLoader(
         _Samples(reader),
         batch_sampler=_Shares(reader.split.shard_sizes, seed, window, batch, share, first),
@@ -87,13 +90,16 @@ def batches(
         worker_init_fn=_ignore_signals,
         pin_memory=pin,
         multiprocessing_context="fork" if workers else None,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=READ_AHEAD if workers else None,
     )
     try:
-        for fetched in loader:
-            if isinstance(fetched, WorkError):
-                raise fetched
-            yield fetched
+        with fetching_ahead(reader, ahead) as done:
+            done(first * batch)
+            for t, fetched in enumerate(loader, first):
+                if isinstance(fetched, WorkError):
+                    raise fetched
+                done(t * batch)
+                yield fetched
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise

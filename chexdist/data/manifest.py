@@ -1,8 +1,9 @@
-"""Reads a shard directory's `manifest.json`: all that training knows about the shards, checked before it is believed."""
+"""Reads a shard directory's `manifest.json`, local or remote: all that training knows about the shards, checked before it is believed."""
 
 import hashlib
 import json
 import os
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,9 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from chexdist.address import is_url
+from chexdist.config.tree import Data
+from chexdist.data.cache import Shard, ShardCache
+from chexdist.data.remote import RemoteDirectory
 from chexdist.errors import UserError
 
 SCHEMA = 1
+MOST_BYTES = 1 << 30
+"""Of a remote manifest; a local one may be of any size."""
 COLUMNS = {"key", "offset", "size", "crc32", "label", "patient", "cluster"}
 
 
@@ -20,11 +27,13 @@ COLUMNS = {"key", "offset", "size", "crc32", "label", "patient", "cluster"}
 class Split:
     """The samples of one split, shard after shard in manifest order, tar order within a shard.
 
-    `shard`, `offset`, `size`, `crc32`, `label` are int64 [samples] (place in `files`, bytes, bytes, checksum, class index); `patient` and
+    `files` are where the shards are read: those of a remote directory once they are fetched. `shard`, `offset`, `size`, `crc32`, `label`
+    are int64 [samples] (place in `shards`, bytes, bytes, checksum, class index); `patient` and
     `cluster` are keyed hashes, str [samples].
     """
 
     name: str
+    shards: tuple[Shard, ...]
     files: tuple[Path, ...]
     shard: np.ndarray
     offset: np.ndarray
@@ -41,14 +50,23 @@ class Split:
     @cached_property
     def shard_sizes(self) -> tuple[int, ...]:
         """Samples in each shard."""
-        return tuple(np.bincount(self.shard, minlength=len(self.files)).tolist())
+        return tuple(np.bincount(self.shard, minlength=len(self.shards)).tolist())
+
+    @property
+    def shard_bytes(self) -> tuple[int, ...]:
+        """The size of each shard's file."""
+        return tuple(shard.bytes for shard in self.shards)
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """A shard directory: `size` pixels, `bits` per pixel, class names by label, splits by name, digest of the file."""
+    """A shard directory: `size` pixels, `bits` per pixel, class names by label, splits by name, digest of the file.
 
-    directory: Path
+    `cache` is where the shards of a remote one are read; None for a local one.
+    """
+
+    directory: Path | RemoteDirectory
+    cache: ShardCache | None
     size: int
     bits: int
     classes: tuple[str, ...]
@@ -60,31 +78,26 @@ class Manifest:
         return tuple(np.bincount(self.splits[split].label, minlength=len(self.classes)).tolist())
 
 
-def read_manifest(directory: str) -> Manifest:
+def read_manifest(directory: str, settings: Data | None = None) -> Manifest:
     """The manifest of a shard directory.
+
+    Args:
+        directory: a path or a URL.
+        settings: the cache of a remote directory.
 
     Raises:
         UserError: the directory is none, is not complete, is of another schema, or what it says can't be.
+        WorkError: a remote one can't be read.
     """
     if not directory:
         raise UserError("data.shards is not set: give the directory that `chexdist-shards build` made")
-    root = Path(directory)
-    path = root / "manifest.json"
+    settings = settings or Data()
+    root = RemoteDirectory(directory, settings.timeout) if is_url(directory) else Path(directory)
+    path = f"{root}/manifest.json"
+    content = _content(root)
     try:
-        content = path.read_bytes()
         document = json.loads(content)
-    except FileNotFoundError:
-        state = (
-            "has no manifest.json, so it is no shard directory or not complete"
-            if root.is_dir()
-            else "is no directory"
-        )
-        raise UserError(f"data.shards {directory}: {state}; make it with `chexdist-shards build`") from None
-    except NotADirectoryError:
-        raise UserError(
-            f"data.shards {directory} is a file: give the directory that `chexdist-shards build` made"
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} can't be read as a manifest: {error}") from None
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         found = document.get("schema") if isinstance(document, dict) else None
@@ -92,9 +105,11 @@ def read_manifest(directory: str) -> Manifest:
             f"{path} has schema {found}; this version reads schema {SCHEMA}: build the shards again"
         )
     try:
-        splits = {name: _read_split(root, name, part) for name, part in document["splits"].items()}
+        cache = _cache(root, settings)
+        splits = {name: _read_split(root, cache, name, part) for name, part in document["splits"].items()}
         manifest = Manifest(
             directory=root,
+            cache=cache,
             size=int(document["render"]["size"]),
             bits=int(document["render"]["bits"]),
             classes=tuple(document["classes"]),
@@ -104,27 +119,57 @@ def read_manifest(directory: str) -> Manifest:
         _check_contents(manifest)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(
-            f"{path} is damaged ({type(error).__name__}: {error}); try `chexdist-shards verify {directory}`"
+            f"{path} is damaged ({type(error).__name__}: {error}); try `chexdist-shards verify {root}`"
         ) from None
     return manifest
 
 
-def _read_split(root: Path, name: str, part: dict[str, Any]) -> Split:
+def _content(root: Path | RemoteDirectory) -> bytes:
+    """The bytes of `manifest.json`."""
+    if isinstance(root, RemoteDirectory):
+        return root.read("manifest.json", MOST_BYTES)
+    try:
+        return (root / "manifest.json").read_bytes()
+    except FileNotFoundError:
+        state = (
+            "has no manifest.json, so it is no shard directory or not complete"
+            if root.is_dir()
+            else "is no directory"
+        )
+        raise UserError(f"data.shards {root}: {state}; make it with `chexdist-shards build`") from None
+    except NotADirectoryError:
+        raise UserError(
+            f"data.shards {root} is a file: give the directory that `chexdist-shards build` made"
+        ) from None
+    except OSError as error:
+        raise UserError(f"{root}/manifest.json can't be read as a manifest: {error}") from None
+
+
+def _cache(root: Path | RemoteDirectory, settings: Data) -> ShardCache | None:
+    if isinstance(root, Path):
+        return None
+    return ShardCache(root, settings.cache, int(settings.cache_gib * 2**30), settings.timeout)
+
+
+def _read_split(
+    root: Path | RemoteDirectory, cache: ShardCache | None, name: str, part: dict[str, Any]
+) -> Split:
+    shards: list[Shard] = []
     files: list[Path] = []
     columns: dict[str, list[Any]] = {column: [] for column in COLUMNS}
     numbers: list[int] = []
     for number, shard in enumerate(part["shards"]):
-        file = root / shard["file"]
-        if os.path.basename(shard["file"]) != shard["file"]:
-            raise ValueError(f"shard name {shard['file']!r} leaves the directory")
-        _check_file(file, shard["bytes"])
+        stated = _read_shard(shard)
+        if isinstance(root, Path):
+            _check_file(root / stated.name, stated.bytes)
         index = shard["index"]
         lengths = {len(index[column]) for column in COLUMNS}
         if lengths != {shard["samples"]} or not shard["samples"]:
             raise ValueError(
                 f"the index of {shard['file']} has columns of {sorted(lengths)} samples, not {shard['samples']}"
             )
-        files.append(file)
+        shards.append(stated)
+        files.append(Path(str(root), stated.name) if cache is None else cache.path(stated))
         numbers += [number] * shard["samples"]
         for column in COLUMNS:
             columns[column] += index[column]
@@ -135,7 +180,23 @@ def _read_split(root: Path, name: str, part: dict[str, Any]) -> Split:
         column: np.asarray(columns[column], np.int64) for column in ("offset", "size", "crc32", "label")
     }
     texts = {column: np.asarray(columns[column], np.str_) for column in ("key", "patient", "cluster")}
-    return Split(name=name, files=tuple(files), shard=np.asarray(numbers, np.int64), **integers, **texts)
+    return Split(
+        name=name,
+        shards=tuple(shards),
+        files=tuple(files),
+        shard=np.asarray(numbers, np.int64),
+        **integers,
+        **texts,
+    )
+
+
+def _read_shard(part: dict[str, Any]) -> Shard:
+    shard = Shard(part["file"], int(part["bytes"]), part["sha256"])
+    if os.path.basename(shard.name) != shard.name or re.search(r"[?#%\\]|^\.*$", shard.name):
+        raise ValueError(f"shard name {shard.name!r} leaves the directory")
+    if not re.fullmatch("[0-9a-f]{64}", shard.sha256):
+        raise ValueError(f"the SHA-256 of {shard.name} is {shard.sha256!r}")
+    return shard
 
 
 def _check_file(file: Path, size: int) -> None:

@@ -11,6 +11,12 @@ import numpy as np
 from chexdist import noise
 
 
+def shard_order(shards: int, seed: int, epoch: int) -> np.ndarray:
+    """The permutation of the shards in one epoch, int64 [shards]."""
+    keys = noise.words(seed, noise.Draw.ORDER, epoch, range(shards), 1)[:, 0]
+    return np.argsort(keys, kind="stable")
+
+
 @lru_cache(maxsize=4)
 def epoch_order(shard_sizes: tuple[int, ...], seed: int, epoch: int, window: int) -> np.ndarray:
     """The permutation of one epoch, int64 [sum(shard_sizes)].
@@ -20,11 +26,11 @@ def epoch_order(shard_sizes: tuple[int, ...], seed: int, epoch: int, window: int
     are sorted Philox words, because numpy promises the words, but not `Generator.permutation`, for ever.
     """
     shards, samples = len(shard_sizes), sum(shard_sizes)
-    keys = noise.words(seed, noise.Draw.ORDER, epoch, range(shards + samples), 1)[:, 0]
+    keys = noise.words(seed, noise.Draw.ORDER, epoch, range(shards, shards + samples), 1)[:, 0]
     place_of_shard = np.empty(shards, np.int64)
-    place_of_shard[np.argsort(keys[:shards], kind="stable")] = np.arange(shards)
+    place_of_shard[shard_order(shards, seed, epoch)] = np.arange(shards)
     window_of_shard = place_of_shard // (window or shards)
-    order = np.lexsort((keys[shards:], np.repeat(window_of_shard, shard_sizes)))
+    order = np.lexsort((keys, np.repeat(window_of_shard, shard_sizes)))
     order.flags.writeable = False
     return order
 

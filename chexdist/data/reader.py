@@ -24,6 +24,7 @@ class SampleReader:
 
     def __init__(self, manifest: Manifest, split: str, memory_mib: int) -> None:
         self.split = manifest.splits[split]
+        self.cache = manifest.cache
         self.shape = (manifest.size, manifest.size)
         self.dtype = np.dtype(DTYPES[manifest.bits])
         self._files: dict[int, FileIO] = {}
@@ -39,17 +40,25 @@ class SampleReader:
         """Pixels [len(samples), size, size], uint8 or uint16.
 
         Raises:
-            WorkError: a shard does not hold what its manifest says; names the shard, the sample and the cure.
+            WorkError: a shard does not hold what its manifest says, or can't be fetched; names the shard, the sample and the cure.
         """
-        if self._pixels is None:
-            return np.stack([self._decode(sample) for sample in samples])
-        for sample in samples:
-            if not self._decoded[sample]:
-                self._pixels[sample] = self._decode(sample)
-                self._decoded[sample] = (
-                    1  # after the pixels: two workers may decode a sample twice, never serve it half
-                )
-        return self._pixels[samples]
+        try:
+            if self._pixels is None:
+                return np.stack([self._decode(sample) for sample in samples])
+            for sample in samples:
+                if not self._decoded[sample]:
+                    self._pixels[sample] = self._decode(sample)
+                    self._decoded[sample] = (
+                        1  # after the pixels: two workers may decode a sample twice, never serve it half
+                    )
+            return self._pixels[samples]
+        finally:
+            if self.cache is not None:
+                self._close()  # an open file takes room in the cache even when it is removed
+
+    def needs(self, shard: int) -> bool:
+        """Whether a sample of this shard is still to be decoded."""
+        return self._pixels is None or not self._decoded[self.split.shard == shard].all()
 
     def _decode(self, sample: int) -> np.ndarray:
         split = self.split
@@ -66,9 +75,13 @@ class SampleReader:
             if pixels.shape != self.shape or pixels.dtype != self.dtype:
                 raise ValueError(f"is {pixels.shape} {pixels.dtype}, not {self.shape} {self.dtype}")
         except (OSError, ValueError) as error:
-            raise WorkError(
-                f"shard {file}, sample {split.key[sample]} at byte {offset}: {error}; "
+            cure = (
                 f"`chexdist-shards verify {file.parent}` finds every damaged place, then copy the shard again"
+                if self.cache is None
+                else "remove the file and start again: the shard is fetched anew"
+            )
+            raise WorkError(
+                f"shard {file}, sample {split.key[sample]} at byte {offset}: {error}; {cure}"
             ) from None
         return pixels
 
@@ -79,5 +92,15 @@ class SampleReader:
         if shard not in self._files:
             if len(self._files) >= MAX_OPEN:
                 self._files.pop(next(iter(self._files))).close()
-            self._files[shard] = open(self.split.files[shard], "rb", buffering=0)  # noqa: SIM115
+            self._files[shard] = (
+                FileIO(self.split.files[shard])
+                if self.cache is None
+                else self.cache.open(self.split.shards[shard])
+            )
         return self._files[shard].fileno()
+
+    def _close(self) -> None:
+        if self._opened_by == os.getpid():
+            for file in self._files.values():
+                file.close()
+            self._files = {}

@@ -3,13 +3,15 @@
 import json
 from collections.abc import Iterator
 from importlib.util import find_spec
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from chexdist.config.rules import check_unchanged, check_world, frozen
+from chexdist.config.rules import check_unchanged, check_world, frozen, shareable
 from chexdist.config.tree import Config
+from chexdist.data.ahead import reach, room, widest_window
 from chexdist.data.manifest import Manifest, read_manifest
 from chexdist.data.order import batch_samples
 from chexdist.data.partition import share
@@ -25,7 +27,7 @@ def check(config: Config, world: World) -> Manifest:
     """
     check_asked_world(world)
     check_world(config, world.size)
-    manifest = read_manifest(config.data.shards)
+    manifest = read_manifest(config.data.shards, config.data)
     check_settings(config, manifest)
     if config.run.dir:
         check_run(config, manifest)
@@ -51,11 +53,41 @@ def check_settings(config: Config, manifest: Manifest) -> None:
         )
     if config.eval.split not in manifest.splits:
         raise UserError(f"eval.split {config.eval.split}: the shards have {', '.join(manifest.splits)}")
+    _check_cache(config, manifest)
     if config.run.tracker == "tensorboard" and not find_spec("tensorboard"):
         raise UserError(
             "run.tracker tensorboard: TensorBoard is not installed: `pip install 'chexdist[tensorboard]'`, or set "
             "run.tracker to none"
         )
+
+
+def _check_cache(config: Config, manifest: Manifest) -> None:
+    if manifest.cache is None:
+        return
+    needed, limit, data = _cache_room(config, manifest), manifest.cache.limit, config.data
+    if needed <= limit:
+        return
+    train = manifest.splits["train"]
+    mixed = f"{data.window} of its {len(train.shards)}" if data.window else f"all {len(train.shards)}"
+    narrower = widest_window(
+        train.shard_sizes, train.shard_bytes, reach(config.train.batch, data.workers), limit
+    )
+    cure = f", or data.window to {narrower} or less" if narrower and _largest(manifest) <= limit else ""
+    raise UserError(
+        f"data.cache_gib {data.cache_gib:g} is {limit:,} bytes, but {mixed} shards are mixed with each other (data.window) while "
+        f"the next are fetched, which takes {needed:,}: set data.cache_gib to {ceil(needed / 2**30 * 1e4) / 1e4}{cure}"
+    )
+
+
+def _cache_room(config: Config, manifest: Manifest) -> int:
+    """Bytes that a node's cache must hold: of the training split while it is read in order, or of a single shard of another."""
+    train, data = manifest.splits["train"], config.data
+    ahead = reach(config.train.batch, data.workers)
+    return max(room(train.shard_sizes, train.shard_bytes, data.window, ahead), _largest(manifest))
+
+
+def _largest(manifest: Manifest) -> int:
+    return max(size for split in manifest.splits.values() for size in split.shard_bytes)
 
 
 def check_run(config: Config, manifest: Manifest) -> None:
@@ -87,7 +119,7 @@ def check_resumed(settings: dict[str, Any], digest: str, config: Config, manifes
 
 def describe(config: Config, manifest: Manifest, world: World) -> Iterator[str]:
     """The resolved configuration, and what each rank will read in its first batch and in its first epoch."""
-    yield yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    yield yaml.safe_dump(shareable(config), sort_keys=False)
     train, split = config.train, manifest.splits["train"]
     epoch = -(-len(split) // train.batch)
     yield (
@@ -97,6 +129,11 @@ def describe(config: Config, manifest: Manifest, world: World) -> Iterator[str]:
             for name, count in zip(manifest.classes, manifest.class_counts("train"), strict=True)
         )
     )
+    if manifest.cache is not None:
+        yield (
+            f"fetched from {manifest.directory} into {manifest.cache.directory}: {_cache_room(config, manifest):,} bytes on each "
+            f"node at a time, of {sum(split.shard_bytes):,}; data.cache_gib allows {manifest.cache.limit:,}"
+        )
     yield f"{-(-train.images // train.batch)} batches of {train.batch} in groups of {train.group}; an epoch is {epoch} of them"
     first = batch_samples(split.shard_sizes, train.seed, config.data.window, train.batch, 0)
     for rank in range(world.size):

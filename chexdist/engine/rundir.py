@@ -15,6 +15,8 @@ import torch
 import yaml
 from torch import Tensor
 
+from chexdist.address import without_secrets
+from chexdist.config.rules import shareable
 from chexdist.config.tree import Config
 from chexdist.engine import heartbeat
 from chexdist.errors import UserError
@@ -80,10 +82,9 @@ class RunDirectory:
 
     def describe(self, config: Config, manifest_digest: str, world: World) -> None:
         """Write `config.yaml` and `provenance.json`: all that is needed to repeat the run."""
-        document = config.model_dump(mode="json")
-        self._replace("config.yaml", yaml.safe_dump(document, sort_keys=False))
+        self._replace("config.yaml", yaml.safe_dump(shareable(config), sort_keys=False))
         provenance = {
-            "command": sys.argv,
+            "command": [without_secrets(word) for word in sys.argv],
             "commit": _commit(),
             "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
             "machine": machine(world),
@@ -112,6 +113,11 @@ class RunDirectory:
         """Append to `metrics.jsonl`."""
         with (self.path / "metrics.jsonl").open("a") as file:
             file.writelines(json.dumps(metric.to_dict()) + "\n" for metric in metrics)
+
+    def fetched(self, line: dict[str, Any]) -> None:
+        """Append to `fetched.jsonl`, which tells what was, whatever the run went back to."""
+        with (self.path / "fetched.jsonl").open("a") as file:
+            file.write(json.dumps({**line, "time": time.time()}) + "\n")
 
     def cut_back(self, images: int) -> None:
         """Forget what was logged and drawn after a checkpoint: going on from it will write that again."""

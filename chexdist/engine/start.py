@@ -42,6 +42,7 @@ def train(config: Config, manifest: Manifest, world: World) -> int:
         raise WorkError(cause) from None
     heartbeat = Heartbeat(run.path, world)
     try:
+        together.alike(manifest.digest, f"{manifest.directory}/manifest.json")
         return Trainer(config, manifest, world, run, accelerator, together, stop, heartbeat).run()
     except (UserError, WorkError) as error:
         heartbeat.end(str(error))

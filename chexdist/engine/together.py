@@ -67,6 +67,16 @@ class Together:
             distributed.broadcast_object_list(box, src=0, group=self.group)
         return box[0]
 
+    def alike(self, value: str, what: str) -> None:
+        """Make sure that all ranks have read the same.
+
+        Raises:
+            AgreedError: on all ranks, when one has not.
+        """
+        differ = torch.tensor([float(value != self.from_main(value))], dtype=torch.float64)
+        if self.sums(differ).item():
+            raise AgreedError(f"{what} is not the same on all ranks: was it replaced just now? Start again")
+
     def on_main(self, action: Callable[[], object]) -> None:
         """Let rank 0 do something that can fail, and let all ranks know of it.
 

@@ -27,6 +27,7 @@ from chexdist.engine.saving import Saving
 from chexdist.engine.schedule import Phase
 from chexdist.engine.step import Losses, Step
 from chexdist.engine.together import Together
+from chexdist.engine.traffic import Traffic
 from chexdist.errors import EXIT_STOPPED_EARLY, AgreedError, UserError
 from chexdist.metrics.value import Metric
 from chexdist.signals import StopRequest
@@ -82,6 +83,7 @@ class Trainer:
         self.step = Step(self.gan, world)
         self.evaluator = Evaluator(self.gan, manifest, self.together)
         self.saving = Saving(run, config)
+        self.traffic = Traffic(manifest, together, run, config.train.batch)
         batch = config.train.batch
         self.total = -(-config.train.images // batch)
         self.evaluations = Phase("evaluate", config.eval.every or self.total * batch)
@@ -170,6 +172,7 @@ class Trainer:
             if save or evaluate or stopping:
                 heard()
                 heard = None
+            self.traffic.tell(t, last or stopping, progress)
             if evaluate:
                 self.heartbeat.at(t * batch, "evaluating")
                 save = self.evaluate(t * batch, progress) or save

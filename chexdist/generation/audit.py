@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from chexdist.config.tree import Data
 from chexdist.data.loader import to_unit_range
 from chexdist.data.manifest import Manifest, read_manifest
 from chexdist.data.reader import SampleReader
@@ -18,19 +19,19 @@ CALIBRATION_IMAGES = 1000
 """Real images at most whose likeness to training images of other patients is taken: those of all splits, evenly."""
 
 
-def training_shards(stated: str, manifest_digest: str) -> Manifest:
-    """The manifest of the shards that a run was trained on.
+def training_shards(stated: str, manifest_digest: str, settings: Data) -> Manifest:
+    """The manifest of the shards that a run was trained on; `settings` are those of a cache for remote ones.
 
     Raises:
         UserError: it can't be read, or is another one.
     """
     cure = "give the run's own with --shards DIR, or leave the audit out with --no-audit"
     try:
-        manifest = read_manifest(stated)
+        manifest = read_manifest(stated, settings)
     except UserError as error:
         raise UserError(f"the audit needs the shards that the run was trained on: {error}; {cure}") from None
     if manifest.digest != manifest_digest:
-        raise UserError(f"{stated} holds other shards than the run was trained on: {cure}")
+        raise UserError(f"{manifest.directory} holds other shards than the run was trained on: {cure}")
     return manifest
 
 

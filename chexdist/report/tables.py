@@ -9,7 +9,7 @@ from chexdist.report.compare import LABELS, Entry, Measured, name_parts
 from chexdist.report.files import tidy
 from chexdist.report.numbers import NONE, count, decimals_for, listed, moment, number, with_interval
 
-PRIVATE = ("data.shards", "run.dir", "run.tracker")
+PRIVATE = ("data.shards", "data.cache", "run.dir", "run.tracker")
 """Settings that say where, not what; paths name people."""
 PROVENANCE = ("started", "commit", "manifest", "versions.", "machine.", "cpus")
 """What is shown of `provenance.json`; the command line and the host's name stay out."""

@@ -1,0 +1,293 @@
+"""Keeps remote shards on a node's disk: each fetched once, checked, under a limit, by any number of processes at once.
+
+A shard is `SHA256.tar` there, and is read only under that name. Whoever needs one that is not there fetches it into
+`SHA256.partial` under a lock on that file; the others wait. The kernel drops the lock of a process that is killed, and the next one
+starts that file anew, so nothing has to be cleaned up. What was used longest ago makes room; a file that is open stays readable.
+"""
+
+import fcntl
+import hashlib
+import os
+import re
+import stat
+import tempfile
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+
+from chexdist.data.remote import Orphaned, RemoteDirectory, TryFailed, check_parent, retried
+from chexdist.errors import WorkError
+
+POLL = 0.02
+PATIENCE = 60
+"""Seconds without a sign of life from a process that others wait for; a fetching one has its time-outs besides."""
+NOTE = b"could not be fetched: "
+NOTE_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What a manifest says of a shard's file: name, bytes, SHA-256 in hexadecimal."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+class ShardCache:
+    """A remote directory's shards in a local one, together with those of any other that was given the same place."""
+
+    def __init__(self, source: RemoteDirectory, directory: str, limit: int, timeout: int) -> None:
+        """
+        Args:
+            directory: where; empty means a private one below the system's directory for temporary files.
+            limit: bytes that all files in it may have together.
+            timeout: seconds that `source` waits for a byte.
+        """
+        self.source, self.limit = source, limit
+        self._private = not directory
+        self.directory = Path(directory or Path(tempfile.gettempdir()) / f"chexdist-{os.getuid()}")
+        self._patience = PATIENCE + 2 * timeout
+        self._ledger = os.memfd_create("fetched")  # shared by forked processes; a write adds to it as a whole
+
+    def fetched(self) -> int:
+        """Bytes that this process, and those forked from it, have received so far."""
+        content = os.pread(self._ledger, os.fstat(self._ledger).st_size, 0)
+        return sum(memoryview(content[: len(content) // 8 * 8]).cast("q"))
+
+    def holds(self, shard: Shard) -> bool:
+        """Whether the shard is there, whole and checked."""
+        return self.path(shard).exists()
+
+    def open(self, shard: Shard) -> FileIO:
+        """The shard's file; fetched first, with several tries, when it is not there.
+
+        Raises:
+            WorkError: it can't be had; names the shard, the reason and how often it was tried.
+        """
+        try:
+            while True:
+                file = self._there(shard) or self._fetch_waiting(shard)
+                if file is not None:
+                    return file
+        except OSError as error:
+            raise WorkError(self._disk(error)) from None
+
+    def fetch(self, shard: Shard, keep: Collection[Shard]) -> bool:
+        """Fetch a shard ahead of its need, by one try. False when that has to wait: for room, or because another process is at it.
+
+        Args:
+            keep: shards that don't make room for this one.
+
+        Raises:
+            TryFailed: it could not be fetched.
+        """
+        try:
+            with self._claim(shard, patience=0) as partial:
+                if partial is None or not self._make_room(shard, partial, keep):
+                    return False
+                self._download(shard, partial)
+                return True
+        except OSError as error:
+            raise TryFailed(self._disk(error)) from None
+
+    def touch(self, shards: Collection[Shard]) -> None:
+        """Count these as used now."""
+        for shard in shards:
+            with suppress(OSError):
+                os.utime(self.path(shard))
+
+    def _place(self, shard: Shard) -> str:
+        return f"shard {self.source}/{shard.name}"
+
+    def path(self, shard: Shard) -> Path:
+        """Where the shard is once it is there."""
+        return self.directory / f"{shard.sha256}.tar"
+
+    def _disk(self, error: OSError) -> str:
+        return f"data.cache {self.directory}: {error.strerror or error}"
+
+    def _there(self, shard: Shard) -> FileIO | None:
+        try:
+            file = FileIO(self.path(shard), "r")
+        except FileNotFoundError:
+            return None
+        if os.fstat(file.fileno()).st_size == shard.bytes:
+            with suppress(OSError):  # another user's
+                os.utime(file.fileno())
+            return file
+        file.close()
+        self.path(shard).unlink(missing_ok=True)
+        return None
+
+    def _fetch_waiting(self, shard: Shard) -> FileIO | None:
+        """The fetched file; None when another process has fetched it meanwhile."""
+        with self._claim(shard, self._patience) as partial:
+            if partial is None:
+                return None
+
+            def attempt() -> FileIO:
+                try:
+                    self._wait_for_room(shard, partial)
+                    self._download(shard, partial)
+                except OSError as error:
+                    raise TryFailed(self._disk(error)) from None
+                return FileIO(os.dup(partial.fileno()), "r")
+
+            try:
+                return retried(self._place(shard), attempt)
+            except Orphaned:
+                raise
+            except WorkError as error:  # those who wait need not try it all again
+                with suppress(OSError):
+                    os.pwrite(partial.fileno(), NOTE + str(error).encode()[: NOTE_BYTES - len(NOTE)], 0)
+                raise
+
+    @contextmanager
+    def _claim(self, shard: Shard, patience: float) -> Iterator[FileIO | None]:
+        """The file that this process alone may fill; None when the shard is there, or, without patience, another is at it.
+
+        Raises:
+            WorkError: the process that this one waited for could not fetch it, or shows no sign of life.
+        """
+        self._make_directory()
+        path = self.path(shard).with_suffix(".partial")
+        while not self.holds(shard):
+            with FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+") as partial:
+                alone = _lock(partial.fileno(), 0)
+                if not alone and not patience:
+                    break
+                if not alone:
+                    if not _lock(partial.fileno(), patience):
+                        raise WorkError(
+                            f"{self._place(shard)}: the process that fetches it into {path} has stood still for "
+                            f"{patience:.0f} s: end that one"
+                        )
+                    found = os.pread(partial.fileno(), NOTE_BYTES, 0)
+                    if found.startswith(NOTE + self._place(shard).encode()):
+                        raise WorkError(found.removeprefix(NOTE).decode(errors="replace"))
+                if _is_at(partial.fileno(), path):
+                    yield partial
+                    return
+        yield None
+
+    def _download(self, shard: Shard, partial: FileIO) -> None:
+        """One try. The file gets its final name only when every byte is what the manifest promises."""
+        descriptor, received, digest = partial.fileno(), 0, hashlib.sha256()
+        try:
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            for piece in self.source.chunks(shard.name, shard.bytes):
+                received += len(piece)
+                digest.update(piece)
+                rest = memoryview(piece)
+                while rest:
+                    rest = rest[os.write(descriptor, rest) :]
+            if received != shard.bytes:
+                raise TryFailed(f"it ends after {received:,} of {shard.bytes:,} bytes")
+            if digest.hexdigest() != shard.sha256:
+                raise TryFailed("its SHA-256 is not the manifest's")
+            os.fsync(descriptor)
+            path = self.path(shard)
+            os.rename(path.with_suffix(".partial"), path)
+        except BaseException:
+            os.ftruncate(descriptor, 0)
+            raise
+        finally:
+            os.write(self._ledger, received.to_bytes(8, "little"))
+
+    def _wait_for_room(self, shard: Shard, partial: FileIO) -> None:
+        """Other processes' downloads may have to end before there is room."""
+        since = time.monotonic()
+        while not self._make_room(shard, partial, ()):
+            if shard.bytes > self.limit:
+                raise TryFailed(
+                    f"its {shard.bytes:,} bytes are more than data.cache_gib allows", lasting=True
+                )
+            if time.monotonic() - since > self._patience:
+                raise TryFailed(f"no room in data.cache {self.directory}: raise data.cache_gib")
+            check_parent()
+            os.utime(partial.fileno())
+            time.sleep(POLL)
+
+    def _make_room(self, shard: Shard, partial: FileIO, keep: Collection[Shard]) -> bool:
+        """Give a file the size that it will have, after removing what was used longest ago, so that the limit holds at any time."""
+        kept = {self.path(each).name for each in keep}
+        with self._alone():
+            files = sorted(self._files(), key=lambda entry: entry[1].st_mtime_ns)
+            mine = os.fstat(partial.fileno())
+            excess = sum(found.st_size for _, found in files) - mine.st_size + shard.bytes - self.limit
+            for path, found in files:
+                if excess > 0 and found.st_ino != mine.st_ino and path.name not in kept and _remove(path):
+                    excess -= found.st_size
+            if excess <= 0:
+                os.ftruncate(partial.fileno(), shard.bytes)
+        return excess <= 0
+
+    def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
+        """Files of this cache; a directory that holds others too keeps them."""
+        for path in self.directory.iterdir():
+            if re.fullmatch(r"[0-9a-f]{64}\.(tar|partial)", path.name):
+                with suppress(FileNotFoundError):
+                    yield path, path.stat(follow_symlinks=False)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        path = self.directory / "lock"
+        with FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+") as file:
+            if not _lock(file.fileno(), PATIENCE):
+                raise TryFailed(f"another process has held {path} for {PATIENCE} s: end that one")
+            yield
+
+    def _make_directory(self) -> None:
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self._private:
+            found = self.directory.lstat()
+            if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
+                raise WorkError(
+                    f"{self.directory} is another user's: set data.cache to a directory of your own"
+                )
+
+
+def _lock(descriptor: int, patience: float) -> bool:
+    """Lock a file for this process, which may take as long as its holder goes on changing it, and `patience` seconds."""
+    sign, since = -1, time.monotonic()
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if not patience:
+                return False
+        seen = os.fstat(descriptor).st_mtime_ns
+        if seen != sign:
+            sign, since = seen, time.monotonic()
+        if time.monotonic() - since > patience:
+            return False
+        check_parent()
+        time.sleep(POLL)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file still has its name: its last holder may have renamed or removed it."""
+    try:
+        found = path.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(os.fstat(descriptor), found)
+
+
+def _remove(path: Path) -> bool:
+    """Remove a shard, or what a killed process left of one; False for one that is being fetched."""
+    with suppress(FileNotFoundError):
+        if path.suffix == ".partial":
+            with FileIO(path, "r+") as file:
+                if not _lock(file.fileno(), 0):
+                    return False
+                if _is_at(file.fileno(), path):
+                    path.unlink()
+        else:
+            path.unlink()
+    return True
