@@ -55,6 +55,9 @@ class _Handler(BaseHTTPRequestHandler):
         super().__init__(*arguments)  # type: ignore[arg-type]
 
     def do_GET(self) -> None:
+        if self.owner.released.is_set():  # a connection that was kept
+            self.close_connection = True
+            return
         name = self.path.partition("?")[0].rpartition("/")[2]
         self.owner.requests[name] += 1
         self.owner.headers.append({"path": self.path, **{k.lower(): v for k, v in self.headers.items()}})

@@ -135,7 +135,8 @@ class ShardCache:
                     self._download(shard, partial)
                 except OSError as error:
                     raise TryFailed(self._disk(error)) from None
-                return FileIO(os.dup(partial.fileno()), "r")
+                os.lseek(partial.fileno(), 0, os.SEEK_SET)
+                return FileIO(os.dup(partial.fileno()), "r")  # readable even if it is removed at once
 
             try:
                 return retried(self._place(shard), attempt)
@@ -169,9 +170,12 @@ class ShardCache:
                     found = os.pread(partial.fileno(), NOTE_BYTES, 0)
                     if found.startswith(NOTE + self._place(shard).encode()):
                         raise WorkError(found.removeprefix(NOTE).decode(errors="replace"))
-                if _is_at(partial.fileno(), path):
+                if not _is_at(partial.fileno(), path):
+                    continue
+                if not self.holds(shard):  # nobody else can change that now
                     yield partial
                     return
+                path.unlink()
         yield None
 
     def _download(self, shard: Shard, partial: FileIO) -> None:

@@ -64,9 +64,10 @@ class RemoteDirectory:
         Raises:
             TryFailed: it can't be opened, stands still, breaks off in a way that can be seen, or has more than `most` bytes.
         """
-        received, began = 0, time.monotonic()
+        received = 0
         try:
             with self._open(name) as file:
+                began = time.monotonic()
                 while piece := file.read(PIECE):
                     check_parent()
                     received += len(piece)
