@@ -35,7 +35,7 @@ def fetching_ahead(reader: SampleReader, ahead: Ahead) -> Iterator[Callable[[int
         return
     position[0] = -1
     fetcher = multiprocessing.get_context("fork").Process(
-        target=_run, args=(reader, reader.cache, ahead, position), daemon=True
+        target=_run, args=(reader, reader.cache, ahead, position), name="fetcher", daemon=True
     )
     fetcher.start()
     try:

@@ -10,6 +10,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
@@ -53,7 +54,6 @@ class RemoteDirectory:
             UserError: the URL is none, or of a kind that is not read.
         """
         self._parts, self._timeout = _split(url), timeout
-        self._filesystems: dict[int, Any] = {}  # by process; those inherited by a fork are kept, never used
 
     def __str__(self) -> str:
         return without_secrets(urlunsplit(self._parts)).rstrip("/")
@@ -103,15 +103,11 @@ class RemoteDirectory:
     def _open(self, name: str) -> Any:
         path = f"{self._parts.path.rstrip('/')}/{name}"
         url = urlunsplit(self._parts._replace(path=path))
+        filesystem = _filesystem(self._parts.scheme, self._timeout, os.getpid())
         if self._parts.scheme in HTTP:
             # without blocks it is one GET, without ranges; a size spares the HEAD before it
-            return self._filesystem().open(url, "rb", block_size=0, size=1)
-        return self._filesystem().open(url, "rb")
-
-    def _filesystem(self) -> Any:
-        if os.getpid() not in self._filesystems:
-            self._filesystems[os.getpid()] = _connect(self._parts.scheme, self._timeout)
-        return self._filesystems[os.getpid()]
+            return filesystem.open(url, "rb", block_size=0, size=1)
+        return filesystem.open(url, "rb")
 
 
 def retried(what: str, attempt: Callable[[], T]) -> T:
@@ -165,12 +161,16 @@ def _split(url: str) -> Any:
     if "::" in url or parts.scheme in ("file", "local"):
         raise UserError(f"data.shards {shown}: give a directory, or one URL such as https://HOST/PATH")
     if parts.scheme not in HTTP:
-        _connect(parts.scheme, 1)
+        _filesystem(parts.scheme, 0, os.getpid())
     return parts._replace(fragment="")
 
 
-def _connect(scheme: str, timeout: int) -> Any:
-    """An fsspec filesystem of this process's own."""
+@cache
+def _filesystem(scheme: str, timeout: int, process: int) -> Any:
+    """An fsspec filesystem of this process's own.
+
+    None is ever dropped: a forked process that did so would wait for its parent's connections to close.
+    """
     import fsspec
 
     options: dict[str, Any] = {}

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import fsspec.implementations.http  # noqa: F401 - here, not in each of a test's processes
 import numpy as np
 import pytest
 from shard_server import ShardServer

@@ -68,11 +68,12 @@ def until(condition: Callable[[], object], seconds: float = 10) -> None:
 
 
 def size(cache: ShardCache) -> int:
-    """Bytes of all files; what is renamed meanwhile is counted under neither name."""
+    """Bytes of all files, while none is removed or gets room; one that is renamed meanwhile may be missing."""
     total = 0
-    for path in cache.directory.iterdir():
-        with suppress(FileNotFoundError):
-            total += path.stat().st_size
+    with cache._alone():
+        for path in cache.directory.iterdir():
+            with suppress(FileNotFoundError):
+                total += path.stat().st_size
     return total
 
 
@@ -179,7 +180,7 @@ def test_killed_while_it_fetches(
     answer: str, server: ShardServer, files: Files, make_cache: MakeCache
 ) -> None:
     """Another one waits at the same time: it begins anew at once, from what is left."""
-    folder, (shard, other, *_) = files
+    folder, (shard, *_) = files
     server.goes_wrong(shard.name, getattr(shard_server, answer))
     cache = make_cache(timeout=60, limit=80_000)
     victim = in_a_process(lambda: cache.open(shard))

@@ -1,0 +1,254 @@
+"""Batches of remote shards, through the production loader: the bytes of local ones, or the shard's name."""
+
+import itertools
+import multiprocessing
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import psutil
+import pytest
+import shard_server
+from shard_server import ShardServer, status
+
+from chexdist.config.tree import Data
+from chexdist.data import remote
+from chexdist.data.ahead import reach, room
+from chexdist.data.loader import Batch, batches
+from chexdist.data.manifest import Manifest, read_manifest
+from chexdist.data.partition import share
+from chexdist.data.reader import SampleReader
+from chexdist.errors import WorkError
+
+WORKERS = pytest.mark.parametrize("workers", [0, 1, 3])
+BATCH = 16
+
+
+@pytest.fixture(scope="session")
+def shards(build_shards: Callable[..., Path]) -> Path:
+    """96 training images in 12 shards."""
+    return build_shards(images=96, samples_per_shard=8)
+
+
+@pytest.fixture
+def served(shards: Path) -> Iterator[ShardServer]:
+    with ShardServer(shards) as server:
+        yield server
+
+
+Remote = Callable[..., Manifest]
+
+
+@pytest.fixture
+def remote_manifest(served: ShardServer, tmp_path: Path) -> Remote:
+    def read(limit: int = 1 << 30, timeout: int = 20) -> Manifest:
+        settings = Data(cache=str(tmp_path / "cache"), cache_gib=limit / 2**30, timeout=timeout)
+        return read_manifest(served.url, settings)
+
+    return read
+
+
+def stream(
+    manifest: Manifest, workers: int = 0, *, window: int = 0, rank: int = 0, size: int = 1, memory: int = 0
+) -> Iterator[Batch]:
+    return batches(
+        SampleReader(manifest, "train", memory),
+        seed=5,
+        window=window,
+        batch=BATCH,
+        share=share(BATCH, 2, size, rank),
+        first=0,
+        workers=workers,
+    )
+
+
+def taken(data: Iterator[Batch], count: int) -> list[tuple[bytes, bytes]]:
+    """The next batches as bytes."""
+    return [
+        (pixels.numpy().tobytes(), labels.numpy().tobytes())
+        for pixels, labels in itertools.islice(data, count)
+    ]
+
+
+def names(shards: Path) -> list[str]:
+    return sorted(path.name for path in shards.glob("train-*.tar"))
+
+
+def least_room(manifest: Manifest, window: int, workers: int) -> int:
+    train = manifest.splits["train"]
+    return room(train.shard_sizes, train.shard_bytes, window, reach(BATCH, workers))
+
+
+@WORKERS
+def test_a_bad_server_does_not_change_the_batches(
+    workers: int, served: ShardServer, shards: Path, remote_manifest: Remote
+) -> None:
+    wrong = [
+        shard_server.cut,
+        shard_server.short,
+        shard_server.corrupt,
+        shard_server.endless,
+        shard_server.page,
+        status(500),
+        shard_server.silent,
+    ]
+    for name, answer in zip(names(shards), wrong, strict=False):
+        served.goes_wrong(name, answer)
+    with closing(stream(read_manifest(str(shards)))) as local:
+        expected = taken(local, 13)
+    with closing(stream(remote_manifest(timeout=2), workers)) as data:
+        assert taken(data, 13) == expected
+    assert served.requests == {
+        "manifest.json": 1,
+        **{name: 2 if place < len(wrong) else 1 for place, name in enumerate(names(shards))},
+    }
+
+
+@WORKERS
+def test_or_the_shard_is_named(
+    workers: int, served: ShardServer, shards: Path, remote_manifest: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "TRIES", 3)
+    name = names(shards)[7]
+    served.goes_wrong(name, *[shard_server.corrupt] * 99)
+    reason = f"shard {served.url}/{name}: 3 tries in .* SHA-256"
+    with closing(stream(remote_manifest(), workers)) as data, pytest.raises(WorkError, match=reason):
+        taken(data, 13)
+
+
+def test_once_for_two_ranks_of_three_workers(
+    served: ShardServer, shards: Path, remote_manifest: Remote
+) -> None:
+    """Over three epochs."""
+    with closing(stream(read_manifest(str(shards)))) as local:
+        expected = taken(local, 18)
+    with ExitStack() as stack:
+        ranks = [
+            stack.enter_context(closing(stream(remote_manifest(), 3, rank=rank, size=2))) for rank in (0, 1)
+        ]
+        parts = [[taken(rank, 1)[0] for rank in ranks] for _ in range(18)]
+    joined = [(first[0] + second[0], first[1] + second[1]) for first, second in parts]
+    assert joined == expected
+    assert served.requests == {"manifest.json": 2, **dict.fromkeys(names(shards), 1)}
+
+
+@WORKERS
+@pytest.mark.parametrize("window", [1, 2])
+def test_a_small_cache(
+    workers: int, window: int, served: ShardServer, shards: Path, tmp_path: Path, remote_manifest: Remote
+) -> None:
+    """The room that is asked for is enough: within an epoch, nothing is fetched twice."""
+    limit = least_room(read_manifest(str(shards)), window, workers)
+    manifest = remote_manifest(limit)
+    folder, seen = tmp_path / "cache", []
+    with closing(stream(read_manifest(str(shards)), window=window)) as local:
+        expected = taken(local, 18)
+    with closing(stream(manifest, workers, window=window)) as data:
+        for batch in expected:
+            assert taken(data, 1) == [batch]
+            seen.append(sum(path.stat().st_size for path in folder.glob("*.tar")))
+    assert max(seen) <= limit
+    del served.requests["manifest.json"]
+    assert max(served.requests.values()) <= 4  # three epochs, and the next
+    total = sum(manifest.splits["train"].shard_bytes)
+    assert manifest.cache is not None and manifest.cache.fetched() == sum(
+        (shards / name).stat().st_size * count for name, count in served.requests.items()
+    )
+    if limit < total:
+        assert max(served.requests.values()) > 1
+
+
+def test_fetched_before_it_is_read(served: ShardServer, shards: Path, remote_manifest: Remote) -> None:
+    """Nobody reads on, and the next window is there."""
+    with closing(stream(remote_manifest(), window=1)) as data:
+        taken(data, 1)
+        end = time.monotonic() + 10
+        while len(served.requests) < 13 and time.monotonic() < end:  # it reaches 8 batches of 6 an epoch
+            time.sleep(0.01)
+        assert served.requests == {"manifest.json": 1, **dict.fromkeys(names(shards), 1)}
+        taken(data, 5)
+    assert served.requests == {"manifest.json": 1, **dict.fromkeys(names(shards), 1)}
+
+
+def test_decoded_samples_need_no_shard(
+    served: ShardServer, shards: Path, tmp_path: Path, remote_manifest: Remote
+) -> None:
+    """Once all are decoded, neither the server nor the cache is asked again."""
+    with closing(stream(read_manifest(str(shards)))) as local:
+        expected = taken(local, 18)
+    with closing(stream(remote_manifest(), memory=64)) as data:
+        assert taken(data, 6) == expected[:6]
+        served.requests.clear()
+        shutil.rmtree(tmp_path / "cache")
+        assert taken(data, 12) == expected[6:]
+        time.sleep(0.3)  # for the one that fetches ahead
+    assert not served.requests
+
+
+@WORKERS
+def test_goes_on_when_the_fetcher_is_killed(
+    workers: int, served: ShardServer, shards: Path, remote_manifest: Remote
+) -> None:
+    manifest = remote_manifest(least_room(read_manifest(str(shards)), 1, workers))
+    with closing(stream(read_manifest(str(shards)), window=1)) as local:
+        expected = taken(local, 12)
+    with closing(stream(manifest, workers, window=1)) as data:
+        assert taken(data, 1) == expected[:1]
+        fetcher = [child for child in multiprocessing.active_children() if child.name == "fetcher"]
+        assert len(fetcher) == 1
+        fetcher[0].kill()
+        assert taken(data, 11) == expected[1:]
+
+
+def test_nothing_outlives_a_rank_that_is_killed(
+    served: ShardServer, shards: Path, remote_manifest: Remote
+) -> None:
+    """Neither the loader workers nor the fetcher, even where the server leaves them waiting."""
+    for name in names(shards)[6:]:
+        served.goes_wrong(name, *[status(503)] * 999)
+
+    def train() -> None:
+        with closing(stream(remote_manifest(), 2, window=1)) as data:
+            taken(data, 99)
+
+    rank = multiprocessing.get_context("fork").Process(target=train)
+    rank.start()
+    tree: list[psutil.Process] = []
+    while len(tree) < 3:
+        tree = psutil.Process(rank.pid).children(recursive=True)
+        time.sleep(0.01)
+    time.sleep(0.2)
+    rank.kill()
+    rank.join()
+    _, alive = psutil.wait_procs(tree, timeout=15)
+    assert not alive
+
+
+def test_nothing_outlives_the_stream(served: ShardServer, remote_manifest: Remote) -> None:
+    with closing(stream(remote_manifest(), 1)) as data:
+        taken(data, 1)
+        assert len(psutil.Process(os.getpid()).children()) >= 2
+    assert not [
+        child
+        for child in psutil.Process(os.getpid()).children()
+        if child.status() != psutil.STATUS_ZOMBIE and "resource_tracker" not in " ".join(child.cmdline())
+    ]
+
+
+def test_a_damaged_file_in_the_cache_is_named(
+    served: ShardServer, tmp_path: Path, remote_manifest: Remote
+) -> None:
+    manifest = remote_manifest()
+    train = manifest.splits["train"]
+    reader = SampleReader(manifest, "train", 0)
+    reader.read([0])
+    with train.files[0].open("r+b") as file:
+        file.seek(int(train.offset[0]) + 20)
+        file.write(b"xx")
+    with pytest.raises(WorkError, match=f"shard {train.files[0]}.*remove the file and start again"):
+        reader.read([0])
+    train.files[0].unlink()
+    reader.read([0])
