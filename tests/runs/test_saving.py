@@ -74,7 +74,9 @@ def test_a_writer_that_fails_ends_all_ranks(
     assert f"images-{48 * save}" in found["cause"] and "No space left" in found["cause"]
     assert checkpoints(tmp_path / "run") == [48 * number for number in range(1, save)]
     if noticed == "meeting":
-        assert max(line["images"] for line in jobs.metrics(tmp_path / "run")) < 96, "noticed by the next save only"
+        assert max(line["images"] for line in jobs.metrics(tmp_path / "run")) < 96, (
+            "noticed by the next save only"
+        )
 
 
 def test_an_unforeseen_error_of_the_writer_ends_the_run(shards: Path, tmp_path: Path) -> None:
