@@ -58,7 +58,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.owner.released.is_set():  # a connection that was kept
             self.close_connection = True
             return
-        name = self.path.partition("?")[0].rpartition("/")[2]
+        name = self.name = self.path.partition("?")[0].rpartition("/")[2]
         self.owner.requests[name] += 1
         self.owner.headers.append({"path": self.path, **{k.lower(): v for k, v in self.headers.items()}})
         waiting = self.owner.answers.get(name, [])
@@ -79,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def send(self, content: bytes) -> None:
         self.wfile.write(content)
-        self.owner.bytes[self.path.rpartition("/")[2]] += len(content)
+        self.owner.bytes[self.name] += len(content)
 
     def log_message(self, *arguments: object) -> None:
         pass
