@@ -3,8 +3,7 @@
 import argparse
 import platform
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from chexdist.doctor.finding import Finding, Findings, Verdict, counted
@@ -28,40 +27,29 @@ def run(options: argparse.Namespace, settings: list[str]) -> int:
     except ImportError:
         config = None  # which package it is, the next check says
     versions = findings.check("packages", check_versions)
-    simulated: list[str] = []
-    gathered = False  # whether rank 0 speaks for this rank too
-    if versions is None:
-        findings.check("everything else", lambda note: note.skipped("needs these packages"))
-        found = findings.found
-    else:
-        found, simulated, gathered = _examine(options, config, world, findings, versions)
-    if world.is_main:
-        _show(found, simulated)
-    elif not gathered:
-        for fault in (finding for finding in found if finding.verdict == Verdict.FAULT):
-            print(f"chexdist, rank {world.rank} on {platform.node()}: {fault}", file=sys.stderr)
-    return 1 if any(finding.verdict == Verdict.FAULT for finding in found) else 0
+    if versions is not None:
+        return _examine(options, config, world, findings, versions)
+    findings.check("everything else", lambda note: note.skipped("needs these packages"))
+    return _say(findings.found, [], world, alone=True)
 
 
 def _config(options: argparse.Namespace, settings: list[str]) -> "Config | None":
+    """What the command line says; raises `UserError`, as training does."""
     simulate = options.simulate_world
     if simulate is not None and not 1 <= simulate <= MOST_RANKS:
         raise UserError(f"--simulate-world {simulate}: must be 1 to {MOST_RANKS}")
-    if simulate is not None and not (options.config and options.shards):
-        raise UserError(
-            "--simulate-world needs to know batch and samples: give --config and --data.shards too"
-        )
-    if options.config is None:
-        if settings:
-            raise UserError(f"{settings[0]}: settings need a configuration to change: give --config too")
-        return None
-    from chexdist.config.load import load_config
+    if settings and options.config is None:
+        raise UserError(f"{settings[0]}: settings need a configuration to change: give --config too")
+    config = None
+    if options.config is not None:
+        from chexdist.config.load import load_config
 
-    given = {"--data.shards": options.shards, "--run.dir": options.run}
-    return load_config(
-        options.config,
-        [*settings, *(word for name, value in given.items() if value for word in (name, value))],
-    )
+        given = {"--data.shards": options.shards, "--run.dir": options.run}
+        more = [word for name, value in given.items() if value for word in (name, value)]
+        config = load_config(options.config, [*settings, *more])
+    if simulate is not None and (config is None or not config.data.shards):
+        raise UserError("--simulate-world needs batch and samples: give --config and --data.shards too")
+    return config
 
 
 def _examine(
@@ -70,9 +58,7 @@ def _examine(
     world: World,
     findings: Findings,
     versions: dict[str, str],
-) -> tuple[list[Finding], list[str], bool]:
-    from torch import distributed
-
+) -> int:
     from chexdist.doctor.examine import Examination, Subject
     from chexdist.progress import Progress
 
@@ -80,20 +66,26 @@ def _examine(
     run = config.run.dir if config else options.run or ""
     examination = Examination(Subject(world, config, shards, run, options.simulate_world), findings, versions)
     steps = examination.steps()
-    with Progress("doctor", len(steps)) if world.is_main else _silent() as progress:
+    with Progress("doctor", len(steps)) if world.is_main else nullcontext() as progress:
         for step in steps:
             step()
             if progress is not None:
                 progress.advance(1)
-    found, gathered = examination.answer(), examination.peers.group is not None
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
-    return found, examination.simulated, gathered
+    found = examination.answer()
+    code = _say(found, examination.simulated, world, alone=examination.peers.group is None)
+    examination.part()
+    return code
 
 
-@contextmanager
-def _silent() -> Iterator[None]:
-    yield
+def _say(found: list[Finding], simulated: list[str], world: World, alone: bool) -> int:
+    """Rank 0 shows everything, another rank only the faults that rank 0 can't have heard of. Returns the exit code."""
+    if world.is_main:
+        _show(found, simulated)
+    elif alone:
+        for fault in (finding for finding in found if finding.verdict == Verdict.FAULT):
+            print(f"chexdist, rank {world.rank} on {platform.node()}: {fault}", file=sys.stderr)
+    sys.stdout.flush()
+    return 1 if any(finding.verdict == Verdict.FAULT for finding in found) else 0
 
 
 def _show(found: list[Finding], simulated: list[str]) -> None:

@@ -1,10 +1,12 @@
 """The doctor's round: which checks there are, in which order, and what one needs of another."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import distributed
 
 from chexdist.config.tree import Config
 from chexdist.data.manifest import Manifest
@@ -20,6 +22,7 @@ from chexdist.doctor.simulate import Constants, simulate, with_enough_groups
 from chexdist.doctor.sizes import Sizes, largest_share, sizes_of
 from chexdist.doctor.speed import Speed, measure_speed
 from chexdist.doctor.storage import check_disk, check_loaders, check_shared
+from chexdist.errors import WorkError
 from chexdist.world import World
 
 
@@ -62,7 +65,7 @@ class Examination:
 
     def steps(self) -> list[Callable[[], object]]:
         """The round."""
-        torchvision = try_torchvision()  # before any thread is started
+        torchvision = self.check("torchvision", lambda _: try_torchvision())  # before any thread is started
         return [
             self.meet,
             self.look_at_shards,
@@ -71,7 +74,7 @@ class Examination:
             self.time_training,
             self.compare,
             self.simulate,
-            lambda: self.check("torchvision", torchvision),
+            lambda: torchvision and self.check("torchvision", torchvision),
         ]
 
     def meet(self) -> None:
@@ -203,3 +206,10 @@ class Examination:
         own, hosts = self.findings.found, self.peers.hosts
         everyone = self.check("other ranks", lambda _: self.peers.gather(own))
         return merge(everyone, hosts) if everyone else own
+
+    def part(self) -> None:
+        """Leave together: a launcher ends rank 0, though it may be speaking, as soon as another rank has ended with 1."""
+        with suppress(WorkError):
+            self.peers.gather(None)
+        if distributed.is_initialized():
+            distributed.destroy_process_group()

@@ -80,7 +80,7 @@ def meet(note: Note, peers: Peers) -> None:
         address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         note.fault(
             f"rank {world.rank} of {world.size} did not meet the others at {address}: {str(error).splitlines()[0]}",
-            "start all ranks at once; let every node reach that address (firewall, host names); name the network by "
+            "start all ranks at once, at a port that is free; let every node reach it (firewall, host names); name the network by "
             "GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME",
         )
         return

@@ -2,8 +2,10 @@
 
 import multiprocessing
 import os
+import random
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -41,16 +43,22 @@ def faults(lines: list[str]) -> list[str]:
     return [line.removeprefix("fault").strip() for line in lines if line.startswith("fault ")]
 
 
+def free_port() -> str:
+    """One that the kernel gives to nobody who asks for any, so that it is still free when a rank takes it."""
+    while True:
+        port = random.randrange(20_000, 30_000)
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return str(port)
+
+
 def run_ranks(
     folder: Path, given: list[list[str]], places: list[Path], **environment: str
 ) -> tuple[list[int | None], list[str]]:
     """Start one rank for each list of words, each in its own working directory; exit codes and what each printed."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = int(listener.getsockname()[1])
-    master = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)} if len(given) > 1 else {}
+    master = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()} if len(given) > 1 else {}
     size, logs = len(given), [folder / f"rank-{rank}.log" for rank in range(len(given))]
     ranks = [
         context.Process(
@@ -76,8 +84,9 @@ def _rank(
     os.environ.update(environment)
     if size > 1:
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size))
-    from chexdist.doctor import examine, machine, speed
+    from chexdist.doctor import examine, machine, peers, speed
 
+    peers.SECONDS_TO_MEET = int(environment.get("SECONDS_TO_MEET", 120))
     machine._seconds = lambda *_: 1.0
     examine.try_torchvision = lambda: lambda note: None
     speed.SECONDS = 0

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from doctors import faults, run_ranks, words
+from doctors import faults, free_port, run_ranks, words
 
+from chexdist.__main__ import main
 from chexdist.doctor.finding import Finding, Verdict
 from chexdist.doctor.merge import merge
 
@@ -51,6 +52,7 @@ def test_three_faults_of_a_world(shards: Path, tmp_path: Path) -> None:
     (blind,) = [line for line in found if line.startswith("run.dir: rank 1 on ")]
     assert "can't write under run as rank 0 made it: No such file or directory" in blind
     assert "cure: give --run.dir a directory on a disk that all nodes mount" in blind
+    assert "was seen by all" not in said[0]
     (unlike,) = [line for line in found if line.startswith("other ranks: the ranks differ in manifest")]
     assert "cure: use one environment and one data.shards on all nodes" in unlike
     assert not any((node / "run").exists() for node in nodes)
@@ -66,6 +68,38 @@ def test_a_shard_damaged_on_one_node_only(shards: Path, tmp_path: Path) -> None:
     assert codes == [1, 1] and said[1] == "", said
     (fault,) = [line for line in faults(said[0].splitlines()) if line.startswith("shards: ")]
     assert fault.startswith("shards: rank 1 on ") and "train-000003.tar" in fault
+
+
+def test_a_rank_that_does_not_come(shards: Path, tmp_path: Path) -> None:
+    """What one rank can look at alone is looked at all the same."""
+    port = free_port()
+    launcher = {
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+    }
+    given = words(shards, tmp_path / "run")
+    codes, said = run_ranks(tmp_path, [given], [tmp_path], SECONDS_TO_MEET="5", **launcher)
+    (fault,) = [line for line in faults(said[0].splitlines()) if line.startswith("backend: ")]
+    assert codes == [1] and fault.startswith(
+        f"backend: rank 0 of 2 did not meet the others at 127.0.0.1:{port}"
+    )
+    assert "cure: start all ranks at once" in fault and "ok           speed: " in said[0]
+
+
+def test_a_rank_that_rank_0_does_not_hear_speaks_for_itself(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its packages are broken, so it can't meet the others."""
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setitem(sys.modules, "webdataset", None)
+    assert main(["doctor"]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("chexdist, rank 1 on ") and err.count("\n") == 1
+    assert "webdataset can't be imported" in err
 
 
 @pytest.fixture
