@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from chexdist.engine.step import Step
 
-SECONDS = 0.5
+SECONDS = 0.25
 """How long each part of the step is repeated, at least twice."""
 LONGEST = 2.0
 """A part that takes longer with a whole share is timed with one group only."""
