@@ -7,7 +7,7 @@ RUFF_OPTIONS := --line-length 110
 help:
 	@echo "make demo    phantom X-rays -> shards -> three GANs over two processes -> metrics -> report"
 	@echo "make test    lint, types and the default tests"
-	@echo "make test-slurm  training on a real Slurm of two nodes on this machine; CHEXDIST_ALLOW_APT=1 may install it"
+	@echo "make test-slurm  training on a real Slurm of two nodes, and over a cut link, on this machine; CHEXDIST_ALLOW_APT=1 may install both"
 	@echo "make format  rewrite the sources in the project's style"
 
 .venv/.ready: setup.cfg pyproject.toml
@@ -26,7 +26,7 @@ test: .venv/.ready lint type
 	$(BIN)/python -m pytest -m 'not slow and not slurm and not gpu'
 
 test-slurm: .venv/.ready
-	$(BIN)/python -m pytest -m slurm tests/slurm
+	$(BIN)/python -m pytest -m slurm tests/slurm tests/network
 
 format: .venv/.ready
 	$(BIN)/ruff check $(RUFF_OPTIONS) --extend-select I,B,UP --fix .

@@ -21,6 +21,8 @@ from chexdist.errors import WorkError
 from chexdist.signals import SIGNALS
 
 Batch = tuple[torch.Tensor, torch.Tensor]
+DIED = "DataLoader worker"
+"""With this torch begins to say that a loader process died."""
 
 
 class _Shares(Sampler[list[int]]):
@@ -100,11 +102,14 @@ def batches(
                     raise fetched
                 done(t * batch)
                 yield fetched
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        if isinstance(error, RuntimeError) and DIED not in str(error):
             raise
+        # torch's handler would say so again, in the middle of anything
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        told = str(error) if DIED in str(error) else f"{DIED} died ({error})"
         raise WorkError(
-            f"{str(error).strip()} Often memory is short: lower data.workers or data.memory"
+            f"{told.strip().rstrip('.')}. Often memory is short: lower data.workers or data.memory"
         ) from None
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import distributed
 
 from chexdist.config.tree import Config
+from chexdist.data.loader import DIED
 from chexdist.data.manifest import Manifest
 from chexdist.engine.heartbeat import LOST, Heartbeat
 from chexdist.engine.rundir import RunDirectory
@@ -58,6 +59,8 @@ def train(config: Config, manifest: Manifest, world: World) -> int:
         cause = f"{type(error).__name__}: {error}"
         heartbeat.end(cause)
         _record(run, world, cause)
+        if DIED in cause:  # torch raises this wherever the rank is at that instant
+            raise WorkError(cause) from None
         raise
 
 
