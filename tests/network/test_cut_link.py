@@ -1,5 +1,6 @@
 """Two hosts and a cable that is cut: the ranks on both sides end within `control.timeout` and say so; the same command goes on."""
 
+import os
 import re
 import subprocess
 import sys
@@ -22,9 +23,9 @@ TO_LEAVE = 15
 
 @pytest.fixture(scope="module")
 def hosts() -> Iterator[TwoHosts]:
-    why = missing()
-    if why:
-        pytest.skip(why)
+    if why := missing():
+        give_up = pytest.fail if os.environ.get("CHEXDIST_ALLOW_APT") == "1" else pytest.skip
+        give_up(why)
     with TwoHosts() as made:
         yield made
 
