@@ -46,7 +46,7 @@ class Setting:
     """How much is read: `pictures` x `exposures` samples of `size` px in shards, `originals` PNGs of `enlarged` px."""
 
     workers: int = 1
-    pictures: int = 256
+    pictures: int = 160
     exposures: int = 4
     size: int = 256
     originals: int = 64
