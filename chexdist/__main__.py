@@ -113,7 +113,12 @@ def parser() -> argparse.ArgumentParser:
         description=f"{COMMANDS['doctor']}. Settings are given as for train; start it by the launcher that will start training.",
     )
     doctor.add_argument("--config", help="a YAML file or a name; without it the machine alone is examined")
-    doctor.add_argument("--data.shards", dest="shards", metavar="DIR", help="the shards to be trained on")
+    doctor.add_argument(
+        "--data.shards",
+        dest="shards",
+        metavar="DIR",
+        help="the shards to be trained on: a directory or its URL",
+    )
     doctor.add_argument("--run.dir", dest="run", metavar="RUN", help="where the run is to be kept")
     doctor.add_argument(
         "--simulate-world",

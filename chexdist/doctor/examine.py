@@ -17,11 +17,11 @@ from chexdist.doctor.memory import check_memory
 from chexdist.doctor.merge import merge
 from chexdist.doctor.packages import try_torchvision
 from chexdist.doctor.peers import Peers, describe_world, meet, time_sum
-from chexdist.doctor.shards import Reading, check_manifest, check_rate, try_reading
+from chexdist.doctor.shards import Reading, check_manifest, check_rate, try_fetching, try_reading
 from chexdist.doctor.simulate import Constants, simulate, with_enough_groups
 from chexdist.doctor.sizes import Sizes, largest_share, sizes_of
 from chexdist.doctor.speed import Speed, measure_speed
-from chexdist.doctor.storage import check_disk, check_loaders, check_shared
+from chexdist.doctor.storage import check_cache, check_disk, check_loaders, check_shared
 from chexdist.errors import WorkError
 from chexdist.world import World
 
@@ -91,8 +91,13 @@ class Examination:
         if not subject.shards:
             self._skip("shards", "give --data.shards DIR")
             return
-        self.manifest = manifest = self.check("shards", lambda note: check_manifest(note, subject.shards))
+        settings = subject.config.data if subject.config else None
+        self.manifest = manifest = self.check(
+            "shards", lambda note: check_manifest(note, subject.shards, settings)
+        )
         if manifest is not None:
+            if not self.check("fetching", lambda note: try_fetching(note, manifest, subject.world)):
+                return
             self.reading = self.check("reading", lambda note: try_reading(note, manifest, subject.world))
 
     def look_at_plan(self) -> None:
@@ -110,6 +115,7 @@ class Examination:
         manifest = self.manifest
         if manifest is not None:
             self.check("configuration", lambda note: check_fit(note, config, manifest))
+            self.check("cache", lambda note: check_cache(note, manifest))
         self.check("batch", lambda note: check_batch(note, config, self.subject.world.size))
 
     def _simulated(self, config: Config, ranks: int) -> Config:

@@ -3,7 +3,9 @@
 import time
 from dataclasses import dataclass
 
-from chexdist.config.tree import Config
+import numpy as np
+
+from chexdist.config.tree import Config, Data
 from chexdist.data.manifest import Manifest, read_manifest
 from chexdist.data.order import epoch_order
 from chexdist.data.reader import SampleReader
@@ -13,7 +15,6 @@ from chexdist.errors import UserError, WorkError
 from chexdist.world import World
 
 SECONDS_TO_READ = 0.5
-BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -24,32 +25,56 @@ class Reading:
     read: int
 
 
-def check_manifest(note: Note, directory: str) -> Manifest:
-    """Readable, and each shard there with its size; raises `UserError`."""
-    manifest = read_manifest(directory)
+def check_manifest(note: Note, directory: str, settings: Data | None) -> Manifest:
+    """Readable, and each local shard there with its size; raises `UserError` and `WorkError`."""
+    manifest = read_manifest(directory, settings)
     splits = ", ".join(
-        f"{name} {counted(len(split), 'sample')} in {counted(len(split.files), 'shard')}"
+        f"{name} {counted(len(split), 'sample')} in {counted(len(split.shards), 'shard')}"
         for name, split in manifest.splits.items()
     )
-    note.ok(f"{directory}: {manifest.size} px, {manifest.bits} bits; {splits}")
+    note.ok(f"{manifest.directory}: {manifest.size} px, {manifest.bits} bits; {splits}")
     if not len(manifest.splits.get("train", ())):
-        raise UserError(f"{directory} has no training samples: build it with a --split that has train")
+        raise UserError(
+            f"{manifest.directory} has no training samples: build it with a --split that has train"
+        )
     return manifest
+
+
+def try_fetching(note: Note, manifest: Manifest, world: World) -> bool:
+    """Fetch a shard of a remote directory into the node's cache, as training does; each rank another, where there are as many.
+
+    True, for a local directory at once.
+
+    Raises:
+        WorkError: it can't be had.
+    """
+    cache, shards = manifest.cache, manifest.splits["train"].shards
+    if cache is None:
+        return True
+    shard = shards[world.rank % len(shards)]
+    there, begun = cache.holds(shard), time.perf_counter()
+    cache.open(shard).close()
+    seconds = time.perf_counter() - begun
+    rate = "was in it already" if there else f"in {seconds:.2f} s, {shard.bytes / seconds / 1e6:,.1f} MB/s"
+    note.ok(f"{shard.name}, {amount(shard.bytes)}, into {cache.directory}: {rate}")
+    return True
 
 
 def try_reading(note: Note, manifest: Manifest, world: World) -> Reading | None:
     """Decode the first sample of every shard, then samples in training's order, for half a second each.
 
-    Each rank begins elsewhere in the order. The page cache may hold what was read lately, so a first epoch can be slower.
+    Each rank begins elsewhere in the order; of a remote directory only what `try_fetching` has fetched is read. The page cache may
+    hold what was read lately, so a first epoch can be slower.
     """
     split = manifest.splits["train"]
     reader = SampleReader(manifest, "train", memory_mib=0)
     order = epoch_order(split.shard_sizes, 0, 0, 0)[world.rank :: world.size]
-    firsts = [0]
-    for count in split.shard_sizes[:-1]:
-        firsts.append(firsts[-1] + count)
+    firsts = np.cumsum([0, *split.shard_sizes[:-1]])
+    if manifest.cache is not None:
+        fetched = world.rank % len(split.shards)
+        firsts, order = firsts[fetched : fetched + 1], np.flatnonzero(split.shard == fetched)
     damaged: dict[int, str] = {}
-    _read(reader, firsts, damaged)
+    _read(reader, firsts.tolist(), damaged)
     seconds, read = _read(reader, order.tolist(), damaged)
     if damaged:
         place, *_ = damaged.values()

@@ -8,14 +8,14 @@ import time
 from pathlib import Path
 
 from chexdist.config.tree import Checkpoint, Config
+from chexdist.data.ahead import READ_AHEAD
+from chexdist.data.manifest import Manifest
 from chexdist.doctor.finding import Note, amount, counted
 from chexdist.doctor.peers import Peers
 from chexdist.doctor.sizes import Sizes
 
 SECONDS_TO_SEE = 10.0
 """How long a rank looks for what others wrote; network file systems show it late."""
-PREFETCHED = 4
-"""Batches that a loader process holds ready (`data.loader`)."""
 
 
 def check_shared(note: Note, path: Path, peers: Peers) -> bool:
@@ -151,6 +151,29 @@ def check_disk(note: Note, path: Path, settings: Checkpoint, sizes: Sizes) -> No
         note.ok(text)
 
 
+def check_cache(note: Note, manifest: Manifest) -> None:
+    """Free bytes where the shards of a remote directory are kept, against what they will take there."""
+    cache = manifest.cache
+    if cache is None:
+        return
+    every = sum(size for split in manifest.splits.values() for size in split.shard_bytes)
+    needed = min(cache.limit, every)
+    place = next(place for place in (cache.directory, *cache.directory.absolute().parents) if place.is_dir())
+    disk = os.statvfs(place)
+    free = disk.f_bavail * disk.f_frsize
+    held = (
+        sum(file.stat().st_size for file in cache.directory.glob("*.tar")) if place == cache.directory else 0
+    )
+    text = (
+        f"{amount(free)} are free under {place}, besides {amount(held)} of shards there; they will take up to {amount(needed)} "
+        f"(of {amount(every)}; data.cache_gib {cache.limit / 2**30:g})"
+    )
+    if needed > free + held:
+        note.fault(text, "lower data.cache_gib, or give --data.cache a directory on a larger disk")
+    else:
+        note.ok(text)
+
+
 def check_loaders(note: Note, config: Config, share: int, here: int) -> None:
     """Free bytes of /dev/shm, through which loader processes hand over batches; containers often have 64 MiB."""
     place = Path("/dev/shm")
@@ -159,7 +182,7 @@ def check_loaders(note: Note, config: Config, share: int, here: int) -> None:
     disk = os.statvfs(place)
     free = disk.f_bavail * disk.f_frsize
     pixels = 4 * config.model.size**2  # 16-bit shards are handed over as int32
-    needed = here * config.data.workers * PREFETCHED * share * pixels
+    needed = here * config.data.workers * READ_AHEAD * share * pixels
     text = (
         f"{amount(free)} are free in {place}; up to {amount(needed)} of batches wait there, for "
         f"{counted(here * config.data.workers, 'loader')} on this node and {counted(share, 'image')} a batch"

@@ -11,6 +11,7 @@ from many_samples import write_many
 
 from chexdist.config.load import load_config
 from chexdist.config.tree import Config
+from chexdist.data.cache import Shard
 from chexdist.data.manifest import Manifest, Split, read_manifest
 from chexdist.doctor import simulate as simulation
 from chexdist.doctor.finding import Findings, Note, Verdict
@@ -32,8 +33,9 @@ def split(shard_sizes: list[int]) -> Split:
     shard = np.repeat(np.arange(len(shard_sizes)), shard_sizes)
     size = np.arange(1, samples + 1)
     zeros, empty = np.zeros(samples, np.int64), np.zeros(samples, np.str_)
-    files = tuple(Path(f"{number}.tar") for number in range(len(shard_sizes)))
-    return Split("train", files, shard, zeros, size, zeros, zeros, empty, empty, empty)
+    shards = tuple(Shard(f"{number}.tar", 512, "0" * 64) for number in range(len(shard_sizes)))
+    files = tuple(Path(shard.name) for shard in shards)
+    return Split("train", shards, files, shard, zeros, size, zeros, zeros, empty, empty, empty)
 
 
 @given(
