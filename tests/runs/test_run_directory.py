@@ -19,7 +19,7 @@ BEGUN = ["--train.n_critic", "2", "--penalty.weight", "5"]
 
 @pytest.fixture
 def begun(undisturbed: Callable[..., Path]) -> Path:
-    """A run that has ended, with checkpoints at 144 and 192 images. Tests that go on with it take a copy."""
+    """A run that has ended, with checkpoints at 144 and 192 images and the best, if that is another. Tests that go on with it take a copy."""
     return undisturbed("wgan-gp", 1, *BEGUN)
 
 
@@ -69,6 +69,7 @@ def test_what_is_free_may_change(begun: Path, shards: Path, tmp_path: Path) -> N
     """More images, other intervals, loader processes, accumulation, and the shards in another place."""
     run, moved = copy_of(begun, tmp_path / "run"), copy_of(shards, tmp_path / "moved")
     free = "--train.images 240 --train.accumulate 2 --eval.every 16 --eval.samples 80 --checkpoint.every 16 --checkpoint.keep 1"
+    free += " --checkpoint.best none"
     more = [*free.split(), "--data.workers", "2", "--data.memory", "0", "--control.every", "5"]
     job = jobs.run(jobs.small(moved, run, "wgan-gp", *BEGUN, *more), tmp_path / "log")
     assert "going on from images-192" in job.output
