@@ -34,19 +34,11 @@ def test_a_cache_that_goes_by_it(
     for t in range(first, first + 20):
         wanted, kept = ahead.at(t * batch)
         assert len({*wanted}) == len(wanted) and {*wanted} <= {*kept}
-        for shard in wanted:  # each makes room for itself first, out of what is not kept
-            if shard not in cached:
-                for other in sorted(cached - {*kept}):
-                    if sum(amounts[each] for each in cached) + amounts[shard] <= limit:
-                        break
-                    cached.remove(other)
-                cached.add(shard)
-                assert sum(amounts[each] for each in cached) <= limit
-        for other in (
-            max(first, t - near // batch),
-            t,
-            t + near // batch - 1,
-        ):  # the slowest rank, this one, the farthest
+        if {*wanted} - cached:  # all that is not kept may have to make room
+            cached = cached & {*kept} | {*wanted}
+            assert sum(amounts[shard] for shard in cached) <= limit
+        slowest, farthest = max(first, t - near // batch), t + near // batch - 1
+        for other in (slowest, t, farthest):
             assert shards_read(sizes, seed, window, batch, other) <= cached
 
 

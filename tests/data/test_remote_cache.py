@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 import shard_server
-from conftest import MakeCache
 from shard_server import ShardServer, slow, status
 
 from chexdist.data import cache as cache_module
@@ -26,6 +25,7 @@ from chexdist.data.remote import TryFailed
 from chexdist.errors import WorkError
 
 Files = tuple[Path, list[Shard]]
+MakeCache = Callable[..., ShardCache]
 FORK = multiprocessing.get_context("fork")
 
 

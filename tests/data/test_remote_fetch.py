@@ -1,19 +1,20 @@
 """A shard behind a server that goes wrong: the same bytes in the end, or a line that names it."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import shard_server
-from conftest import MakeCache
 from shard_server import Answer, ShardServer, status
 
 from chexdist.data import remote
-from chexdist.data.cache import Shard
+from chexdist.data.cache import Shard, ShardCache
 from chexdist.data.remote import RemoteDirectory
 from chexdist.errors import UserError, WorkError
 
 Files = tuple[Path, list[Shard]]
+MakeCache = Callable[..., ShardCache]
 FAULTS: dict[str, tuple[Answer, str]] = {
     "cut": (shard_server.cut, "ClientPayloadError after [0-9,]+ bytes"),
     "short": (shard_server.short, "it ends after 39,900 of 40,000 bytes"),
