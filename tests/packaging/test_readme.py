@@ -31,9 +31,7 @@ def test_results_are_the_report_of_the_runs(tmp_path: Path) -> None:
 
 
 def test_measurements_are_what_was_measured(capsys: pytest.CaptureFixture[str]) -> None:
-    shown = re.findall(
-        r"<!-- (benchmarks/results/(\w+)-\S+) -->\n(.*?)<!-- end -->", README, re.DOTALL
-    )
+    shown = re.findall(r"<!-- (benchmarks/results/(\w+)-\S+) -->\n(.*?)<!-- end -->", README, re.DOTALL)
     assert {name for _, name, _ in shown} == set(BENCHMARKS)
     for file, _, text in shown:
         assert benchmarks(["--markdown", str(ROOT / file)]) == 0
