@@ -46,7 +46,7 @@ def test_a_slow_writer_writes_the_bytes_of_a_synchronous_one(shards: Path, tmp_p
 
 def test_a_save_on_request_is_whole_before_the_process_ends(shards: Path, tmp_path: Path) -> None:
     words = jobs.small(shards, tmp_path / "run", "vanilla")
-    fault = Both(SLOW, Signal(STEP, 4, number=signal.SIGTERM))
+    fault = Both(SLOW, Signal(STEP, 3, number=signal.SIGTERM))
     assert jobs.start(words, tmp_path / "log", 1, fault).wait() == [75]
     assert jobs.newest(tmp_path / "run").name == "images-64"
     assert jobs.status(tmp_path / "run")["state"] == "preempted"
