@@ -46,7 +46,8 @@ class TwoHosts:
         for rank, (space, name) in enumerate(zip(self.spaces, NAMES, strict=True)):
             world = {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": "0", "GROUP_RANK": str(rank)}
             meeting = {"MASTER_ADDR": ADDRESSES[0], "MASTER_PORT": "29500", "GLOO_SOCKET_IFNAME": "cable"}
-            command = ["ip", "netns", "exec", space, "unshare", "--uts", "sh", "-c"]
+            command = ["setpriv", "--pdeathsig", "KILL"]  # not longer than the test, however that ends
+            command += ["ip", "netns", "exec", space, "unshare", "--uts", "sh", "-c"]
             command += [f'hostname {name} && exec "$@"', "sh", sys.executable, "-m", "chexdist", *words]
             with (logs / f"{attempt}-{rank}").open("wb") as log:
                 process = subprocess.Popen(

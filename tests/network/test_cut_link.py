@@ -34,7 +34,7 @@ def hosts() -> Iterator[TwoHosts]:
 def words(build_shards: Callable[..., Path], tmp_path: Path) -> list[str]:
     """Of a run long enough to be cut in its middle."""
     shards = build_shards(96, 20, split="train=0.75,val=0.25")
-    more = ["--control.timeout", str(TIMEOUT), "--train.images", "4800", "--eval.every", "0"]
+    more = ["--control.timeout", str(TIMEOUT), "--train.images", "1600", "--eval.every", "0"]
     return jobs.small(shards, tmp_path / "run", "vanilla", *more)
 
 
@@ -68,7 +68,7 @@ def test_cut_while_they_train(hosts: TwoHosts, words: list[str], tmp_path: Path)
 
     assert codes(hosts.train(words, tmp_path, 2), 300) == [0, 0], said(tmp_path, 2)
     assert "going on from images-" in said(tmp_path, 2)[0]
-    assert (jobs.status(run)["state"], jobs.status(run)["images"]) == ("done", 4800)
+    assert (jobs.status(run)["state"], jobs.status(run)["images"]) == ("done", 1600)
 
 
 def test_cut_before_they_meet(hosts: TwoHosts, words: list[str], tmp_path: Path) -> None:
