@@ -195,7 +195,8 @@ class ShardCache:
                 raise TryFailed("its SHA-256 is not the manifest's")
             os.fsync(descriptor)
             path = self.path(shard)
-            os.rename(path.with_suffix(".partial"), path)
+            with self._alone():  # who makes room must see it under one of its names
+                os.rename(path.with_suffix(".partial"), path)
         except BaseException:
             os.ftruncate(descriptor, 0)
             raise

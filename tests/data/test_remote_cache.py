@@ -10,7 +10,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -68,13 +67,9 @@ def until(condition: Callable[[], object], seconds: float = 10) -> None:
 
 
 def size(cache: ShardCache) -> int:
-    """Bytes of all files, while none is removed or gets room; one that is renamed meanwhile may be missing."""
-    total = 0
+    """Bytes of all files, while none is renamed, removed or gets room."""
     with cache._alone():
-        for path in cache.directory.iterdir():
-            with suppress(FileNotFoundError):
-                total += path.stat().st_size
-    return total
+        return sum(found.st_size for _, found in cache._files())
 
 
 def read(cache: ShardCache, shard: Shard, folder: Path) -> None:
