@@ -16,7 +16,8 @@ from shard_server import ShardServer, status
 
 from chexdist.config.tree import Data
 from chexdist.data import remote
-from chexdist.data.ahead import reach, room
+from chexdist.data.ahead import Ahead, reach, room
+from chexdist.data.cache import Shard, ShardCache
 from chexdist.data.loader import Batch, batches
 from chexdist.data.manifest import Manifest, read_manifest
 from chexdist.data.partition import share
@@ -186,16 +187,34 @@ def test_a_small_cache(workers: int, window: int, ranks: int, many_shards: Path,
         assert fetched <= sum((many_shards / name).stat().st_size * n for name, n in server.requests.items())
 
 
-def test_fetched_before_it_is_read(served: ShardServer, shards: Path, remote_manifest: Remote) -> None:
-    """Nobody reads on, and the next window is there."""
-    with closing(stream(remote_manifest(), window=1)) as data:
-        taken(data, 1)
-        end = time.monotonic() + 10
-        while len(served.requests) < 13 and time.monotonic() < end:  # it reaches 8 batches of 6 an epoch
-            time.sleep(0.01)
-        assert served.requests == {"manifest.json": 1, **dict.fromkeys(names(shards), 1)}
-        taken(data, 5)
-    assert served.requests == {"manifest.json": 1, **dict.fromkeys(names(shards), 1)}
+def test_fetched_before_it_is_read(
+    many_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given time, what any rank may read next is there, and the reader itself fetches nothing but at the start."""
+    by_the_reader: list[str] = []
+    original = ShardCache._fetch_waiting
+
+    def fetch(cache: ShardCache, shard: Shard) -> object:
+        by_the_reader.append(shard.name)
+        return original(cache, shard)
+
+    monkeypatch.setattr(ShardCache, "_fetch_waiting", fetch)
+    with ShardServer(many_shards) as server:
+        manifest = read_manifest(server.url, Data(cache=str(tmp_path / "cache")))
+        split, cache = manifest.splits["train"], manifest.cache
+        ahead = Ahead(split.shard_sizes, 5, 1, reach(4, 0))
+        assert cache
+        with closing(stream(manifest, window=1, batch=4)) as data:
+            taken(data, 1)
+            at_the_start = len(by_the_reader)
+            for t in range(40):
+                wanted, _ = ahead.at(t * 4)
+                end = time.monotonic() + 10
+                while not all(cache.holds(split.shards[shard]) for shard in wanted):
+                    assert time.monotonic() < end
+                    time.sleep(0.005)
+                taken(data, 1)
+        assert len(by_the_reader) == at_the_start < 3 < len(server.requests)
 
 
 def test_decoded_samples_need_no_shard(
@@ -261,6 +280,14 @@ def test_nothing_outlives_the_stream(served: ShardServer, remote_manifest: Remot
         for child in psutil.Process(os.getpid()).children()
         if child.status() != psutil.STATUS_ZOMBIE and "resource_tracker" not in " ".join(child.cmdline())
     ]
+
+
+def test_no_shard_is_kept_open(tmp_path: Path, remote_manifest: Remote, served: ShardServer) -> None:
+    """Its room in the cache would not be free when it is removed."""
+    reader = SampleReader(remote_manifest(), "train", 0)
+    reader.read([0, 9, 50])
+    opened = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    assert not [name for name in opened if str(tmp_path) in name]
 
 
 def test_a_damaged_file_in_the_cache_is_named(
