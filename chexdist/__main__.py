@@ -146,7 +146,7 @@ def main(arguments: list[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         print(
-            "chexdist: stopped at once; the newest checkpoint is where the same command goes on",
+            "chexdist: stopped at once; a training goes on from its newest checkpoint, if there is one",
             file=sys.stderr,
         )
         return 130

@@ -171,7 +171,7 @@ def sample(
 def load_generator(run: str | Path, checkpoint: str | None = None) -> nn.Module:
     """The averaged generator of a run, on the CPU, in evaluation mode, ready to be called.
 
-    Latents [N, model.latent] from N(0, 1) and labels [N] (int64, in the order of the run's classes; an unconditional
+    Latents [N, model.latent] from N(0, 1) and labels [N] (int64, in the order that `chexdist-shards inspect` shows; an unconditional
     generator ignores them) -> images [N, 1, model.size, model.size] in [-1, 1], -1 black.
 
     Images that leave the house go through `chexdist generate`, which also looks for copies of training images.
@@ -182,4 +182,4 @@ def load_generator(run: str | Path, checkpoint: str | None = None) -> nn.Module:
     Raises:
         UserError, WorkError: as `load_run` does.
     """
-    return load_run(run, checkpoint).generator
+    return load_run(run, checkpoint).generator.requires_grad_(False)

@@ -227,12 +227,14 @@ def _check_out(out: Path) -> None:
 
 def _check_enough(listing: Listing, per_class: int | None) -> None:
     counts = Counter(image.label for image in listing.images)
+    least = min(counts[name] for name in listing.classes())
     for name in listing.classes():
         if per_class and counts[name] < per_class:
             missing = sum(entry.code == Code.MISSING_FILE for entry in listing.quarantine)
             raise UserError(
                 f"--per-class {per_class}: class {name} has only {counts[name]} images in the source folders"
                 + (f"; {missing} images of the label file have no file there" if missing else "")
+                + (f": --per-class can be {least}" if least else "")
             )
 
 

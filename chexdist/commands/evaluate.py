@@ -130,12 +130,16 @@ def _show(folder: Path, found: "Evaluation") -> None:
             floor = _text(real[metric.name]) if metric.name in real else f"{metric.floor:.4g}"
             table.add_row(metric.name, _text(metric), floor, str(metric.n))
     console = Console(width=None if sys.stdout.isatty() else 120, markup=False)
-    console.print(table)
+    if found.metrics:
+        console.print(table)
     reasons: dict[str, list[str]] = {}
     for name, reason in found.refused.items():
         reasons.setdefault(reason, []).append(name)
     for reason, names in reasons.items():
         console.print(f"not computed: {', '.join(names)}: {reason}", highlight=False, soft_wrap=True)
+    if any(name.startswith("kid") for name in found.refused):
+        cure = "for more held-out patients, build the shards from more images, or with --split train=0.6,val=0.2,test=0.2"
+        console.print(cure, highlight=False, soft_wrap=True)
 
 
 def _text(metric: "Metric") -> str:

@@ -24,7 +24,7 @@ def train(config: Config, manifest: Manifest, world: World) -> int:
     Raises:
         UserError, WorkError: as the parts do; the cause is then in `status.json`, unless the run belongs to another job.
     """
-    stop = StopRequest()
+    stop = StopRequest(world.is_main)
     run = RunDirectory(Path(config.run.dir))
     try:
         accelerator = make_accelerator(world, config.control.timeout, config.run)

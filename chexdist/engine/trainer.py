@@ -101,9 +101,15 @@ class Trainer:
         with shown, closing(self.data(first)) as data, self.saving:
             t = self.loop(first, data, progress)
             self.together.on_main(self.saving.wait)
-        done = t >= self.total
+        done, images = t >= self.total, t * self.config.train.batch
         if self.world.is_main:
-            self.run_directory.status("done" if done else "preempted", t * self.config.train.batch)
+            self.run_directory.status("done" if done else "preempted", images)
+            if not done:
+                print(f"chexdist: saved images-{images}; the same command goes on from there", flush=True)
+            elif first == t:
+                print(
+                    f"chexdist: all {images} images were done before; give more by --train.images", flush=True
+                )
         return 0 if done else EXIT_STOPPED_EARLY
 
     def begin(self, first: int) -> None:

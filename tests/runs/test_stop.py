@@ -38,6 +38,8 @@ def test_every_signal_that_asks(shards: Path, undisturbed: Callable[..., Path], 
     for number, batches in ((signal.SIGUSR1, 2), (signal.SIGHUP, 4), (signal.SIGINT, 6)):
         job = jobs.start(words, tmp_path / "log", 1, Signal(STEP, 1, number=number))
         assert job.wait() == [75], job.output
+        assert f"{number.name}: saving soon" in job.output
+        assert f"saved images-{batches * jobs.BATCH}; the same command goes on" in job.output
         stopped_at(tmp_path / "run", batches)
     jobs.run(words, tmp_path / "log")
     jobs.same_result(tmp_path / "run", undisturbed("vanilla", 1))
@@ -48,6 +50,8 @@ def test_a_stop_after_the_last_batch_is_a_done_run(shards: Path, tmp_path: Path)
     job = jobs.start(words, tmp_path / "log", 1, Signal(STEP, 11, number=signal.SIGTERM))
     assert job.wait() == [0], job.output
     assert jobs.status(tmp_path / "run")["state"] == "done"
+    again = jobs.start(words, tmp_path / "log", 1)
+    assert again.wait() == [0] and "images were done before" in again.output
 
 
 def test_the_whole_process_group_is_asked(shards: Path, tmp_path: Path) -> None:
