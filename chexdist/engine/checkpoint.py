@@ -54,7 +54,7 @@ def snapshot(gan: Gan) -> Snapshot:
             key: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
             for key, value in tensors.items()
         }
-        for file, tensors in _tensors(gan).items()
+        for file, tensors in state_tensors(gan).items()
     }
 
 
@@ -124,7 +124,7 @@ def load(path: Path, gan: Gan) -> None:
         WorkError: a file can't be read.
         UserError: the tensors are those of other networks.
     """
-    target = _tensors(gan)
+    target = state_tensors(gan)
     for name, tensors in target.items():
         try:
             stored = load_file(path / name)
@@ -168,7 +168,7 @@ def _by_age(run: Path) -> list[Path]:
     return sorted((path for path in found if path.name[7:].isdecimal()), key=lambda path: -int(path.name[7:]))
 
 
-def _tensors(gan: Gan) -> Snapshot:
+def state_tensors(gan: Gan) -> Snapshot:
     """Every tensor of the training state, alive."""
     files: Snapshot = {
         f"{name}.safetensors": dict(network.named_parameters())

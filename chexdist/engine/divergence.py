@@ -5,7 +5,7 @@ from collections import Counter
 import torch
 from torch import Tensor
 
-from chexdist.engine.checkpoint import _tensors
+from chexdist.engine.checkpoint import state_tensors
 from chexdist.engine.gan import Gan
 from chexdist.engine.together import Together
 from chexdist.errors import AgreedError
@@ -31,7 +31,7 @@ def check_alike(gan: Gan, together: Together, images: int) -> None:
         return
     tensors = {
         f"{file.removesuffix('.safetensors')} {name}": tensor
-        for file, named in _tensors(gan).items()
+        for file, named in state_tensors(gan).items()
         for name, tensor in named.items()
     }
     ranks = together.rows(digests(list(tensors.values()))[None])
