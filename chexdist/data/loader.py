@@ -103,7 +103,7 @@ def batches(
                 done(t * batch)
                 yield fetched
     except (RuntimeError, ConnectionError, EOFError) as error:
-        if isinstance(error, RuntimeError) and DIED not in str(error):
+        if not workers or isinstance(error, RuntimeError) and DIED not in str(error):
             raise
         # torch's handler would say so again, in the middle of anything
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
