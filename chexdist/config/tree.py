@@ -121,7 +121,7 @@ class Checkpoint(Section):
 
 class Control(Section):
     every: int = Field(25, ge=1)
-    """Batches between two agreements of the ranks on going on, and between two lines of losses."""
+    """Batches between two lines of losses; that all values are finite is agreed on as often."""
     timeout: int = Field(600, ge=5)
     """Seconds after which a rank that waits for another gives up."""
 

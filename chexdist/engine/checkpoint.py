@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ class State:
     """What goes on where it stopped.
 
     `t` batches are done; `settings` must not change; `manifest` is the digest of the shards' manifest, `classes` its training samples by
-    class, so that images can be drawn without the shards; `machine` decides rounding.
+    class, so that images can be drawn without the shards; `machine` decides rounding. Where the log has no line yet of the losses since
+    batch `since`, `unlogged` holds each rank's sums of them.
     """
 
     t: int
@@ -40,6 +41,8 @@ class State:
     manifest: str
     classes: dict[str, int]
     machine: dict[str, Any]
+    since: int = 0
+    unlogged: list[list[float]] = field(default_factory=list)
 
 
 Snapshot = dict[str, dict[str, Tensor]]

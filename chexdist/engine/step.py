@@ -37,6 +37,15 @@ class Losses:
     def zero(cls, device: torch.device) -> "Losses":
         return cls(*(torch.zeros((), dtype=torch.float64, device=device) for _ in range(4)))
 
+    @classmethod
+    def of(cls, ranks: list[list[float]], world: World, device: torch.device) -> "Losses":
+        """This rank's part of what the ranks had summed up, [W, 3]; in another world, rank 0 takes all of it."""
+        if len(ranks) == world.size:
+            mine = ranks[world.rank]
+        else:
+            mine = [sum(sums) if world.is_main else 0.0 for sums in zip(*ranks, strict=True)] or [0.0] * 3
+        return cls(*(torch.tensor(value, dtype=torch.float64, device=device) for value in (*mine, 0.0)))
+
 
 class Step:
     """One batch of training on this rank's share of it."""

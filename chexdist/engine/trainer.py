@@ -84,6 +84,8 @@ class Trainer:
         self.evaluator = Evaluator(self.gan, manifest, self.together)
         self.saving = Saving(run, config)
         self.traffic = Traffic(manifest, together, run, config.train.batch)
+        self.since = 0
+        """Batches whose losses are in the log."""
         batch = config.train.batch
         self.total = -(-config.train.images // batch)
         self.evaluations = Phase("evaluate", config.eval.every or self.total * batch)
@@ -130,6 +132,8 @@ class Trainer:
         state = checkpoint.read_state(path)
         check_resumed(state.settings, state.manifest, self.config, self.manifest)
         checkpoint.load(path, self.gan)
+        self.since = state.since if state.unlogged else state.t
+        self.step.losses = Losses.of(state.unlogged, self.world, self.device)
         self.together.on_main(lambda: self.saving.go_on(state.images))
         if self.world.is_main:
             changed = {key for key, value in machine(self.world).items() if state.machine.get(key) != value}
@@ -154,30 +158,28 @@ class Trainer:
     def loop(self, t: int, data: Iterator[Batch], progress: TrainingProgress) -> int:
         """Train from batch t on; returns the number of batches done.
 
-        The ranks meet one batch late, so that neither they nor the device ever wait for a meeting: who asks to stop is counted during the
-        batch before it, and what the meeting brings is looked at after the batch that follows, unless something is done with it at once.
+        Before each batch the ranks are asked whether to stop; the answer is looked at after the batch, so that neither they nor the
+        device wait for it. So it is with losses: what a meeting brings is looked at after the batch that follows, unless something is done
+        with it at once.
         """
-        batch, since = self.config.train.batch, t
+        batch = self.config.train.batch
         heard: Callable[[], None] | None = None
         while t < self.total:
             t += 1
             last = t == self.total
             save = last or self.checkpoints.due((t - 1) * batch, t * batch)
             evaluate = last or self.evaluations.due((t - 1) * batch, t * batch)
-            meeting = save or evaluate or t % self.config.control.every == 0
-            vote = self.together.sums_later(torch.tensor([float(self.stop.asked)])) if meeting else None
+            vote = self.together.sums_later(torch.tensor([float(self.stop.asked)]))
             self.learn(t - 1, data, progress)
             if heard:
                 heard()
                 heard = None
-            if vote is None:
-                continue
-            stopping = bool(vote())
-            heard = self.meet(since, t, progress)
-            since = t
-            if save or evaluate or stopping:
-                heard()
-                heard = None
+            stopping = bool(vote()) and not last
+            if save or evaluate or t % self.config.control.every == 0:
+                heard = self.meet(t, progress)
+                if save or evaluate or stopping:
+                    heard()
+                    heard = None
             self.traffic.tell(t, last or stopping, progress)
             if evaluate:
                 self.heartbeat.at(t * batch, "evaluating")
@@ -186,7 +188,7 @@ class Trainer:
                 self.heartbeat.at(t * batch, "saving")
                 check_alike(self.gan, self.together, t * batch)
                 self.save(t)
-            if stopping and not last:
+            if stopping:
                 break
         return t
 
@@ -212,30 +214,28 @@ class Trainer:
             pin=self.device.type == "cuda",
         )
 
-    def meet(self, since: int, t: int, progress: TrainingProgress) -> Callable[[], None]:
+    def meet(self, t: int, progress: TrainingProgress) -> Callable[[], None]:
         """One sum over the ranks: the losses since the last meeting, and whether a value was not finite. What is returned hears of
         it and writes it down.
 
         Raises:
             AgreedError: when heard, on all ranks, if a gradient or a weight was not finite since the last meeting.
         """
-        losses = self.step.losses
-        self.step.losses = Losses.zero(self.device)
-        broken = losses.not_finite + (~torch.isfinite(self.gan.weight_norm())).double()
-        sums = self.together.sums_later(
-            torch.stack([losses.critic, losses.penalty, losses.generator, broken])
-        )
+        sums, since = self.together.sums_later(self.measured()), self.since
+        self.step.losses, self.since = Losses.zero(self.device), t
         return lambda: self.hear(since, t, sums(), progress)
+
+    def measured(self) -> Tensor:
+        """This rank's sums since the last meeting: the losses, and how often a value was not finite; float64 [4]."""
+        losses = self.step.losses
+        broken = losses.not_finite + (~torch.isfinite(self.gan.weight_norm())).double()
+        return torch.stack([losses.critic, losses.penalty, losses.generator, broken])
 
     def hear(self, since: int, t: int, sums: Tensor, progress: TrainingProgress) -> None:
         """Log the losses of batches `since` to t, or give up; see `meet`."""
         critic, penalty, generator, not_finite = sums.tolist()
         batch, n_critic = self.config.train.batch, self.config.train.n_critic
-        if not_finite:
-            raise AgreedError(
-                f"gradients or weights are not finite between images {since * batch} and {t * batch}; the last checkpoint "
-                "is from before: lower optim.*.lr, or set train.precision no"
-            )
+        self.refuse(not_finite, since, t)
         shown, made = (t - since) * batch, (t // n_critic - since // n_critic) * batch
         means = {
             "loss/critic": (critic, shown),
@@ -251,6 +251,14 @@ class Trainer:
             progress.update(
                 t * batch,
                 ", ".join(f"{name.removeprefix('loss/')} {value:.3f}" for name, value in values.items()),
+            )
+
+    def refuse(self, not_finite: float, since: int, t: int) -> None:
+        if not_finite:
+            batch = self.config.train.batch
+            raise AgreedError(
+                f"gradients or weights are not finite between images {since * batch} and {t * batch}; the last checkpoint "
+                "is from before: lower optim.*.lr, or set train.precision no"
             )
 
     def _loss(self, name: str, value: float, t: int, shown: int) -> Metric:
@@ -283,10 +291,22 @@ class Trainer:
         """Rank 0 copies, and writes while training goes on, since the state is the same on all ranks.
 
         Raises:
-            AgreedError: on all ranks, when the save before this one failed; one that fails later is noticed at a meeting.
+            AgreedError: on all ranks, when the save before this one failed (one that fails later is noticed at a meeting), or when a value
+                was not finite since the last meeting.
         """
         images = t * self.config.train.batch
+        unlogged = self.together.rows(self.measured()[None]) if self.since < t else torch.empty(0, 4)
+        self.refuse(float(unlogged[:, 3].sum()), self.since, t)
         classes = dict(zip(self.manifest.classes, self.manifest.class_counts("train"), strict=True))
         settings = frozen(self.config)
-        state = checkpoint.State(t, images, settings, self.manifest.digest, classes, machine(self.world))
+        state = checkpoint.State(
+            t,
+            images,
+            settings,
+            self.manifest.digest,
+            classes,
+            machine(self.world),
+            self.since,
+            unlogged[:, :3].tolist(),
+        )
         self.together.on_main(lambda: self.saving.start(self.gan, state))

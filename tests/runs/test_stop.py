@@ -8,21 +8,24 @@ import jobs
 import numpy as np
 import psutil
 import pytest
+import torch
 from faults import STEP, Raises, Signal, Waits
 from safetensors.numpy import load_file
+
+from chexdist.engine.step import Losses
+from chexdist.world import World
 
 
 def test_one_rank_is_asked_and_all_stop(
     shards: Path, undisturbed: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """Between two checkpoints; the same command goes on and ends as if nothing had been. Who asks is counted ahead of the batch before
-    each even one."""
+    """Between two checkpoints and two lines of losses; the same command goes on and ends as if nothing had been."""
     words = jobs.small(shards, tmp_path / "run", "wgan-gp")
-    job = jobs.start(words, tmp_path / "log", 2, Signal(STEP, 3, rank=1, number=signal.SIGTERM))
+    job = jobs.start(words, tmp_path / "log", 2, Signal(STEP, 4, rank=1, number=signal.SIGTERM))
     assert job.wait() == [75, 75], job.output
-    stopped_at(tmp_path / "run", 4)
+    stopped_at(tmp_path / "run", 5)
     jobs.run(words, tmp_path / "log", 2)
-    assert "going on from images-64" in job.output and "Traceback" not in job.output
+    assert "going on from images-80" in job.output and "Traceback" not in job.output
     jobs.same_result(tmp_path / "run", undisturbed("wgan-gp", 2))
 
 
@@ -33,7 +36,7 @@ def stopped_at(run: Path, batches: int) -> None:
 
 
 def test_every_signal_that_asks(shards: Path, undisturbed: Callable[..., Path], tmp_path: Path) -> None:
-    """One after the other in the same run, each heard at the next even batch."""
+    """One after the other in the same run, each heard before the next batch."""
     words = jobs.small(shards, tmp_path / "run", "vanilla")
     for number, batches in ((signal.SIGUSR1, 2), (signal.SIGHUP, 4), (signal.SIGINT, 6)):
         job = jobs.start(words, tmp_path / "log", 1, Signal(STEP, 1, number=number))
@@ -61,7 +64,22 @@ def test_the_whole_process_group_is_asked(shards: Path, tmp_path: Path) -> None:
     words = jobs.small(shards, tmp_path / "run", "vanilla", *more)
     job = jobs.start(words, tmp_path / "log", 1, Signal(STEP, 2, number=signal.SIGTERM, group=True))
     assert job.wait() == [75], job.output
-    stopped_at(tmp_path / "run", 20)
+    stopped_at(tmp_path / "run", 3)
+
+
+@pytest.mark.parametrize("ranks", [0, 1, 2, 3])
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_losses_that_no_line_has_yet_stay_in_the_sum(ranks: int, size: int) -> None:
+    """Saved by so many ranks, and gone on with by so many."""
+    rows = torch.arange(3.0 * ranks).reshape(ranks, 3)
+    worlds = [World(rank, size, 0, rank) for rank in range(size)]
+    parts = [Losses.of(rows.tolist(), world, torch.device("cpu")) for world in worlds]
+    assert [sum(float(part.critic) for part in parts), sum(float(part.generator) for part in parts)] == [
+        float(rows[:, 0].sum()),
+        float(rows[:, 2].sum()),
+    ]
+    if ranks == size:
+        assert [float(part.penalty) for part in parts] == rows[:, 1].tolist()
 
 
 @pytest.mark.parametrize(
