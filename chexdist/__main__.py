@@ -1,7 +1,6 @@
 """The `chexdist` command: reads the command line, and turns what goes wrong into a line and an exit code."""
 
 import argparse
-import gc
 import sys
 from importlib import import_module
 from typing import NoReturn
@@ -153,8 +152,6 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 1
-    finally:
-        gc.freeze()  # Python ends without walking all that torch has loaded, which takes more than a second
 
 
 if __name__ == "__main__":

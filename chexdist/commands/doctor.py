@@ -1,6 +1,7 @@
 """`chexdist doctor`: examines machine and configuration, and shows what was found; a fault makes the exit code 1."""
 
 import argparse
+import gc
 import platform
 import sys
 from contextlib import nullcontext
@@ -26,9 +27,13 @@ def run(options: argparse.Namespace, settings: list[str]) -> int:
         config = _config(options, settings)
     except ImportError:
         config = None  # which package it is, the next check says
-    versions = findings.check("packages", check_versions)
-    if versions is not None:
-        return _examine(options, config, world, findings, versions)
+    gc.disable()  # a second goes by with looking for garbage among the modules that torch loads
+    try:
+        versions = findings.check("packages", check_versions)
+        if versions is not None:
+            return _examine(options, config, world, findings, versions)
+    finally:
+        gc.enable()
     findings.check("everything else", lambda note: note.skipped("needs these packages"))
     return _say(findings.found, [], world, alone=True)
 
