@@ -64,6 +64,8 @@ def load_run(run: str | Path, name: str | None = None) -> Loaded:
         WorkError: the checkpoint that was asked for is damaged.
     """
     run = Path(run)
+    if not run.is_dir():
+        raise UserError(f"{run}: there is no such run directory")
     path, passed_over = (_named(run, name), []) if name else checkpoint.newest(run)
     if path is None:
         damaged = "".join(f"; {line}" for line in passed_over)

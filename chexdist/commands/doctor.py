@@ -20,20 +20,20 @@ COLOURS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAULT: "bold 
 
 
 def run(options: argparse.Namespace, settings: list[str]) -> int:
-    """Exit code 0, or 1 when there is a fault; raises `UserError` for what is wrong on the command line itself."""
+    """Exit code 0, or 1 when there is a fault; raises `UserError` for what is wrong on the command line itself.
+
+    The process is to end then, since garbage is not collected any more.
+    """
     world = World.detect()
     findings = Findings()
     try:
         config = _config(options, settings)
     except ImportError:
         config = None  # which package it is, the next check says
-    gc.disable()  # a second goes by with looking for garbage among the modules that torch loads
-    try:
-        versions = findings.check("packages", check_versions)
-        if versions is not None:
-            return _examine(options, config, world, findings, versions)
-    finally:
-        gc.enable()
+    gc.disable()  # for good: two of its few seconds would go by with looking for garbage among the modules that torch loads
+    versions = findings.check("packages", check_versions)
+    if versions is not None:
+        return _examine(options, config, world, findings, versions)
     findings.check("everything else", lambda note: note.skipped("needs these packages"))
     return _say(findings.found, [], world, alone=True)
 

@@ -6,6 +6,7 @@ from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 PLAIN_SECONDS = 20.0
 
@@ -18,14 +19,17 @@ class TrainingProgress:
         self.total, self.first = total, done
         self.started = self.spoken = time.monotonic()
         self.waited = 0.0
+        self.now = "first batches"
+        """What is being done, or the losses that were last measured."""
         self.bar: Progress | None = None
         if self.console.is_terminal:
             self.bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[now]}"),
-                TimeRemainingColumn(),
+                BarColumn(bar_width=8),
+                MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=2 * len(str(total)) + 1)),
+                TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
+                TextColumn(
+                    "{task.fields[now]}", table_column=Column(no_wrap=True)
+                ),  # what a narrow terminal cuts
                 console=self.console,
             )
             self.task = self.bar.add_task("images", total=total, completed=done, now="")
@@ -41,11 +45,11 @@ class TrainingProgress:
         if self.bar:
             self.bar.stop()
 
-    def update(self, images: int, now: str) -> None:
-        """Show the state after `images` images; `now` says what is being done, or the losses."""
+    def update(self, images: int) -> None:
+        """Show the state after `images` images."""
         elapsed = time.monotonic() - self.started
         rate = (images - self.first) / elapsed if elapsed else 0.0
-        text = f"{rate:.0f} images/s, {100 * self.waited / max(elapsed, 1e-9):.1f} % waiting for data, {now}"
+        text = f"{rate:.0f} images/s, {self.now}, {100 * self.waited / max(elapsed, 1e-9):.1f} % waiting for data"
         if self.bar:
             self.bar.update(self.task, completed=min(images, self.total), now=text)
         elif time.monotonic() - self.spoken > PLAIN_SECONDS or images >= self.total:

@@ -114,6 +114,12 @@ class RunDirectory:
         with (self.path / "metrics.jsonl").open("a") as file:
             file.writelines(json.dumps(metric.to_dict()) + "\n" for metric in metrics)
 
+    def flush_log(self) -> None:
+        """Put `metrics.jsonl` on the disk: a checkpoint that outlives a power cut has its log beside it."""
+        if (self.path / "metrics.jsonl").exists():
+            with (self.path / "metrics.jsonl").open("a") as file:
+                os.fsync(file.fileno())
+
     def fetched(self, line: dict[str, Any]) -> None:
         """Append to `fetched.jsonl`, which tells what was, whatever the run went back to."""
         with (self.path / "fetched.jsonl").open("a") as file:

@@ -90,8 +90,10 @@ class Saving:
 
     def _write(self, tensors: checkpoint.Snapshot, state: checkpoint.State, best: int | None) -> None:
         try:
+            self.run.flush_log()
             checkpoint.save(self.run.path, tensors, state)
             checkpoint.prune(self.run.path, self.settings.keep, best)
-            self.run.status("running", state.images)
+            if not self.run.failed():  # by another rank, which knew the cause while this was being written
+                self.run.status("running", state.images)
         except Exception as error:  # noqa: BLE001 - whatever it is, the thread that trains must hear of it
             self._failure = error

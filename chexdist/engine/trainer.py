@@ -96,6 +96,8 @@ class Trainer:
         self.step.warm_up()
         first = self.resume()
         progress = TrainingProgress(self.total * self.config.train.batch, first * self.config.train.batch)
+        if self.world.is_main:
+            progress.say(self.about(first))
         self.together.on_main(lambda: self.begin(first))
         self.prepare_evaluation(first, progress)
         shown = progress if self.world.is_main else nullcontext()
@@ -113,6 +115,18 @@ class Trainer:
                     f"chexdist: all {images} images were done before; give more by --train.images", flush=True
                 )
         return 0 if done else EXIT_STOPPED_EARLY
+
+    def about(self, first: int) -> str:
+        """What is about to be trained, by whom and on what: the world that was got may not be the one that was meant."""
+        config = self.config
+        slow = ""
+        if config.train.precision == "bf16" and self.device.type == "cpu":
+            slow = "; many CPUs only emulate bf16, slowly: `chexdist doctor` measures it"
+        return (
+            f"{config.model.name} of {config.model.size} px on {len(self.manifest.splits['train'])} X-rays, images "
+            f"{first * config.train.batch} to {self.total * config.train.batch} in batches of {config.train.batch}; "
+            f"ranks: {self.world.size} ({self.device.type}, threads: {torch.get_num_threads()}){slow}"
+        )
 
     def begin(self, first: int) -> None:
         """Rank 0 writes what this start is."""
@@ -180,6 +194,8 @@ class Trainer:
                 if save or evaluate or stopping:
                     heard()
                     heard = None
+            if self.world.is_main:
+                progress.update(t * batch)
             self.traffic.tell(t, last or stopping, progress)
             if evaluate:
                 self.heartbeat.at(t * batch, "evaluating")
@@ -247,11 +263,9 @@ class Trainer:
             del values["loss/penalty"]
         lines = [self._loss(name, value, t, shown) for name, value in values.items()]
         self.log(lines)
-        if self.world.is_main:
-            progress.update(
-                t * batch,
-                ", ".join(f"{name.removeprefix('loss/')} {value:.3f}" for name, value in values.items()),
-            )
+        progress.now = ", ".join(
+            f"{name.removeprefix('loss/')} {value:.3f}" for name, value in values.items()
+        )
 
     def refuse(self, not_finite: float, since: int, t: int) -> None:
         if not_finite:

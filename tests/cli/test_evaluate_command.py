@@ -273,8 +273,8 @@ def test_fid_where_there_are_enough_images(run: Path, monkeypatch: pytest.Monkey
 
 MISTAKES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "no run": ((), ("RUN", "--help")),
-    "nowhere": (("{tmp}/nowhere",), ("{tmp}/nowhere", "no complete checkpoint", "chexdist train")),
-    "a file": (("{tmp}/file",), ("{tmp}/file", "no complete checkpoint")),
+    "nowhere": (("{tmp}/nowhere",), ("{tmp}/nowhere", "no such run directory")),
+    "a file": (("{tmp}/file",), ("{tmp}/file", "no such run directory")),
     "other checkpoint": (("{run}", "--checkpoint", "images-50"), ("images-50", "images-40, images-80")),
     "checkpoint elsewhere": (
         ("{run}", "--checkpoint", "../images-40"),

@@ -217,7 +217,7 @@ def test_mistakes_with_the_run(
 ) -> None:
     out = ["--out", str(tmp_path / "out")]
     for words, expected in (
-        ([str(tmp_path / "none")], "no complete checkpoint"),
+        ([str(tmp_path / "none")], "no such run directory"),
         ([str(unconditional), "--label", "finding"], "model.conditional"),
         ([str(run), "--shards", str(other)], "other shards than the run was trained on"),
     ):

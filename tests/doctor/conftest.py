@@ -1,6 +1,7 @@
 """What the doctor is shown: sound shards, and a manifest of 100,000 samples."""
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,13 @@ LAUNCHERS = (
 def shards(build_shards: Callable[..., Path]) -> Path:
     """72 training images of 32 px in four shards, 24 for validation."""
     return build_shards(96, 20, split="train=0.75,val=0.25")
+
+
+@pytest.fixture(autouse=True)
+def garbage_is_collected() -> Iterator[None]:
+    """Again, after a command whose process would have ended."""
+    yield
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from typing import Any
 STEP = "chexdist.engine.step:Step.__call__"
 DESCRIBE = "chexdist.engine.rundir:RunDirectory.describe"
 LOG = "chexdist.engine.rundir:RunDirectory.log"
-FLUSH = "os:fsync"  # seven in each save: five files of tensors, the last file, the directory
+FLUSH = "os:fsync"  # eight in each save: the log, five files of tensors, the last file, the directory
 WRITE = "chexdist.engine.checkpoint:_write"  # six in each save: its files, the last one last
 RENAME = "pathlib:Path.rename"  # of a checkpoint to its name, of one that is deleted to a passing name
 DELETE = "shutil:rmtree"

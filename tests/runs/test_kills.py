@@ -31,8 +31,8 @@ AIMS: dict[str, list[Kill]] = {
         Kill(WRITE, 6),  # before its last file
         Kill(SNAPSHOT, 2),
         *(
-            Kill(FLUSH, call) for call in (1, 7, 10, 14)
-        ),  # 7, 14: it has its name, the directory is not flushed
+            Kill(FLUSH, call) for call in (1, 8, 11, 16)
+        ),  # 8, 16: it has its name, the directory is not flushed
         Kill(RENAME, 1),  # whole, but not under its name
         Kill(RENAME, 4),  # the first that is deleted still has its name,
         Kill(DELETE, 7),  # or has it no more

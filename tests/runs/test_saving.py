@@ -17,7 +17,7 @@ from chexdist.metrics.value import Metric
 from chexdist.sampling import load_run
 
 KEEP_ALL = ["--checkpoint.every", "48", "--checkpoint.keep", "9"]
-SLOW = Slow(FLUSH, 0.1)
+SLOW = Slow(WRITE, 0.1)
 
 
 def files_of(run: Path) -> dict[str, bytes]:
@@ -65,7 +65,7 @@ def test_a_writer_that_fails_ends_all_ranks(
 ) -> None:
     """At the next meeting, or where the last save is waited for; what was saved before stays, and the run goes on from it."""
     words = jobs.small(shards, tmp_path / "run", "vanilla", *KEEP_ALL)
-    fault = Raises(FLUSH, 7 * (save - 1) + 3, FULL)
+    fault = Raises(FLUSH, 8 * (save - 1) + 4, FULL)
     job = jobs.start(words, tmp_path / "log", size, fault)
     assert job.wait(60) == [1] * size, job.output
     assert job.output.count("No space left") == 1 and "Traceback" not in job.output, job.output
@@ -112,7 +112,7 @@ def test_the_best_is_kept_through_kills(shards: Path, tmp_path: Path) -> None:
     for kill in (
         Signal(SNAPSHOT, 2),  # evaluated at 80 images, not saved yet
         Signal(STEP, 5),  # from 48 on: after the best was saved, before the next
-        Signal(FLUSH, 10),  # within a save after the one at 96
+        Signal(FLUSH, 11),  # within a save after the one at 96
     ):
         job = jobs.start(words, tmp_path / "log", 2, Both(SCORES, kill))
         job.until(lambda job=job: job.ranks[0].exitcode == -signal.SIGKILL)  # type: ignore[misc]
