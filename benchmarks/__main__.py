@@ -16,6 +16,7 @@ BENCHMARKS = {
     "step": "training: chexdist's step against a notebook's loop, same networks, images and batches",
     "stream": "reading: chexdist's loader against stock WebDataset and against a notebook's PNG folder",
     "exactness": "samples lost and doubled over two nodes, a kill and a restart: chexdist against WebDataset with Accelerate",
+    "quality": "KID after as many images: a chexdist run (--run) against a notebook's training on the same shards",
 }
 
 
@@ -40,6 +41,13 @@ def parser() -> argparse.ArgumentParser:
         help="loader processes of every side of `stream` (default: 1) and `exactness` (2)",
     )
     top.add_argument(
+        "--run", type=Path, metavar="RUN", help="of `quality`: a run directory with its metrics.jsonl"
+    )
+    top.add_argument("--shards", metavar="DIR", help="of `quality`: the shards that the run was trained on")
+    top.add_argument(
+        "--images", type=int, default=0, help="of `quality`: where to end (default: where the run did)"
+    )
+    top.add_argument(
         "--tiny", action="store_true", help="the least of everything: shows that it runs, measures nothing"
     )
     top.add_argument(
@@ -62,6 +70,8 @@ def check(options: argparse.Namespace) -> None:
         raise UserError(
             f"{unknown[0] if unknown else 'no name'}: give one or more of {', '.join(BENCHMARKS)}"
         )
+    if "quality" in options.names and not (options.run and options.shards):
+        raise UserError("quality needs --run and --shards")
     for name in ("rounds", "batch", "workers"):
         if (value := getattr(options, name)) is not None and value < 1:
             raise UserError(f"--{name} {value} must be 1 or more")
@@ -74,7 +84,7 @@ def check(options: argparse.Namespace) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measure, show, keep."""
     check(options)
-    from benchmarks import exactness, record, step, stream
+    from benchmarks import exactness, quality, record, step, stream
     from benchmarks.alternate import Effort
     from benchmarks.machine import BUSY, commit, machine
 
@@ -85,14 +95,16 @@ def run(options: argparse.Namespace) -> int:
     for name in options.names:
         about = machine()
         date = datetime.now(UTC).isoformat(timespec="seconds")
-        result: record.Result | exactness.Result
+        result: record.Result | exactness.Result | quality.Result
         with tempfile.TemporaryDirectory(prefix="chexdist-benchmarks-") as work:
             if name == "step":
                 result = step.measure(effort, step_setting)
             elif name == "stream":
                 result = stream.measure(effort, Path(work), stream_setting)
-            else:
+            elif name == "exactness":
                 result = exactness.measure(Path(work), exactness_setting)
+            else:
+                result = quality.measure(quality.Setting(options.run, options.shards, options.images))
         document = result.document(
             {
                 "date": date,

@@ -83,18 +83,9 @@ class Theirs:
     """The notebook's loop, with the layers that the configuration describes."""
 
     def __init__(self, config: Config, pixels: Tensor, rgb: bool, device: torch.device) -> None:
-        spec, colours = spec_of(config, classes=0), 3 if rgb else 1
-        widths = channels(spec)
+        colours = 3 if rgb else 1
         torch.manual_seed(config.train.seed)
-        loop = notebook.Dcgan if config.model.name == "dcgan" else notebook.WganGp
-        self.loop = loop(
-            notebook.generator(widths, spec.latent, colours),
-            notebook.critic(widths, colours, batch_norm=config.model.norm == "batch"),
-            spec.latent,
-            device,
-            config.optim.critic.betas,
-            config.train.n_critic,
-        )
+        self.loop = loop_of(config, colours, device)
         self.images = to_unit_range(pixels, 8, torch.float32).repeat(1, colours, 1, 1).to(device)
         self.batch, self.t = config.train.batch, 0
         self.period = config.train.n_critic
@@ -103,6 +94,21 @@ class Theirs:
         """The next batch."""
         self.loop.batch(self.t, self.images[batch_rows(self.t, self.batch, len(self.images))])
         self.t += 1
+
+
+def loop_of(config: Config, colours: int, device: torch.device) -> notebook.Notebook:
+    """The notebook's loop over networks of the configuration's sizes; they are drawn from torch's random state."""
+    spec = spec_of(config, classes=0)
+    widths = channels(spec)
+    loop = notebook.Dcgan if config.model.name == "dcgan" else notebook.WganGp
+    return loop(
+        notebook.generator(widths, spec.latent, colours),
+        notebook.critic(widths, colours, batch_norm=config.model.norm == "batch"),
+        spec.latent,
+        device,
+        config.optim.critic.betas,
+        config.train.n_critic,
+    )
 
 
 def batch_rows(t: int, batch: int, images: int) -> Tensor:

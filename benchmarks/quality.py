@@ -1,0 +1,185 @@
+"""`quality`: KID of the notebook's DCGAN or WGAN-GP beside that of a chexdist run, after as many images, under the same protocol.
+
+The run is one that has been trained; its `metrics.jsonl` holds its side. The notebook's networks are trained here and now on the same
+shards, in the same order and in batches of the same size, and measured as the run was, after every `eval.every` images.
+"""
+
+import copy
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.notebook import Notebook
+from benchmarks.step import loop_of
+from chexdist import noise
+from chexdist.config.load import load_config
+from chexdist.config.tree import Config
+from chexdist.data.loader import Batch, batches, to_unit_range
+from chexdist.data.manifest import Manifest, read_manifest
+from chexdist.data.reader import SampleReader
+from chexdist.engine.preflight import check_settings
+from chexdist.engine.together import Together
+from chexdist.errors import UserError
+from chexdist.evaluation.reference import RealImages, Reference
+from chexdist.metrics.estimate import Estimate
+from chexdist.metrics.extractor import load_extractor
+from chexdist.metrics.kid import NAME, UNIT
+from chexdist.metrics.log import read_log
+from chexdist.metrics.protocol import Protocol
+from chexdist.metrics.value import Metric
+from chexdist.noise import Draw
+from chexdist.world import World
+from shards.progress import Progress
+
+ALONE = World(rank=0, size=1, node=0, local_rank=0)
+COLOURS, SAMPLED = 3, 64
+"""Channels of an image, and images drawn at once, as notebooks have them."""
+COLUMNS = ("chexdist", "notebook", "ratio")
+NOTES = (
+    "Each side is one training with one seed; intervals are those of the measurement, by patients of the reference split. "
+    + "Same shards, order, batch size, latents and number of generated images; the lower the better.",
+    "notebook: as found, gray images in three equal channels, batch norm (wgan: in the generator only), no classes, no EMA; drawn in training mode "
+    + "and in evaluation mode, of which the better counts, each time.",
+    "chexdist: the shipped configuration, with classes, EMA, and (dcgan) R1 and augmentation.",
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The run that is compared with, its shards, and after how many images to end; 0: where the run ended."""
+
+    run: Path
+    shards: str
+    images: int = 0
+
+
+@dataclass(frozen=True)
+class Result:
+    """KID of both sides by the number of images seen."""
+
+    config: Config
+    protocol: str
+    ours: dict[int, Metric]
+    theirs: dict[int, Estimate]
+
+    def document(self, about: dict[str, Any]) -> dict[str, Any]:
+        """Everything, as it is written; `about` says when, where and how. No number depends on how busy the machine was."""
+        rows = []
+        for images, found in self.theirs.items():
+            mine = self.ours[images]
+            cells = [f"{each.value:,.0f} [{each.low:,.0f}, {each.high:,.0f}]" for each in (mine, found)]
+            rows.append({"name": f"{images:,} images", "cells": [*cells, f"{mine.value / found.value:.2f}"]})
+        return {
+            "benchmark": "quality",
+            **about,
+            "busy": False,
+            "unit": f"{NAME}: {UNIT} [95 %]",
+            "settings": {
+                "model": self.config.model.name,
+                "size": self.config.model.size,
+                "batch": self.config.train.batch,
+                "generated": self.config.eval.samples,
+                "reference": self.config.eval.split,
+                "protocol": self.protocol,
+            },
+            "columns": list(COLUMNS),
+            "rows": rows,
+            "notes": list(NOTES),
+            "values": {str(images): found.value for images, found in self.theirs.items()},
+        }
+
+
+def measure(setting: Setting) -> Result:
+    """Train the notebook's side, and measure it.
+
+    Raises:
+        UserError: the run was trained on other shards, measured under another protocol, or never.
+    """
+    config, manifest, ours = _compared(setting)
+    extractor = load_extractor(config.eval.extractor)
+    real = RealImages(manifest, extractor, torch.device("cpu"), Together(ALONE, 60))
+    reference = real.reference(config.eval.split, real.shown(config.eval.samples))
+    protocol = Protocol.of(
+        extractor,
+        image_size=manifest.size,
+        reference=manifest.digest,
+        reference_split=config.eval.split,
+        n=config.eval.samples,
+    ).hash
+    if protocol != next(iter(ours.values())).protocol:
+        raise UserError(
+            f"{setting.run} was measured under another protocol than {protocol}: evaluate it afresh"
+        )
+    torch.manual_seed(config.train.seed)
+    loop = loop_of(_as_found(config), COLOURS, torch.device("cpu"))
+    theirs = {0: _kid(loop, config, extractor.features, reference)}
+    total = max(ours)
+    with Progress("quality", total, "images") as progress, closing(_data(config, manifest)) as data:
+        for t in range(-(-total // config.train.batch)):
+            pixels, _ = next(data)
+            loop.batch(t, to_unit_range(pixels, manifest.bits, torch.float32).expand(-1, COLOURS, -1, -1))
+            progress.advance(config.train.batch)
+            images = (t + 1) * config.train.batch
+            if images in ours:
+                theirs[images] = _kid(loop, config, extractor.features, reference)
+    return Result(config, protocol, ours, theirs)
+
+
+def _compared(setting: Setting) -> tuple[Config, Manifest, dict[int, Metric]]:
+    """The run's configuration, its shards, and its KID by images seen."""
+    log = setting.run / "metrics.jsonl"
+    if not log.is_file():
+        raise UserError(f"--run {setting.run}: there is no metrics.jsonl")
+    config = load_config(str(setting.run / "config.yaml"), ["--data.shards", setting.shards])
+    if config.model.name == "vanilla":
+        raise UserError(f"--run {setting.run} is of a vanilla GAN: give one of dcgan or wgan")
+    manifest = read_manifest(config.data.shards, config.data)
+    check_settings(config, manifest)
+    measured = {metric.images: metric for metric in read_log(setting.run) if metric.name == NAME}
+    ours = {
+        images: found for images, found in measured.items() if not setting.images or images <= setting.images
+    }
+    if len(ours) < 2:
+        raise UserError(f"--run {setting.run}: KID was not measured up to {setting.images or 'its end'}")
+    return config, manifest, ours
+
+
+def _as_found(config: Config) -> Config:
+    """With the notebook's DCGAN's batch norm in the critic."""
+    norm = "batch" if config.model.name == "dcgan" else config.model.norm
+    return config.model_copy(update={"model": config.model.model_copy(update={"norm": norm})})
+
+
+def _data(config: Config, manifest: Manifest) -> Generator[Batch, None, None]:
+    """The run's batches from the first on."""
+    return batches(
+        SampleReader(manifest, "train", config.data.memory),
+        seed=config.train.seed,
+        window=config.data.window,
+        batch=config.train.batch,
+        share=range(config.train.batch),
+        first=0,
+        workers=0,
+    )
+
+
+@torch.no_grad()
+def _kid(
+    loop: Notebook, config: Config, features: Callable[[Tensor], Tensor], reference: Reference
+) -> Estimate:
+    """KID of the run's sample latents through a copy of the generator, in its better mode."""
+    rows = range(config.eval.samples)
+    latents = torch.from_numpy(
+        noise.normal(config.train.seed, Draw.SAMPLE_LATENT, 0, rows, config.model.latent)
+    )
+    found = []
+    for training in (True, False):
+        generator = copy.deepcopy(loop.generator).train(training)
+        drawn = [generator(part[:, :, None, None]) for part in latents.float().split(SAMPLED)]
+        found.append(reference.kid(features(torch.cat(drawn).mean(1, keepdim=True))))
+    return min(found, key=lambda estimate: estimate.value)
