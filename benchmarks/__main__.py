@@ -15,6 +15,8 @@ RESULTS = Path(__file__).parent / "results"
 BENCHMARKS = {
     "step": "training: chexdist's step against a notebook's loop, same networks, images and batches",
     "stream": "reading: chexdist's loader against stock WebDataset and against a notebook's PNG folder",
+    "ranks": "training: two DDP ranks against two trainings that know nothing of each other",
+    "build": "shards: two worker processes against one, and JPEG 2000 against pydicom's full decode",
     "exactness": "samples lost and doubled over two nodes, a kill and a restart: chexdist against WebDataset with Accelerate",
     "quality": "KID after as many images: a chexdist run (--run) against a notebook's training on the same shards",
 }
@@ -33,7 +35,10 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--seconds", type=float, default=1.0, help="least seconds of a side in a round")
     top.add_argument(
-        "--batch", type=int, default=16, help="batch of `step`, a multiple of 8 (16 is what is shipped)"
+        "--batch",
+        type=int,
+        default=16,
+        help="batch of `step`, and of a rank in `ranks`, a multiple of 8 (16 is what is shipped)",
     )
     top.add_argument(
         "--workers",
@@ -84,7 +89,7 @@ def check(options: argparse.Namespace) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measure, show, keep."""
     check(options)
-    from benchmarks import exactness, quality, record, step, stream
+    from benchmarks import build, exactness, quality, ranks, record, step, stream
     from benchmarks.alternate import Effort
     from benchmarks.machine import BUSY, commit, machine
 
@@ -92,8 +97,8 @@ def run(options: argparse.Namespace) -> int:
     step_setting = step.TINY if options.tiny else step.Setting(batch=options.batch)
     stream_setting = stream.TINY if options.tiny else stream.Setting(workers=options.workers or 1)
     exactness_setting = exactness.TINY if options.tiny else exactness.Setting(workers=options.workers or 2)
+    about = machine()  # once: one benchmark is load to the next
     for name in options.names:
-        about = machine()
         date = datetime.now(UTC).isoformat(timespec="seconds")
         result: record.Result | exactness.Result | quality.Result
         with tempfile.TemporaryDirectory(prefix="chexdist-benchmarks-") as work:
@@ -101,6 +106,10 @@ def run(options: argparse.Namespace) -> int:
                 result = step.measure(effort, step_setting)
             elif name == "stream":
                 result = stream.measure(effort, Path(work), stream_setting)
+            elif name == "ranks":
+                result = ranks.measure(effort, step_setting)
+            elif name == "build":
+                result = build.measure(effort, Path(work), build.TINY if options.tiny else build.SHIPPED)
             elif name == "exactness":
                 result = exactness.measure(Path(work), exactness_setting)
             else:

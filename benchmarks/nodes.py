@@ -42,7 +42,7 @@ def start(job: Job, nodes: int, folder: Path, kill_at: int | None, patience: Pat
     folder.mkdir(parents=True)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
-    port = _free_port()
+    port = free_port()
     ranks: list[BaseProcess] = []
     process: BaseProcess
     try:
@@ -84,6 +84,13 @@ def _rank(job: Job, rank: int, nodes: int, port: int, folder: Path, kill_at: int
     log = os.open(folder / "log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    join_world(rank, nodes, port)
+    job(rank, folder, kill_at)
+    sys.stdout.flush()
+
+
+def join_world(rank: int, nodes: int, port: int) -> None:
+    """Set in this process what a launcher of `nodes` nodes with one process each would have set, for one thread on the CPU."""
     os.environ.update(ON_CPU)
     if nodes > 1:
         os.environ.update(RANK=str(rank), WORLD_SIZE=str(nodes), GROUP_RANK=str(rank))
@@ -93,11 +100,10 @@ def _rank(job: Job, rank: int, nodes: int, port: int, folder: Path, kill_at: int
     import torch
 
     torch.set_num_threads(1)
-    job(rank, folder, kill_at)
-    sys.stdout.flush()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """One on which nothing listens now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.notebook import Notebook
-from benchmarks.step import loop_of
+from benchmarks.step import ALONE, loop_of
 from chexdist import noise
 from chexdist.config.load import load_config
 from chexdist.config.tree import Config
@@ -33,10 +33,8 @@ from chexdist.metrics.log import read_log
 from chexdist.metrics.protocol import Protocol
 from chexdist.metrics.value import Metric
 from chexdist.noise import Draw
-from chexdist.world import World
 from shards.progress import Progress
 
-ALONE = World(rank=0, size=1, node=0, local_rank=0)
 COLOURS, SAMPLED = 3, 64
 """Channels of an image, and images drawn at once, as notebooks have them."""
 COLUMNS = ("chexdist", "notebook", "ratio")

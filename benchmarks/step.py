@@ -32,6 +32,7 @@ BARE = {
     "dcgan": [*UNCONDITIONAL, "--penalty.name", "none", "--augment.name", "none"],
     "wgan-gp": UNCONDITIONAL,
 }
+ALONE = World(rank=0, size=1, node=0, local_rank=0)
 PICTURES = 128
 CLASS_COUNTS = (PICTURES // 2, PICTURES // 2)
 
@@ -57,10 +58,12 @@ TINY = Setting(more=("--model.size", "32", "--model.width", "2", "--model.latent
 
 
 class Ours:
-    """The production step under a shipped configuration. `period`: batches after which all that it has scheduled was due."""
+    """The production step under a shipped configuration, on this rank's share of each batch.
 
-    def __init__(self, config: Config, pixels: Tensor, averaging: bool = True) -> None:
-        world = World(rank=0, size=1, node=0, local_rank=0)
+    `period`: batches after which all that it has scheduled was due.
+    """
+
+    def __init__(self, config: Config, pixels: Tensor, averaging: bool = True, world: World = ALONE) -> None:
         self.gan = Gan(config, CLASS_COUNTS, make_accelerator(world, timeout_seconds=60))
         self.step = Step(self.gan, world)
         if not averaging:
@@ -74,7 +77,7 @@ class Ours:
 
     def train(self) -> None:
         """The next batch."""
-        rows = batch_rows(self.t, self.batch, len(self.images))
+        rows = batch_rows(self.t, self.batch, len(self.images))[self.step.share]
         self.step(self.t, self.images[rows], self.labels[rows])
         self.t += 1
 
@@ -109,6 +112,11 @@ def loop_of(config: Config, colours: int, device: torch.device) -> notebook.Note
         config.optim.critic.betas,
         config.train.n_critic,
     )
+
+
+def draw_pixels(size: int) -> Tensor:
+    """What all sides train on: uint8 [PICTURES, size, size]."""
+    return torch.stack([torch.from_numpy(draw_chest(number, size)) for number in range(PICTURES)])
 
 
 def batch_rows(t: int, batch: int, images: int) -> Tensor:
@@ -170,7 +178,7 @@ def timed(training: Ours | Theirs) -> float:
 def measure(effort: Effort, setting: Setting = SHIPPED) -> Result:
     """All rows of `step`."""
     model = configuration("dcgan", setting).model
-    pixels = torch.stack([torch.from_numpy(draw_chest(number, model.size)) for number in range(PICTURES)])
+    pixels = draw_pixels(model.size)
     rates: dict[str, list[float]] = {}
     for name in COMPARISONS:
         found = [

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from chexdist import __version__
+from chexdist.config.shipped import shipped
 from chexdist.errors import AgreedError, UserError, WorkError
 from chexdist.world import World
 
@@ -29,106 +30,129 @@ def parser() -> argparse.ArgumentParser:
     top = _Parser(prog="chexdist", description="Train chest X-ray GANs over any number of machines.")
     top.add_argument("--version", action="version", version=f"chexdist {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-    train = commands.add_parser(
-        "train",
-        help=COMMANDS["train"],
-        description=f"{COMMANDS['train']}. Settings are given as --section.key value.",
+    describe = {
+        "train": _train,
+        "evaluate": _evaluate,
+        "generate": _generate,
+        "report": _report,
+        "doctor": _doctor,
+        "demo": _demo,
+    }
+    for name, options in describe.items():
+        options(commands.add_parser(name, help=COMMANDS[name], description=f"{COMMANDS[name]}."))
+    return top
+
+
+def _train(command: argparse.ArgumentParser) -> None:
+    command.epilog = (
+        "Settings are given as --section.key value, such as --train.batch 64; --dry-run prints all of them. "
+        f"Configurations that come with chexdist: {', '.join(shipped())}."
     )
-    train.add_argument(
+    command.add_argument(
         "--config", required=True, help="a YAML file, or the name of a configuration that comes with chexdist"
     )
-    train.add_argument(
+    command.add_argument(
         "--dry-run", action="store_true", help="print the resolved configuration and what each rank will read"
     )
-    evaluate = commands.add_parser("evaluate", help=COMMANDS["evaluate"], description=COMMANDS["evaluate"])
-    evaluate.add_argument("run", metavar="RUN", help="the run directory; it may be training at the same time")
-    evaluate.add_argument(
-        "--checkpoint", metavar="images-N|best", help="which checkpoint (default: the newest; best: by KID)"
-    )
-    evaluate.add_argument(
+
+
+def _evaluate(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", metavar="RUN", help="the run directory; it may be training at the same time")
+    _add_checkpoint(command)
+    command.add_argument(
         "--split", choices=("val", "test"), default="val", help="held-out X-rays; keep test for the last look"
     )
-    evaluate.add_argument(
+    command.add_argument(
         "--samples",
         type=int,
         default=512,
         help="generated images, and as many again of each class (default: 512)",
     )
-    evaluate.add_argument(
+    command.add_argument(
         "--pairs",
         type=int,
         default=512,
         help="pairs of images for PSNR, MSE and SSIM, over all classes (default: 512)",
     )
-    evaluate.add_argument(
+    command.add_argument(
         "--seed", type=int, default=0, help="same run, options and seed: same numbers (default: 0)"
     )
-    evaluate.add_argument(
+    command.add_argument(
         "--extractor", metavar="NAME", help="whose features KID and FID compare (default: the run's own)"
     )
-    evaluate.add_argument(
+    _add_shards(command)
+
+
+def _generate(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", metavar="RUN", help="the run directory; it may be training at the same time")
+    command.add_argument("--n", type=int, default=64, help="how many (default: 64)")
+    command.add_argument(
+        "--out", required=True, metavar="DIR", help="folder to make; it appears complete or not at all"
+    )
+    command.add_argument(
+        "--label", metavar="CLASS", help="of this class only (default: as in the training split)"
+    )
+    command.add_argument("--format", choices=("png", "dicom"), default="png", help="default: png")
+    command.add_argument(
+        "--seed", type=int, default=0, help="same run, options and seed: same pictures (default: 0)"
+    )
+    _add_checkpoint(command)
+    _add_shards(command)
+    command.add_argument(
+        "--no-audit", action="store_true", help="don't look for copies of training images; the output says so"
+    )
+
+
+def _report(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "runs", metavar="RUN", nargs="+", help="run directories; they may be training at the same time"
+    )
+    command.add_argument(
+        "--out", required=True, metavar="FILE", help="report.html, or report.md for its tables alone"
+    )
+    command.add_argument(
+        "--with-real",
+        action="store_true",
+        help="show real X-rays too; then share the page only where they may be seen",
+    )
+
+
+def _doctor(command: argparse.ArgumentParser) -> None:
+    command.epilog = "Settings are given as for train. Start it by the launcher that will start training."
+    command.add_argument("--config", help="a YAML file or a name; without it the machine alone is examined")
+    command.add_argument(
+        "--data.shards",
+        dest="shards",
+        metavar="DIR",
+        help="the shards to be trained on: a directory or its URL",
+    )
+    command.add_argument("--run.dir", dest="run", metavar="RUN", help="where the run is to be kept")
+    command.add_argument(
+        "--simulate-world",
+        type=int,
+        metavar="N",
+        help="say what each of N ranks would read, and for how long",
+    )
+
+
+def _demo(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--out", default="demo", help="directory to make (default: demo)")
+
+
+def _add_checkpoint(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--checkpoint", metavar="images-N|best", help="which checkpoint (default: the newest; best: by KID)"
+    )
+
+
+def _add_shards(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
         "--data.shards",
         "--shards",
         dest="shards",
         metavar="DIR",
         help="the run's shards, if they have moved since it began",
     )
-    generate = commands.add_parser("generate", help=COMMANDS["generate"], description=COMMANDS["generate"])
-    generate.add_argument("run", metavar="RUN", help="the run directory; it may be training at the same time")
-    generate.add_argument("--n", type=int, default=64, help="how many (default: 64)")
-    generate.add_argument(
-        "--out", required=True, metavar="DIR", help="folder to make; it appears complete or not at all"
-    )
-    generate.add_argument(
-        "--label", metavar="CLASS", help="of this class only (default: as in the training split)"
-    )
-    generate.add_argument("--format", choices=("png", "dicom"), default="png", help="default: png")
-    generate.add_argument(
-        "--seed", type=int, default=0, help="same run, options and seed: same pictures (default: 0)"
-    )
-    generate.add_argument(
-        "--checkpoint", metavar="images-N|best", help="which checkpoint (default: the newest; best: by KID)"
-    )
-    generate.add_argument(
-        "--data.shards", "--shards", dest="shards", metavar="DIR", help="the run's shards, if they have moved"
-    )
-    generate.add_argument(
-        "--no-audit", action="store_true", help="don't look for copies of training images; the output says so"
-    )
-    report = commands.add_parser("report", help=COMMANDS["report"], description=COMMANDS["report"])
-    report.add_argument(
-        "runs", metavar="RUN", nargs="+", help="run directories; they may be training at the same time"
-    )
-    report.add_argument(
-        "--out", required=True, metavar="FILE", help="report.html, or report.md for its tables alone"
-    )
-    report.add_argument(
-        "--with-real",
-        action="store_true",
-        help="show real X-rays too; then share the page only where they may be seen",
-    )
-    doctor = commands.add_parser(
-        "doctor",
-        help=COMMANDS["doctor"],
-        description=f"{COMMANDS['doctor']}. Settings are given as for train; start it by the launcher that will start training.",
-    )
-    doctor.add_argument("--config", help="a YAML file or a name; without it the machine alone is examined")
-    doctor.add_argument(
-        "--data.shards",
-        dest="shards",
-        metavar="DIR",
-        help="the shards to be trained on: a directory or its URL",
-    )
-    doctor.add_argument("--run.dir", dest="run", metavar="RUN", help="where the run is to be kept")
-    doctor.add_argument(
-        "--simulate-world",
-        type=int,
-        metavar="N",
-        help="say what each of N ranks would read, and for how long",
-    )
-    demo = commands.add_parser("demo", help=COMMANDS["demo"], description=COMMANDS["demo"])
-    demo.add_argument("--out", default="demo", help="directory to make (default: demo)")
-    return top
 
 
 def main(arguments: list[str] | None = None) -> int:

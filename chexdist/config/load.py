@@ -1,7 +1,6 @@
 """Decides where settings come from: a YAML file, then `--section.key value` on the command line."""
 
 import difflib
-from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
 
@@ -9,6 +8,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from chexdist.config.rules import resolve
+from chexdist.config.shipped import shipped
 from chexdist.config.tree import Config
 from chexdist.errors import UserError
 
@@ -49,23 +49,16 @@ def build_config(tree: dict[str, Any]) -> Config:
 
 
 def _read(source: str) -> tuple[str, str]:
-    path = Path(source)
-    shipped = {
-        Path(item.name).stem: item
-        for item in resources.files("chexdist.configs").iterdir()
-        if item.name.endswith(".yaml")
-    }
-    if source in shipped and not path.is_file():  # a run directory may have the name of its configuration
-        return shipped[source].read_text(encoding="utf-8"), source
+    path, named = Path(source), shipped()
+    if source in named and not path.is_file():  # a run directory may have the name of its configuration
+        return named[source].read_text(encoding="utf-8"), source
     if path.suffix in {".yaml", ".yml"} or path.exists():
         try:
             return path.read_text(encoding="utf-8"), str(path)
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
             raise UserError(f"--config {source}: {reason}") from None
-    raise UserError(
-        f"--config {source}: no such file, and no configuration of that name: {', '.join(sorted(shipped))}"
-    )
+    raise UserError(f"--config {source}: no such file, and no configuration of that name: {', '.join(named)}")
 
 
 def _pairs(overrides: list[str]) -> list[tuple[list[str], Any]]:

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydicom.data import get_testdata_file
 from torch import Tensor
 
-from benchmarks import notebook, record, step, stream
+from benchmarks import build, notebook, record, step, stream
 from benchmarks.__main__ import main
 from benchmarks.alternate import Comparison, Effort, Side, alternate, compare
 from chexdist.engine.step import Step
@@ -125,10 +126,10 @@ def test_a_quick_side_runs_until_its_seconds_are_full() -> None:
 
 
 def test_the_command_writes_what_it_shows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["step", "stream", "--tiny", "--out", str(tmp_path)]) == 0
+    assert main(["step", "stream", "build", "--tiny", "--out", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     files = sorted(tmp_path.iterdir())
-    assert [file.name.split("-")[0] for file in files] == ["step", "stream"]
+    assert [file.name.split("-")[0] for file in files] == ["build", "step", "stream"]
     for file in files:
         document = json.loads(file.read_text())
         assert set(document) == FIELDS
@@ -138,8 +139,23 @@ def test_the_command_writes_what_it_shows(tmp_path: Path, capsys: pytest.Capture
         assert all(row["name"] in shown for row in document["rows"])
     assert main(["--markdown", *map(str, files)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    rows = sum(map(len, step.COMPARISONS.values())) + len(stream.COMPARISONS)
-    assert sum(line.startswith("|") for line in lines) == rows + 2 * 2  # and two lines of each head
+    rows = sum(map(len, step.COMPARISONS.values())) + len(stream.COMPARISONS) + len(build.COMPARISONS)
+    assert sum(line.startswith("|") for line in lines) == rows + 3 * 2  # and two lines of each head
+
+
+@pytest.mark.slow
+def test_ranks_compare_two_worlds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ranks", "--tiny", "--out", str(tmp_path)]) == 0
+    (file,) = tmp_path.iterdir()
+    assert [row["ratio"] > 0 for row in json.loads(file.read_text())["rows"]] == [True, True]
+
+
+@pytest.mark.parametrize("name", build.RADIOGRAPHS.values())
+def test_both_decoders_draw_the_same_picture(name: str) -> None:
+    """To 55 dB, and not to the last bit, since one of them has left out detail."""
+    file = Path(str(get_testdata_file(name, download=False)))
+    ours, theirs = (decode(file, 256) for decode in (build.as_built, build.whole))
+    assert 0 < float(((ours - theirs) ** 2).mean()) < 10**-5.5
 
 
 @pytest.mark.parametrize(
