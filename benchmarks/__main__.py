@@ -97,7 +97,7 @@ def run(options: argparse.Namespace) -> int:
     step_setting = step.TINY if options.tiny else step.Setting(batch=options.batch)
     stream_setting = stream.TINY if options.tiny else stream.Setting(workers=options.workers or 1)
     exactness_setting = exactness.TINY if options.tiny else exactness.Setting(workers=options.workers or 2)
-    about = machine()  # once: one benchmark is load to the next
+    about, source = machine(), commit()
     for name in options.names:
         date = datetime.now(UTC).isoformat(timespec="seconds")
         result: record.Result | exactness.Result | quality.Result
@@ -117,7 +117,7 @@ def run(options: argparse.Namespace) -> int:
         document = result.document(
             {
                 "date": date,
-                "commit": commit(),
+                "commit": source,
                 "command": sys.argv[1:],
                 "machine": about,
                 "busy": about["load"] > BUSY * about["cores"],

@@ -6,10 +6,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 BUSY = 0.5
-"""Load average, per core, from which timings are marked: something else was running."""
+"""Share of the cores in use beforehand from which timings are marked: something else was running."""
 
 
 def machine() -> dict[str, Any]:
@@ -20,7 +21,7 @@ def machine() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "torch": torch.__version__,
-        "load": os.getloadavg()[0],
+        "load": psutil.cpu_percent(interval=1.0) / 100 * cores(),
     }
 
 
@@ -43,7 +44,7 @@ def commit() -> str | None:
     here = Path(__file__).parent
     found = [
         subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=False).stdout.strip()
-        for words in (("rev-parse", "--short=12", "HEAD"), ("status", "--porcelain"))
+        for words in (("rev-parse", "--short=12", "HEAD"), ("status", "--porcelain", "--", "..", ":!results"))
     ]
     return found[0] + ("+" if found[1] else "") if found[0] else None
 

@@ -80,7 +80,7 @@ def heading(document: dict[str, Any]) -> str:
     rounds = f", median of {min(map(len, rates.values()))} rounds" if rates else ""
     device = about["gpu"] or f"{about['cpu']}, {about['cores']} cores"
     settings = ", ".join(f"{name} {value}" for name, value in document["settings"].items())
-    busy = f", BUSY MACHINE (load {about['load']:.1f} at the start)" if document["busy"] else ""
+    busy = f", BUSY MACHINE ({about['load']:.1f} cores in use at the start)" if document["busy"] else ""
     return (
         f"{document['benchmark']}, {document['unit']}{rounds}: {device}, {about['threads']} threads, "
         f"torch {about['torch']}, {settings}, {document['date'][:10]}, commit {document['commit']}{busy}"
