@@ -17,7 +17,9 @@ class TrainingProgress:
     def __init__(self, total: int, done: int) -> None:
         self.console = Console(stderr=True)
         self.total, self.first = total, done
-        self.started = self.spoken = time.monotonic()
+        self.started = self.spoken = (
+            time.monotonic()
+        )  # what comes before the first batch does not slow the rate
         self.waited = 0.0
         self.now = "first batches"
         """What is being done, or the losses that were last measured."""
@@ -35,6 +37,7 @@ class TrainingProgress:
             self.task = self.bar.add_task("images", total=total, completed=done, now="")
 
     def __enter__(self) -> Self:
+        self.started = time.monotonic()
         if self.bar:
             self.bar.start()
         return self

@@ -15,10 +15,9 @@ def read_log(run: Path) -> list[Metric]:
     """
     path = run / "metrics.jsonl"
     try:
-        lines = path.read_text().split("\n")
+        lines = path.read_text(encoding="utf-8").split("\n")
+        return [Metric(**json.loads(line)) for line in lines[:-1]]
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; is {run} a run directory?") from None
-    try:
-        return [Metric(**json.loads(line)) for line in lines[:-1]]
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{path} holds a line that is no metric: {error}") from None

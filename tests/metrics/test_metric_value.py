@@ -1,12 +1,15 @@
 """A metric's record becomes one line of strict JSON and back, and refuses what is not a number."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chexdist.errors import UserError
+from chexdist.metrics.log import read_log
 from chexdist.metrics.value import Metric
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -51,3 +54,10 @@ def test_refuses_numbers_that_are_not_finite(field: str, number: float) -> None:
 def test_refuses_records_that_make_no_sense(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="kid_x1000"):
         metric(**changes)
+
+
+@pytest.mark.parametrize("line", [b"\xff", b"{}", b"[" * 100_000, b"not json"])
+def test_a_log_of_something_else_is_a_line(line: bytes, tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_bytes(line + b"\n")
+    with pytest.raises(UserError, match=r"metrics.jsonl holds a line that is no metric"):
+        read_log(tmp_path)

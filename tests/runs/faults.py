@@ -8,12 +8,15 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
+import chexdist
+
+PRODUCT = Path(chexdist.__file__).parent
 STEP = "chexdist.engine.step:Step.__call__"
 DESCRIBE = "chexdist.engine.rundir:RunDirectory.describe"
 LOG = "chexdist.engine.rundir:RunDirectory.log"
@@ -68,6 +71,17 @@ class Both:
         self.second(rank)
 
 
+def _calls(frame: FrameType | None) -> list[str]:
+    """The product's functions on a stack, outermost first."""
+    found = []
+    while frame:
+        file, name = Path(frame.f_code.co_filename), frame.f_code.co_name
+        if PRODUCT in file.parents and "<" not in name:
+            found.append(f"{file.stem}.{name}")
+        frame = frame.f_back
+    return found[::-1]
+
+
 @dataclass(frozen=True)
 class Kill:
     """`rank` kills itself just before its `call`-th call of `target`; where that was, it writes down with its last breath."""
@@ -78,12 +92,12 @@ class Kill:
     note: Path = Path("note.json")
 
     def __call__(self, rank: int) -> None:
-        import chexdist
         from chexdist.engine.step import Step
 
         if rank != self.rank:
             return
         done: list[int] = []
+        main_thread = threading.main_thread().ident or 0
         train = Step.__call__
 
         def counted(step: Step, t: int, *rest: Any) -> None:
@@ -91,17 +105,9 @@ class Kill:
             done.append(t + 1)
 
         def die(*_: Any, **__: Any) -> None:
-            main = sys._current_frames()[threading.main_thread().ident or 0]
-            stacks = {"here": traceback.extract_stack(), "main": traceback.extract_stack(main)}
-            ours = str(Path(chexdist.__file__).parent)
-            where = {
-                name: [
-                    f"{Path(frame.filename).stem}.{frame.name}"
-                    for frame in frames
-                    if frame.filename.startswith(ours) and "<" not in frame.name
-                ]
-                for name, frames in stacks.items()
-            }
+            sys.setswitchinterval(60)  # the thread that trains stands still while its stack is read
+            frames = {"here": sys._getframe(), "main": sys._current_frames()[main_thread]}
+            where = {name: _calls(frame) for name, frame in frames.items()}
             self.note.write_text(json.dumps({**where, "batches": done[-1] if done else None}))
             os.kill(os.getpid(), signal.SIGKILL)
 
