@@ -17,9 +17,7 @@ class TrainingProgress:
     def __init__(self, total: int, done: int) -> None:
         self.console = Console(stderr=True)
         self.total, self.first = total, done
-        self.started = self.spoken = (
-            time.monotonic()
-        )  # what comes before the first batch does not slow the rate
+        self.started = self.spoken = time.monotonic()
         self.waited = 0.0
         self.now = "first batches"
         """What is being done, or the losses that were last measured."""
@@ -29,15 +27,14 @@ class TrainingProgress:
                 BarColumn(bar_width=8),
                 MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=2 * len(str(total)) + 1)),
                 TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
-                TextColumn(
-                    "{task.fields[now]}", table_column=Column(no_wrap=True)
-                ),  # what a narrow terminal cuts
+                # the last, since a narrow terminal cuts it
+                TextColumn("{task.fields[now]}", table_column=Column(no_wrap=True)),
                 console=self.console,
             )
             self.task = self.bar.add_task("images", total=total, completed=done, now="")
 
     def __enter__(self) -> Self:
-        self.started = time.monotonic()
+        self.started = self.spoken = time.monotonic()  # what came before is not training
         if self.bar:
             self.bar.start()
         return self
