@@ -86,7 +86,7 @@ def _parser() -> _Parser:
         "default %(default)s",
     )
     phantom.add_argument("--patients", metavar="N", type=_at_least(1), help="layout plain: default 40")
-    phantom.add_argument("--images", metavar="N", type=_at_least(1), help="layout vinbigdata: default 200")
+    phantom.add_argument("--images", metavar="N", type=_at_least(1), help="layout vinbigdata: default 480")
     phantom.add_argument(
         "--image-ids",
         metavar="FILE.csv",
@@ -250,7 +250,7 @@ def _phantom_vinbigdata(options: argparse.Namespace) -> int:
 
     if options.patients:
         raise UserError("--patients goes with --layout plain; layout vinbigdata takes --images")
-    size, images = options.size or 128, options.images or 200
+    size, images = options.size or 128, options.images or 480
     count = write_vinbigdata(options.out, images, options.seed, size, options.image_ids)
     print(f"{options.out}: {count} images")
     labels = options.image_ids or options.out / "train.csv"
