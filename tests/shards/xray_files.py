@@ -71,3 +71,8 @@ def write_dicom(path: Path, dataset: Dataset) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(dicom_bytes(dataset))
     return path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The bytes of every file of a folder, by name."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}

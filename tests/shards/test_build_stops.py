@@ -1,0 +1,104 @@
+"""A build that is stopped, starved or loses a worker ends with its reason and leaves nothing half-written."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from xray_files import class_folders
+
+SMALL = ["--size", "16", "--workers", "1"]
+
+
+def run_build(source: Path, out: Path, *options: str, **popen: Any) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "shards", "build", str(source), "--out", str(out), *options]
+    popen |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, **popen)
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
+    """A limit on file sizes stands in for the full disk: the write fails in the worker in the same way."""
+    source = class_folders(tmp_path / "in", 10)
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+
+    process = run_build(source, tmp_path / "out", *SMALL, preexec_fn=limit)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "File too large" in errors and "Traceback" not in errors
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "in",
+        "out.key",
+        "out.quarantine.csv",
+    ] or sorted(path.name for path in tmp_path.iterdir()) == ["in", "out.key"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 1)])
+def test_a_stop_leaves_nothing_half_written(tmp_path: Path, number: int, code: int) -> None:
+    source = class_folders(tmp_path / "in", 150, 2)
+    process = run_build(source, tmp_path / "out", "--size", "1024", "--workers", "1", start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob(".out.tmp-*/spool/*.png-spool")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, number)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == code, errors
+    assert "Traceback" not in errors and "nothing half-written is left" in errors
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out.key"]
+
+
+def test_a_dead_worker_is_reported_with_the_files_it_may_have_had(tmp_path: Path) -> None:
+    source = class_folders(tmp_path / "in", 150, 2)
+    process = run_build(source, tmp_path / "out", "--size", "1024", "--workers", "1")
+    deadline = time.monotonic() + 120
+    while not (spools := list(tmp_path.glob(".out.tmp-*/spool/*.png-spool"))) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(int(spools[0].name.split(".")[0]), signal.SIGKILL)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1 and "Traceback" not in errors
+    assert "a worker process died" in errors and errors.count(".png") == 1
+    assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
+
+
+def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
+    source = class_folders(tmp_path / "in", 150, 2)
+    process = run_build(source, tmp_path / "out", "--size", "1024", "--workers", "1")
+    deadline = time.monotonic() + 120
+    while not (spools := list(tmp_path.glob(".out.tmp-*/spool/*.png-spool"))) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    worker = int(spools[0].name.split(".")[0])
+    process.kill()
+    process.communicate(timeout=120)
+    while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not Path(f"/proc/{worker}").exists()
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_worker_loads_torch(tmp_path: Path) -> None:
+    source = class_folders(tmp_path / "in", 3)
+    check = (
+        "import sys; from shards.__main__ import main\n"
+        "if __name__ == '__main__':\n"
+        f"    main({['build', str(source), '--out', str(tmp_path / 'out'), *SMALL]!r})\n"
+        "    assert 'torch' not in sys.modules and 'pydicom' not in sys.modules\n"
+    )
+    (tmp_path / "run.py").write_text(check)
+    environment = {**os.environ, "PYTHONPROFILEIMPORTTIME": "1"}  # inherited by the workers
+    done = subprocess.run(
+        [sys.executable, tmp_path / "run.py"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "webdataset.writer" in imported and "torch.nn" not in imported, done.stderr[-3000:]
