@@ -144,6 +144,6 @@ def test_a_run_without_configuration(copied: Path) -> None:
 
 
 def test_a_run_without_checkpoint_is_a_clear_error(tmp_path: Path) -> None:
-    for path in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(UserError, match="no complete checkpoint"):
+    for path, said in ((tmp_path, "no complete checkpoint"), (tmp_path / "nowhere", "no such run directory")):
+        with pytest.raises(UserError, match=said):
             chexdist.load_generator(path)
