@@ -257,6 +257,7 @@ def test_a_shard_that_is_cut_on_the_disk_is_fetched_again(
     cache.open(shard).close()
     os.truncate(cache.path(shard), 100)
     read(cache, shard, folder)
+    assert server.requests[shard.name] == 2
 
 
 def test_the_files_of_others_stay(files: Files, make_cache: MakeCache, server: ShardServer) -> None:

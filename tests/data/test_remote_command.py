@@ -106,7 +106,7 @@ def test_other_addresses(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
 def test_local_shards_load_no_network(shards: Path) -> None:
     script = (
         "import sys; from chexdist.__main__ import main; "
-        f"main(['train', '--config', 'wgan-gp', '--data.shards', {str(shards)!r}, '--model.size', '32', '--dry-run']); "
-        "sys.exit(bool({'fsspec', 'aiohttp', 'torch'} & {*sys.modules}))"
+        f"code = main(['train', '--config', 'wgan-gp', '--data.shards', {str(shards)!r}, '--model.size', '32', '--dry-run']); "
+        "sys.exit(code or bool({'fsspec', 'aiohttp', 'torch'} & {*sys.modules}))"
     )
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)

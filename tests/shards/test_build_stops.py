@@ -21,6 +21,15 @@ def run_build(source: Path, out: Path, *options: str, **popen: Any) -> subproces
     return subprocess.Popen(command, **popen)
 
 
+def busy_worker(folder: Path) -> int:
+    """Wait until a worker of the build of `folder/out` writes pictures; its process number."""
+    deadline = time.monotonic() + 120
+    while not (spools := list(folder.glob(".out.tmp-*/spool/*.png-spool"))):
+        assert time.monotonic() < deadline, "no worker has begun"
+        time.sleep(0.02)
+    return int(spools[0].name.split(".")[0])
+
+
 def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
     """A limit on file sizes stands in for the full disk: the write fails in the worker in the same way."""
     source = class_folders(tmp_path / "in", 10)
@@ -43,9 +52,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
 def test_a_stop_leaves_nothing_half_written(tmp_path: Path, number: int, code: int) -> None:
     source = class_folders(tmp_path / "in", 150, 2)
     process = run_build(source, tmp_path / "out", "--size", "1024", "--workers", "1", start_new_session=True)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob(".out.tmp-*/spool/*.png-spool")) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    busy_worker(tmp_path)
     os.killpg(process.pid, number)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == code, errors
@@ -56,10 +63,7 @@ def test_a_stop_leaves_nothing_half_written(tmp_path: Path, number: int, code: i
 def test_a_dead_worker_is_reported_with_the_files_it_may_have_had(tmp_path: Path) -> None:
     source = class_folders(tmp_path / "in", 150, 2)
     process = run_build(source, tmp_path / "out", "--size", "1024", "--workers", "1")
-    deadline = time.monotonic() + 120
-    while not (spools := list(tmp_path.glob(".out.tmp-*/spool/*.png-spool"))) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.kill(int(spools[0].name.split(".")[0]), signal.SIGKILL)
+    os.kill(busy_worker(tmp_path), signal.SIGKILL)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1 and "Traceback" not in errors
     assert "a worker process died" in errors and errors.count(".png") == 1
@@ -69,10 +73,8 @@ def test_a_dead_worker_is_reported_with_the_files_it_may_have_had(tmp_path: Path
 def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     source = class_folders(tmp_path / "in", 150, 2)
     process = run_build(source, tmp_path / "out", "--size", "1024", "--workers", "1")
+    worker = busy_worker(tmp_path)
     deadline = time.monotonic() + 120
-    while not (spools := list(tmp_path.glob(".out.tmp-*/spool/*.png-spool"))) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    worker = int(spools[0].name.split(".")[0])
     process.kill()
     process.communicate(timeout=120)
     while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
