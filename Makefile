@@ -1,7 +1,6 @@
 # What people type. Everything shares one .venv, made once in this clone.
 PYTHON ?= python3
 BIN := .venv/bin
-RUFF_OPTIONS := --line-length 110
 
 .PHONY: help demo test test-slurm lint type format clean
 help:
@@ -16,8 +15,8 @@ help:
 	touch $@
 
 lint: .venv/.ready
-	$(BIN)/ruff check $(RUFF_OPTIONS) --extend-select I,B,UP .
-	$(BIN)/ruff format $(RUFF_OPTIONS) --check .
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 type: .venv/.ready
 	$(BIN)/mypy
@@ -29,8 +28,8 @@ test-slurm: .venv/.ready
 	$(BIN)/python -m pytest -m slurm tests/slurm tests/network
 
 format: .venv/.ready
-	$(BIN)/ruff check $(RUFF_OPTIONS) --extend-select I,B,UP --fix .
-	$(BIN)/ruff format $(RUFF_OPTIONS) .
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 demo: .venv/.ready
 	$(BIN)/chexdist demo --out demo

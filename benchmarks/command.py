@@ -9,7 +9,7 @@ from torch import Tensor
 from benchmarks.stock import Reading
 from benchmarks.tally import Trained
 from chexdist.__main__ import main
-from chexdist.engine.step import Step
+from chexdist.training.step import Step
 
 
 def train(shards: Path, reading: Reading, run: Path, rank: int, start: Path, kill_at: int | None) -> None:

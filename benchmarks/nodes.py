@@ -18,7 +18,7 @@ from unittest.mock import patch
 
 from benchmarks.tally import written
 
-PRELOAD = ["torch._dynamo", "torchvision.utils", "accelerate", "webdataset", "chexdist.engine.trainer"]
+PRELOAD = ["torch._dynamo", "torchvision.utils", "accelerate", "webdataset", "chexdist.training.trainer"]
 POLL = 0.05  # seconds
 ON_CPU = {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 

@@ -3,7 +3,7 @@
 Written for this comparison after the habits of public chest X-ray GAN notebooks: float32 and contiguous tensors, gray images as
 three equal channels, the networks in turn on real and on generated images, a critic that gathers gradients in the generator's
 step, generated images that are not detached in the gradient penalty, plain Adam, `.item()` in every batch. Layers and their
-widths are those of `chexdist.models`; only `channels` may differ.
+widths are those of `chexdist.gan.models`; only `channels` may differ.
 """
 
 import itertools

@@ -16,23 +16,23 @@ from torch import Tensor
 
 from benchmarks.notebook import Notebook
 from benchmarks.step import ALONE, loop_of
-from chexdist import noise
 from chexdist.config.load import load_config
 from chexdist.config.tree import Config
 from chexdist.data.loader import Batch, batches, to_unit_range
 from chexdist.data.manifest import Manifest, read_manifest
 from chexdist.data.reader import SampleReader
-from chexdist.engine.preflight import check_settings
-from chexdist.engine.together import Together
+from chexdist.distributed import noise
+from chexdist.distributed.collectives import Together
+from chexdist.distributed.noise import Draw
 from chexdist.errors import UserError
 from chexdist.evaluation.reference import RealImages, Reference
 from chexdist.metrics.estimate import Estimate
 from chexdist.metrics.extractor import load_extractor
 from chexdist.metrics.kid import NAME, UNIT
-from chexdist.metrics.log import read_log
 from chexdist.metrics.protocol import Protocol
 from chexdist.metrics.value import Metric
-from chexdist.noise import Draw
+from chexdist.run.log import read_log
+from chexdist.training.preflight import check_settings
 from shards.progress import Progress
 
 COLOURS, SAMPLED = 3, 64

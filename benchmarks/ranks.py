@@ -15,8 +15,8 @@ from benchmarks.nodes import free_port, join_world
 from benchmarks.record import Result
 from benchmarks.step import ALONE, SHIPPED, Ours, Setting, configuration, draw_pixels, timed
 from chexdist.config.tree import Config
+from chexdist.distributed.world import World
 from chexdist.errors import WorkError
-from chexdist.world import World
 
 GANS = ("dcgan", "wgan-gp")
 RANKS = 2

@@ -1,4 +1,4 @@
-"""`step`: images/s of `chexdist.engine.step` against a notebook's loop, on the same images in the same batches.
+"""`step`: images/s of `chexdist.training.step` against a notebook's loop, on the same images in the same batches.
 
 Data come from memory on both sides, so only training is timed. An image is a real image shown to the critic.
 """
@@ -20,12 +20,12 @@ from benchmarks.record import Result
 from chexdist.config.load import load_config
 from chexdist.config.tree import Config
 from chexdist.data.loader import to_unit_range
-from chexdist.engine.gan import Gan, spec_of
-from chexdist.engine.schedule import phases
-from chexdist.engine.step import Step
-from chexdist.engine.trainer import make_accelerator
-from chexdist.models.dcgan import channels
-from chexdist.world import World
+from chexdist.distributed.process_group import make_accelerator
+from chexdist.distributed.world import World
+from chexdist.gan.models.dcgan import channels
+from chexdist.training.networks import Gan, spec_of
+from chexdist.training.schedule import phases
+from chexdist.training.step import Step
 
 UNCONDITIONAL = ["--model.conditional", "false"]
 BARE = {

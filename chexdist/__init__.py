@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from chexdist.sampling import load_generator as load_generator
+    from chexdist.run.trained import load_generator as load_generator
 
 __version__ = "0.1.0"
 
@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     """`chexdist.load_generator`, loaded when asked for: the commands must not wait for torch."""
     if name == "load_generator":
-        from chexdist.sampling import load_generator
+        from chexdist.run.trained import load_generator
 
         return load_generator
     raise AttributeError(f"module chexdist has no attribute {name}")

@@ -7,8 +7,8 @@ from typing import NoReturn
 
 from chexdist import __version__
 from chexdist.config.shipped import shipped
+from chexdist.distributed.world import World
 from chexdist.errors import AgreedError, UserError, WorkError
-from chexdist.world import World
 
 COMMANDS = {
     "train": "train a GAN on a shard directory, or go on with a run",

@@ -7,10 +7,10 @@ import sys
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
+from chexdist.distributed.world import World
 from chexdist.doctor.finding import Finding, Findings, Verdict, counted
 from chexdist.doctor.packages import check_versions
 from chexdist.errors import UserError
-from chexdist.world import World
 
 if TYPE_CHECKING:
     from chexdist.config.tree import Config

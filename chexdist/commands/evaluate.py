@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from chexdist.distributed.world import World
 from chexdist.errors import UserError, WorkError
-from chexdist.world import World
 
 if TYPE_CHECKING:
     from chexdist.data.manifest import Manifest
     from chexdist.evaluation.measure import Evaluation
     from chexdist.metrics.value import Metric
-    from chexdist.sampling import Loaded
+    from chexdist.run.trained import Loaded
 
 LIMITS = {"samples": (64, 50_000), "pairs": (16, 50_000), "seed": (0, 2**63 - 1)}
 GRID = 32
@@ -35,7 +35,7 @@ def run(options: argparse.Namespace, settings: list[str]) -> int:
 
     from chexdist.evaluation.measure import Evaluation, Plan
     from chexdist.metrics.extractor import load_extractor
-    from chexdist.sampling import load_run
+    from chexdist.run.trained import load_run
 
     loaded = load_run(options.run, options.checkpoint)
     for line in loaded.passed_over:
@@ -92,7 +92,7 @@ def _shards(options: argparse.Namespace, loaded: "Loaded") -> "Manifest":
 
 def _write(folder: Path, seed: int, split: str, loaded: "Loaded", found: "Evaluation") -> None:
     """Grids first, numbers last, each under a temporary name that is then replaced."""
-    from chexdist.engine.rundir import draw_grid
+    from chexdist.run.directory import draw_grid
 
     labels = dict(enumerate(found.manifest.classes)) if found.conditional else {None: "all"}
     document = {

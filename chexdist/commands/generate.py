@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from chexdist.distributed.world import World
 from chexdist.errors import UserError, WorkError
-from chexdist.world import World
 
 MOST = 100_000
 
@@ -46,7 +46,7 @@ def _check(options: argparse.Namespace, out: Path) -> None:
 def _generate(options: argparse.Namespace, out: Path) -> int:
     from chexdist.generation.audit import Audit, training_shards
     from chexdist.generation.produce import Order, class_number, generate
-    from chexdist.sampling import load_run
+    from chexdist.run.trained import load_run
 
     loaded = load_run(options.run, options.checkpoint)
     for line in loaded.passed_over:

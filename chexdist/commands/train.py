@@ -3,9 +3,9 @@
 import argparse
 
 from chexdist.config.load import load_config
-from chexdist.engine.preflight import check, describe
+from chexdist.distributed.world import World
 from chexdist.errors import UserError
-from chexdist.world import World
+from chexdist.training.preflight import check, describe
 
 
 def run(options: argparse.Namespace, settings: list[str]) -> int:
@@ -20,6 +20,6 @@ def run(options: argparse.Namespace, settings: list[str]) -> int:
     if not config.run.dir:
         raise UserError("run.dir is not set: give --run.dir the directory where the run is to be kept")
 
-    from chexdist.engine.start import train
+    from chexdist.training.start import train
 
     return train(config, manifest, world)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from chexdist.address import without_secrets
+from chexdist.config.address import without_secrets
 from chexdist.config.tree import Config
 from chexdist.errors import UserError
 

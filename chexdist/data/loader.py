@@ -18,7 +18,7 @@ from chexdist.data.order import batch_samples
 from chexdist.data.prefetch import fetching_ahead
 from chexdist.data.reader import SampleReader
 from chexdist.errors import WorkError
-from chexdist.signals import SIGNALS
+from chexdist.training.stop_request import SIGNALS
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 DIED = "DataLoader worker"

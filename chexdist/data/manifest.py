@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from chexdist.address import is_url
+from chexdist.config.address import is_url
 from chexdist.config.tree import Data
 from chexdist.data.cache import Shard, ShardCache
 from chexdist.data.remote import RemoteDirectory

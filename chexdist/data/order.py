@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from chexdist import noise
+from chexdist.distributed import noise
 
 
 def shard_order(shards: int, seed: int, epoch: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from chexdist.data.ahead import Ahead
 from chexdist.data.cache import ShardCache
 from chexdist.data.reader import SampleReader
 from chexdist.data.remote import Orphaned, TryFailed, check_parent, pause
-from chexdist.signals import SIGNALS
+from chexdist.training.stop_request import SIGNALS
 
 POLL = 0.1
 

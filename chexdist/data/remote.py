@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
-from chexdist.address import without_secrets
+from chexdist.config.address import without_secrets
 from chexdist.errors import UserError, WorkError
 
 TRIES = 6

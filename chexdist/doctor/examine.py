@@ -10,6 +10,7 @@ from torch import distributed
 
 from chexdist.config.tree import Config
 from chexdist.data.manifest import Manifest
+from chexdist.distributed.world import World
 from chexdist.doctor.finding import Finding, Findings, Note, listed
 from chexdist.doctor.fit import check_batch, check_checkpoints, check_fit
 from chexdist.doctor.machine import check_bf16, check_devices
@@ -23,7 +24,6 @@ from chexdist.doctor.sizes import Sizes, largest_share, sizes_of
 from chexdist.doctor.speed import Speed, measure_speed
 from chexdist.doctor.storage import check_cache, check_disk, check_loaders, check_shared
 from chexdist.errors import WorkError
-from chexdist.world import World
 
 
 @dataclass(frozen=True)

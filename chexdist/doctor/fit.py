@@ -6,8 +6,8 @@ from chexdist.config.rules import check_world
 from chexdist.config.tree import Config
 from chexdist.data.manifest import Manifest
 from chexdist.doctor.finding import Note, counted
-from chexdist.engine import checkpoint
-from chexdist.engine.preflight import check_run, check_settings
+from chexdist.run import checkpoint
+from chexdist.training.preflight import check_run, check_settings
 
 
 def check_fit(note: Note, config: Config, manifest: Manifest) -> None:

@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from chexdist.distributed.world import World, check_asked_world
 from chexdist.doctor.finding import Note, counted, listed
 from chexdist.errors import WorkError
-from chexdist.world import World, check_asked_world
 
 if TYPE_CHECKING:
     import torch
@@ -67,8 +67,8 @@ def meet(note: Note, peers: Peers) -> None:
     import torch
     from torch import distributed
 
-    from chexdist.engine.together import Together
-    from chexdist.engine.trainer import make_accelerator
+    from chexdist.distributed.collectives import Together
+    from chexdist.distributed.process_group import make_accelerator
 
     world = peers.world
     try:

@@ -9,10 +9,10 @@ from chexdist.config.tree import Config, Data
 from chexdist.data.manifest import Manifest, read_manifest
 from chexdist.data.order import epoch_order
 from chexdist.data.reader import SampleReader
+from chexdist.distributed.world import World
 from chexdist.doctor.finding import Note, amount, counted
 from chexdist.doctor.sizes import decoded_bytes
 from chexdist.errors import UserError, WorkError
-from chexdist.world import World
 
 SECONDS_TO_READ = 0.5
 

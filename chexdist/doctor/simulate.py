@@ -8,7 +8,7 @@ import numpy as np
 from chexdist.config.tree import Config
 from chexdist.data.manifest import Manifest, Split
 from chexdist.data.order import batch_samples
-from chexdist.data.partition import share
+from chexdist.distributed.partition import share
 from chexdist.doctor.finding import Note, amount, counted
 
 ASSUMED_BANDWIDTH = 1e9

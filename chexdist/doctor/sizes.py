@@ -10,7 +10,7 @@ import numpy as np
 from chexdist.config.tree import Config
 from chexdist.data.decode import DTYPES
 from chexdist.data.manifest import Manifest
-from chexdist.data.partition import micro_batches, share
+from chexdist.distributed.partition import micro_batches, share
 
 if TYPE_CHECKING:
     import torch
@@ -51,9 +51,9 @@ def sizes_of(config: Config, classes: int) -> Sizes:
     """
     import torch
 
-    from chexdist.engine.gan import spec_of
-    from chexdist.models import build_critic, build_generator
-    from chexdist.penalties import PENALTIES
+    from chexdist.gan.models import build_critic, build_generator
+    from chexdist.gan.penalties import PENALTIES
+    from chexdist.training.networks import spec_of
 
     images = config.train.group
     spec, penalty = spec_of(config, classes), PENALTIES[config.penalty.name]

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from chexdist.config.tree import Config
+from chexdist.distributed.world import World
 from chexdist.doctor.finding import Note, counted
-from chexdist.world import World
 
 if TYPE_CHECKING:
     import torch
 
-    from chexdist.engine.step import Step
+    from chexdist.training.step import Step
 
 SECONDS = 0.25
 """How long each part of the step is repeated, at least twice."""
@@ -70,9 +70,9 @@ def _timed(config: Config, classes: int, images: int, device: "torch.device") ->
     import torch
     from accelerate import Accelerator
 
-    from chexdist.engine.gan import Gan
-    from chexdist.engine.schedule import phases
-    from chexdist.engine.step import Step
+    from chexdist.training.networks import Gan
+    from chexdist.training.schedule import phases
+    from chexdist.training.step import Step
 
     train = config.train.model_copy(update={"batch": images, "accumulate": 1})
     gan = Gan(config.model_copy(update={"train": train}), (1,) * classes, cast(Accelerator, _Alone(device)))

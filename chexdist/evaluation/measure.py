@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from chexdist.data.manifest import Manifest
-from chexdist.engine.evaluator import metric
-from chexdist.engine.together import Together
+from chexdist.distributed.collectives import Together
+from chexdist.distributed.world import World
 from chexdist.errors import WorkError
 from chexdist.evaluation.pairing import Pairs, Scored
 from chexdist.evaluation.reference import RealImages, Reference, chunks
@@ -18,8 +18,8 @@ from chexdist.metrics.pairs import UNITS, PairProtocol, mean_over_pairs
 from chexdist.metrics.protocol import Hashed, Protocol
 from chexdist.metrics.value import Metric
 from chexdist.progress import Progress
-from chexdist.sampling import Loaded
-from chexdist.world import World
+from chexdist.run.trained import Loaded
+from chexdist.training.validation import metric
 
 NO_CLASSES = "the model is unconditional, so its images are of no class"
 SAME_CLASS, ANY_CLASS = "random, of one class, as many of each class", "random, of any class"

@@ -10,7 +10,7 @@ from torch import Tensor
 from chexdist.data.loader import to_unit_range
 from chexdist.data.manifest import Manifest, Split
 from chexdist.data.reader import SampleReader
-from chexdist.engine.together import Together
+from chexdist.distributed.collectives import Together
 from chexdist.metrics.estimate import Estimate
 from chexdist.metrics.extractor import Extractor
 from chexdist.metrics.kid import kid

@@ -18,7 +18,7 @@ from chexdist.generation.pictures import Origin, Picture, dicom, png
 from chexdist.metrics.memorisation import METHOD
 from chexdist.metrics.preprocess import levels
 from chexdist.progress import Progress
-from chexdist.sampling import CHUNK, Loaded, sampled_labels
+from chexdist.run.trained import CHUNK, Loaded, sampled_labels
 
 WRITERS = {"png": (".png", png), "dicom": (".dcm", dicom)}
 PASSED, NEAR_COPY, NOT_AUDITED = "passed", "near-copy, replaced", "not audited"

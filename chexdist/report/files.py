@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from chexdist.errors import UserError
-from chexdist.metrics.log import read_log
 from chexdist.metrics.value import Metric
+from chexdist.run.log import read_log
 
 MOST_BYTES = 2**20
 MOST_LOG_BYTES = 2**28

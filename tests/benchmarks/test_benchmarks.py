@@ -11,8 +11,8 @@ from torch import Tensor
 from benchmarks import build, notebook, record, step, stream
 from benchmarks.__main__ import main
 from benchmarks.alternate import Comparison, Effort, Side, alternate, compare
-from chexdist.engine.step import Step
 from chexdist.errors import UserError
+from chexdist.training.step import Step
 
 LEAST = Effort(rounds=1, seconds=0.0)
 FIELDS = {

@@ -11,7 +11,7 @@ from torch import Tensor
 from benchmarks import notebook
 from benchmarks.__main__ import main
 from chexdist.__main__ import main as chexdist
-from chexdist.engine.step import Step
+from chexdist.training.step import Step
 
 BATCH, IMAGES = 8, 64
 

@@ -37,7 +37,7 @@ def edited(shards: Path, tmp_path: Path) -> Callable[[Edit], Path]:
 @pytest.fixture(autouse=True)
 def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mistake that is not found must fail its test, not train."""
-    monkeypatch.setitem(sys.modules, "chexdist.engine.trainer", SimpleNamespace(train=lambda *_: 0))
+    monkeypatch.setitem(sys.modules, "chexdist.training.trainer", SimpleNamespace(train=lambda *_: 0))
 
 
 @pytest.fixture(autouse=True)

@@ -23,14 +23,14 @@ from chexdist.__main__ import main
 from chexdist.config.load import load_config
 from chexdist.config.rules import frozen
 from chexdist.data.manifest import read_manifest
-from chexdist.engine import checkpoint
-from chexdist.engine.evaluator import Evaluator
-from chexdist.engine.gan import Gan
-from chexdist.engine.rundir import RunDirectory, machine
-from chexdist.engine.together import Together
+from chexdist.distributed.collectives import Together
+from chexdist.distributed.world import World
 from chexdist.metrics.extractor import EXTRACTORS
 from chexdist.metrics.pairs import UNITS
-from chexdist.world import World
+from chexdist.run import checkpoint
+from chexdist.run.directory import RunDirectory, machine
+from chexdist.training.networks import Gan
+from chexdist.training.validation import Evaluator
 
 ALONE = World(0, 1, 0, 0)
 SMALL = ("--model.size=32", "--model.width=4", "--model.latent=8", "--train.batch=4", "--train.group=2")

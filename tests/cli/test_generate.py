@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from helpers.untrained import files, index, make_run
 from PIL import Image
 from pydicom.uid import SecondaryCaptureImageStorage
-from untrained import files, index, make_run
 
 from chexdist.__main__ import main
 from shards.render import render_file

@@ -7,19 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.untrained import files, index, make_run
 from torch import Tensor, nn
 from torch.nn import functional
-from untrained import files, index, make_run
 
-from chexdist import noise
 from chexdist.__main__ import main
 from chexdist.data.loader import to_unit_range
 from chexdist.data.manifest import read_manifest
 from chexdist.data.reader import SampleReader
-from chexdist.engine.gan import Gan
+from chexdist.distributed import noise
 from chexdist.generation.audit import Audit
 from chexdist.generation.produce import NEAR_COPY, PASSED, Order, generate
-from chexdist.sampling import Loaded, load_run
+from chexdist.run.trained import Loaded, load_run
+from chexdist.training.networks import Gan
 
 
 @pytest.fixture(scope="module")

@@ -278,7 +278,7 @@ def test_mistakes_load_nothing_heavy(shards: Path, tmp_path: Path) -> None:
     cases = [[word.format(tmp=tmp_path, shards=shards) for word in words] for words, _ in MISTAKES.values()]
     script = (
         "import json, sys, types\nfrom chexdist.__main__ import main\nresult = []\n"
-        "sys.modules['chexdist.engine.trainer'] = types.SimpleNamespace(train=lambda *_: 0)\n"
+        "sys.modules['chexdist.training.trainer'] = types.SimpleNamespace(train=lambda *_: 0)\n"
         "for words in json.load(sys.stdin):\n"
         f"    result.append((main(words), [name for name in {HEAVY} if name in sys.modules]))\n"
         "print(json.dumps(result))"

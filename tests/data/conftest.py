@@ -7,7 +7,7 @@ from pathlib import Path
 import fsspec.implementations.http  # noqa: F401 - here, not in each of a test's processes
 import numpy as np
 import pytest
-from shard_server import ShardServer
+from helpers.shard_server import ShardServer
 
 from chexdist.data import remote
 from chexdist.data.cache import Shard, ShardCache

@@ -14,8 +14,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-import shard_server
-from shard_server import ShardServer, slow, status
+from helpers import shard_server
+from helpers.shard_server import ShardServer, slow, status
 
 from chexdist.data import cache as cache_module
 from chexdist.data import remote

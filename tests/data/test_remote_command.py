@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from shard_server import ShardServer, status
+from helpers.shard_server import ShardServer, status
 
 from chexdist.__main__ import main
 

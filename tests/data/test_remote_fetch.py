@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import shard_server
-from shard_server import Answer, ShardServer, status
+from helpers import shard_server
+from helpers.shard_server import Answer, ShardServer, status
 
 from chexdist.data import remote
 from chexdist.data.cache import Shard, ShardCache

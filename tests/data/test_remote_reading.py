@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-import shard_server
-from shard_server import ShardServer, status
+from helpers import shard_server
+from helpers.shard_server import ShardServer, status
 
 from chexdist.config.tree import Data
 from chexdist.data import remote
@@ -20,8 +20,8 @@ from chexdist.data.ahead import Ahead, reach, room
 from chexdist.data.cache import Shard, ShardCache
 from chexdist.data.loader import Batch, batches
 from chexdist.data.manifest import Manifest, read_manifest
-from chexdist.data.partition import share
 from chexdist.data.reader import SampleReader
+from chexdist.distributed.partition import share
 from chexdist.errors import WorkError
 
 WORKERS = pytest.mark.parametrize("workers", [0, 1, 3])

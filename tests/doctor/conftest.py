@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from doctors import Patient
-from many_samples import write_many
+from helpers.doctors import Patient
+from helpers.many_samples import write_many
 
 LAUNCHERS = (
     "RANK",

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from doctors import faults, run_ranks, words
+from helpers.doctors import faults, run_ranks, words
 
 BROKEN = 'raise RuntimeError("operator torchvision::nms does not exist\\nand so on")\n'
 DYING = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)\n"

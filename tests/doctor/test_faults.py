@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from doctors import Patient, faults, words
+from helpers.doctors import Patient, faults, words
 
 from chexdist.data.reader import SampleReader
 from chexdist.doctor import machine, memory, packages

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from doctors import faults, free_port, run_ranks, words
+from helpers.doctors import faults, free_port, run_ranks, words
 
 from chexdist.__main__ import main
 from chexdist.doctor.finding import Finding, Verdict

@@ -5,8 +5,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from doctors import Patient, faults, words
-from shard_server import ShardServer, status
+from helpers.doctors import Patient, faults, words
+from helpers.shard_server import ShardServer, status
 
 from chexdist.data import remote
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from doctors import Patient, faults, words
+from helpers.doctors import Patient, faults, words
+from helpers.many_samples import write_many
 from hypothesis import given
 from hypothesis import strategies as st
-from many_samples import write_many
 
 from chexdist.config.load import load_config
 from chexdist.config.tree import Config

@@ -9,11 +9,11 @@ import torch
 from accelerate import Accelerator
 
 from chexdist.config.load import load_config
+from chexdist.distributed.world import World
 from chexdist.doctor.sizes import largest_part, sizes_of
-from chexdist.engine import checkpoint
-from chexdist.engine.gan import Gan
-from chexdist.engine.step import Step
-from chexdist.world import World
+from chexdist.run import checkpoint
+from chexdist.training.networks import Gan
+from chexdist.training.step import Step
 
 
 @pytest.mark.parametrize("name", ["dcgan", "wgan-gp", "wgan-clip", "vanilla"])

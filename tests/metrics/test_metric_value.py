@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chexdist.errors import UserError
-from chexdist.metrics.log import read_log
 from chexdist.metrics.value import Metric
+from chexdist.run.log import read_log
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 

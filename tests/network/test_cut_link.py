@@ -3,17 +3,13 @@
 import os
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hosts import NAMES, TwoHosts, missing
-
-sys.path.append(str(Path(__file__).parents[1] / "runs"))
-
-import jobs  # isort: skip - the words of tiny runs
+from helpers import jobs
+from helpers.hosts import NAMES, TwoHosts, missing
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 TIMEOUT = 10

@@ -96,7 +96,7 @@ def test_nothing_is_imported_from_the_clone(installed: Run) -> None:
         "print(json.dumps({name: importlib.import_module(name).__file__ for name in ['chexdist', 'shards', *names]}))"
     )
     found = json.loads(installed("python -c", script))
-    assert {"chexdist.engine.trainer", "chexdist.configs", "shards.phantom.dicom"} <= found.keys()
+    assert {"chexdist.training.trainer", "chexdist.configs", "shards.phantom.dicom"} <= found.keys()
     assert {name: file for name, file in found.items() if "/site-packages/" not in file} == {}
     environments = {file.split("/lib/python")[0] for file in found.values()}
     assert len(environments) == 1 and str(ROOT) not in environments.pop()

@@ -5,18 +5,18 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 import torch
+from helpers.training import default_dtype
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit
 from torch import Tensor, nn
-from training import default_dtype
 
-from chexdist.augment import AUGMENTS, translate
-from chexdist.clips import GRADIENT_CLIPS, WEIGHT_CLIPS
 from chexdist.config.load import build_config
-from chexdist.engine.schedule import phases
-from chexdist.losses import LOSSES
-from chexdist.penalties import PENALTIES
+from chexdist.gan.augment import AUGMENTS, translate
+from chexdist.gan.clips import GRADIENT_CLIPS, WEIGHT_CLIPS
+from chexdist.gan.losses import LOSSES
+from chexdist.gan.penalties import PENALTIES
+from chexdist.training.schedule import phases
 
 IMAGES, SIDE = 5, 6
 

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from helpers.training import default_dtype
 from torch import nn
-from training import default_dtype
 
 from chexdist.config.rules import NORMS
-from chexdist.models import FAMILIES, build_critic, build_generator
-from chexdist.models.norms import GhostBatchNorm, calibrate
-from chexdist.models.spec import Spec
+from chexdist.gan.models import FAMILIES, build_critic, build_generator
+from chexdist.gan.models.norms import GhostBatchNorm, calibrate
+from chexdist.gan.models.spec import Spec
 
 BUILDS = [(model, norm) for model in FAMILIES for norm in NORMS[model]]
 

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cases import BATCH, Case, full_case, norm_case
-from checks import check_continues, check_same_draws, check_same_training
-from mutants import MUTANTS, train_mutants
-from training import Trained
-from worlds import run_world
+from helpers.cases import BATCH, Case, full_case, norm_case
+from helpers.checks import check_continues, check_same_draws, check_same_training
+from helpers.mutants import MUTANTS, train_mutants
+from helpers.training import Trained
+from helpers.worlds import run_world
 
 from chexdist.data import loader
 

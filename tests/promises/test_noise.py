@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import BATCH, full_case
-from checks import check_same_draws
+from helpers.cases import BATCH, full_case
+from helpers.checks import check_same_draws
+from helpers.training import Trained, train_cases
+from helpers.worlds import run_world
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from training import Trained, train_cases
-from worlds import run_world
 
-from chexdist import noise
-from chexdist.noise import Draw
+from chexdist.distributed import noise
+from chexdist.distributed.noise import Draw
 
 SEEDS = st.integers(0, 2**63 - 1)
 STEPS = st.integers(0, 2**40)

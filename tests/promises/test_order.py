@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import webdataset
-from checks import check_continues, open_stream
+from helpers.checks import check_continues, open_stream
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from chexdist.data.manifest import read_manifest
 from chexdist.data.order import batch_samples, epoch_order
-from chexdist.data.partition import micro_batches, share
+from chexdist.distributed.partition import micro_batches, share
 
 SHARD_SIZES = st.lists(st.integers(1, 40), min_size=1, max_size=13).map(tuple)
 SEEDS = st.integers(0, 2**63 - 1)

@@ -5,15 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cases import CLIPS, Case, every_combination, special_cases
-from checks import check_same_training
-from training import Trained, save_in_mid_training, step_in_mid_training, train_cases
-from worlds import run_world
+from helpers.cases import CLIPS, Case, every_combination, special_cases
+from helpers.checks import check_same_training
+from helpers.training import Trained, save_in_mid_training, step_in_mid_training, train_cases
+from helpers.worlds import run_world
 
 from chexdist.config.rules import NORMS
-from chexdist.losses import LOSSES
-from chexdist.models import FAMILIES
-from chexdist.penalties import PENALTIES
+from chexdist.gan.losses import LOSSES
+from chexdist.gan.models import FAMILIES
+from chexdist.gan.penalties import PENALTIES
 
 CASES = every_combination() + special_cases()
 

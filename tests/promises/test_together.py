@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from worlds import run_world
+from helpers.worlds import run_world
 
-from chexdist.world import World
+from chexdist.distributed.world import World
 
 SECONDS = 60
 IMAGES, BATCH, BATCHES = 96, 12, 9  # 72 training images: one epoch and a half
@@ -19,7 +19,7 @@ SAMPLES_PER_SHARD = {1: 72, 3: 24, 7: 11}
 def _train(world: World, combinations: list[tuple[Path, int, Path]]) -> list[int]:
     """The command itself, once for each (shards, loader processes, run directory), with an evaluation in the last; its exit codes."""
     from chexdist.__main__ import main
-    from chexdist.engine.evaluator import Evaluator
+    from chexdist.training.validation import Evaluator
 
     codes, measured = [], (Evaluator.baselines, Evaluator.evaluate)
     Evaluator.baselines = lambda self: []  # type: ignore[method-assign]

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cases import BATCH, CLIPS, SIZE, Case
+from helpers.cases import BATCH, CLIPS, SIZE, Case
+from helpers.training import default_dtype
+from helpers.worlds import run_world
 from torch import Tensor, nn
-from training import default_dtype
-from worlds import run_world
 
-from chexdist.engine.gan import Gan
-from chexdist.engine.step import Step
-from chexdist.engine.trainer import make_accelerator
-from chexdist.world import World
+from chexdist.distributed.process_group import make_accelerator
+from chexdist.distributed.world import World
+from chexdist.training.networks import Gan
+from chexdist.training.step import Step
 
 ALONE = World(rank=0, size=1, node=0, local_rank=0)
 

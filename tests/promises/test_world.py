@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from chexdist.distributed.world import World, asked_world_size
 from chexdist.errors import UserError
-from chexdist.world import World, asked_world_size
 
 ACCELERATE = ["/usr/bin/python3", "/venv/bin/accelerate", "launch"]
 AS_MODULE = ["python", "-m", "accelerate.commands.launch"]

@@ -4,9 +4,9 @@ import os
 import time
 
 import pytest
-from worlds import WorldFailed, run_world
+from helpers.worlds import WorldFailed, run_world
 
-from chexdist.world import World
+from chexdist.distributed.world import World
 
 
 def _ranks(world: World) -> tuple[int, int, int]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from run_files import grid, training_log
+from helpers.run_files import grid, training_log
 
 from chexdist.config.load import load_config
 

@@ -4,9 +4,9 @@ import math
 import re
 
 import pytest
+from helpers.run_files import metric
 from hypothesis import given
 from hypothesis import strategies as st
-from run_files import metric
 
 from chexdist.metrics.value import Metric
 from chexdist.report.axis import Axis

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chromium import Chromium, installed
-from run_files import MakeRun, evaluate
+from helpers.chromium import Chromium, installed
+from helpers.run_files import MakeRun, evaluate
 
 from chexdist.__main__ import main
 

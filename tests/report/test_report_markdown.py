@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from html_page import Page
+from helpers.html_page import Page
+from helpers.run_files import MakeRun, evaluate
 from markdown_it import MarkdownIt
-from run_files import MakeRun, evaluate
 
 from chexdist.__main__ import main
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from run_files import MakeRun, evaluate, metric
+from helpers.run_files import MakeRun, evaluate, metric
 
 from chexdist.__main__ import main
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from html_page import Page
+from helpers.html_page import Page
+from helpers.run_files import PAIR_NAMES, SECRET, MakeRun, evaluate, grid, metric, protocol
 from PIL import Image
-from run_files import PAIR_NAMES, SECRET, MakeRun, evaluate, grid, metric, protocol
 
 import chexdist
 from chexdist.__main__ import main

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import jobs
 import pytest
+from helpers import jobs
 
 
 @pytest.fixture(scope="session")

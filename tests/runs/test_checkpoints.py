@@ -14,15 +14,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
-import jobs
 import pytest
 import torch
-from faults import STEP, Waits
+from helpers import jobs
+from helpers.faults import STEP, Waits
 
 from chexdist.config.load import load_config
-from chexdist.engine import checkpoint
-from chexdist.engine.gan import Gan
 from chexdist.errors import UserError, WorkError
+from chexdist.run import checkpoint
+from chexdist.training.networks import Gan
 
 SMALL = ["--model.size=32", "--model.width=4", "--model.latent=8", "--train.batch=16"]
 

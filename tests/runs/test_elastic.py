@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import jobs
 import psutil
 import pytest
+from helpers import jobs
 
 pytestmark = pytest.mark.slow
 RENDEZVOUS = "join_timeout=300,last_call_timeout=3"

@@ -11,24 +11,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jobs
 import numpy as np
 import pytest
 import torch
-from faults import DESCRIBE, STEP, Drifts, Signal, Waits
+from helpers import jobs
+from helpers.faults import DESCRIBE, STEP, Drifts, Signal, Waits
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chexdist.data.manifest import read_manifest
 from chexdist.data.order import batch_samples
-from chexdist.engine.divergence import digests
-from chexdist.engine.heartbeat import Heartbeat
-from chexdist.world import World
+from chexdist.distributed.heartbeat import Heartbeat
+from chexdist.distributed.replica_check import digests
+from chexdist.distributed.world import World
 
 TIMEOUT = 6
-BASELINES = "chexdist.engine.evaluator:Evaluator.baselines"
-EVALUATE = "chexdist.engine.evaluator:Evaluator.evaluate"
-SAVE = "chexdist.engine.checkpoint:save"
+BASELINES = "chexdist.training.validation:Evaluator.baselines"
+EVALUATE = "chexdist.training.validation:Evaluator.evaluate"
+SAVE = "chexdist.run.checkpoint:save"
 LAST_SEEN = rf"rank {{}} on {re.escape(platform.node())} was last seen at image {{}}, {{}}, \d+ s before"
 
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import jobs
 import pytest
-from faults import DELETE, DESCRIBE, FLUSH, RENAME, REPLACE, SNAPSHOT, STEP, WRITE, Both, Kill, Slow
+from helpers import jobs
+from helpers.faults import DELETE, DESCRIBE, FLUSH, RENAME, REPLACE, SNAPSHOT, STEP, WRITE, Both, Kill, Slow
 from rich.console import Console
 from rich.table import Table
 
@@ -23,7 +23,7 @@ GANS: dict[str, list[str]] = {
     "dcgan": ["--penalty.every", "32"],
 }
 SIZES = (1, 2, 4)
-EVALUATOR, RUN = "chexdist.engine.evaluator", "chexdist.engine.rundir:RunDirectory"
+EVALUATOR, RUN = "chexdist.training.validation", "chexdist.run.directory:RunDirectory"
 ANY_RANK = -1
 AIMS: dict[str, list[Kill]] = {
     "save": [
@@ -45,16 +45,16 @@ AIMS: dict[str, list[Kill]] = {
     ],
     "step": [
         *(Kill(STEP, call, ANY_RANK) for call in (1, 2, 5, 6, 12)),
-        *(Kill("chexdist.engine.step:Step.update_critic", call, ANY_RANK) for call in (3, 7)),
-        *(Kill("chexdist.engine.step:Step.update_generator", call, ANY_RANK) for call in (2, 4)),
+        *(Kill("chexdist.training.step:Step.update_critic", call, ANY_RANK) for call in (3, 7)),
+        *(Kill("chexdist.training.step:Step.update_generator", call, ANY_RANK) for call in (2, 4)),
     ],
     "start-up": [
         Kill(f"{RUN}.take", 1),
-        Kill("chexdist.engine.gan:Gan.__init__", 1, ANY_RANK),
-        Kill("chexdist.engine.step:Step.warm_up", 1, ANY_RANK),
-        Kill("chexdist.engine.checkpoint:load", 1, ANY_RANK),
+        Kill("chexdist.training.networks:Gan.__init__", 1, ANY_RANK),
+        Kill("chexdist.training.step:Step.warm_up", 1, ANY_RANK),
+        Kill("chexdist.run.checkpoint:load", 1, ANY_RANK),
         Kill(f"{RUN}.cut_back", 1),
-        Kill("chexdist.engine.checkpoint:prune", 1),
+        Kill("chexdist.run.checkpoint:prune", 1),
         Kill(DESCRIBE, 1),
         Kill(f"{EVALUATOR}:Evaluator.baselines", 1, ANY_RANK),
         Kill(REPLACE, 4),

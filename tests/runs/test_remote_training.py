@@ -5,10 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import jobs
 import pytest
-import shard_server
-from shard_server import ShardServer
+from helpers import jobs, shard_server
+from helpers.shard_server import ShardServer
 
 from chexdist.__main__ import main
 

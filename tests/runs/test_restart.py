@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import jobs
 import pytest
-from faults import REPLACE, STEP, Both, HalfALine, Records, Signal, Synchronous
+from helpers import jobs
+from helpers.faults import REPLACE, STEP, Both, HalfALine, Records, Signal, Synchronous
 
 from chexdist.data.manifest import read_manifest
 from chexdist.data.order import batch_samples

@@ -8,9 +8,9 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-import jobs
 import pytest
-from faults import STEP, Signal, Waits
+from helpers import jobs
+from helpers.faults import STEP, Signal, Waits
 
 from chexdist.__main__ import main
 

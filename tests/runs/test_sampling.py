@@ -5,16 +5,16 @@ import json
 import shutil
 from pathlib import Path
 
-import jobs
 import pytest
 import torch
+from helpers import jobs
 from safetensors.torch import load_file
 from torch import Tensor
 
 import chexdist
 from chexdist.data.manifest import read_manifest
 from chexdist.errors import UserError, WorkError
-from chexdist.sampling import load_run, sample
+from chexdist.run.trained import load_run, sample
 
 COUNTS = (30, 40)
 

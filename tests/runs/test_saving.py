@@ -6,15 +6,27 @@ import shutil
 import signal
 from pathlib import Path
 
-import jobs
 import pytest
-from faults import FLUSH, SNAPSHOT, STEP, WRITE, Both, Diary, Raises, Scores, Signal, Slow, Synchronous
+from helpers import jobs
+from helpers.faults import (
+    FLUSH,
+    SNAPSHOT,
+    STEP,
+    WRITE,
+    Both,
+    Diary,
+    Raises,
+    Scores,
+    Signal,
+    Slow,
+    Synchronous,
+)
 
-from chexdist.engine.saving import best
 from chexdist.errors import UserError
 from chexdist.metrics.kid import NAME, UNIT
 from chexdist.metrics.value import Metric
-from chexdist.sampling import load_run
+from chexdist.run.saver import best
+from chexdist.run.trained import load_run
 
 KEEP_ALL = ["--checkpoint.every", "48", "--checkpoint.keep", "9"]
 SLOW = Slow(WRITE, 0.1)

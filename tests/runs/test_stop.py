@@ -4,16 +4,16 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-import jobs
 import numpy as np
 import psutil
 import pytest
 import torch
-from faults import STEP, Raises, Signal, Waits
+from helpers import jobs
+from helpers.faults import STEP, Raises, Signal, Waits
 from safetensors.numpy import load_file
 
-from chexdist.engine.step import Losses
-from chexdist.world import World
+from chexdist.distributed.world import World
+from chexdist.training.step import Losses
 
 
 def test_one_rank_is_asked_and_all_stop(

@@ -6,14 +6,14 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-import jobs
 import numpy as np
 import pytest
-from faults import STEP, Signal
+from helpers import jobs
+from helpers.faults import STEP, Signal
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from chexdist.__main__ import main
-from chexdist.metrics.log import read_log
+from chexdist.run.log import read_log
 
 TRACKED = ["--run.tracker", "tensorboard"]
 Points = dict[str, list[tuple[int, float, float]]]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import webdataset
-from xray_files import class_folders, contents, dicom, smooth, write_dicom, write_png
+from helpers.xray_files import class_folders, contents, dicom, smooth, write_dicom, write_png
 
 from shards import manifest
 from shards.__main__ import main

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from xray_files import class_folders
+from helpers.xray_files import class_folders
 
 SMALL = ["--size", "16", "--workers", "1"]
 

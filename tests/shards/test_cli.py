@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from xray_files import class_folders
+from helpers.xray_files import class_folders
 
 from shards.__main__ import main
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import pytest
+from helpers.xray_files import dicom, dicom_bytes, smooth
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom import dcmread
@@ -13,7 +14,6 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID
-from xray_files import dicom, dicom_bytes, smooth
 
 from shards.codecs import decode_frame, read_frame
 from shards.codestream import BadCodestream, read_codestream

@@ -6,6 +6,7 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import pytest
+from helpers.xray_files import dicom, write_dicom
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, Jpeg2KImagePlugin
@@ -14,7 +15,6 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.uid import JPEG2000, JPEG2000Lossless
-from xray_files import dicom, write_dicom
 
 from shards.codestream import read_codestream
 from shards.duplicates import fingerprint

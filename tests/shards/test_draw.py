@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from helpers.xray_files import class_folders, contents, dicom, smooth, write_dicom, write_png
 from hypothesis import given
 from hypothesis import strategies as st
-from xray_files import class_folders, contents, dicom, smooth, write_dicom, write_png
 
 from shards import manifest
 from shards.__main__ import main

@@ -6,10 +6,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from helpers.xray_files import smooth
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
-from xray_files import smooth
 
 from shards import duplicates
 from shards.errors import UserError

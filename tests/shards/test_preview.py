@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.xray_files import class_folders
 from PIL import Image
-from xray_files import class_folders
 
 from shards import manifest
 from shards.__main__ import main

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.xray_files import class_folders, dicom, dicom_bytes, smooth, write_png
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pydicom.data import get_testdata_file, get_testdata_files
-from xray_files import class_folders, dicom, dicom_bytes, smooth, write_png
 
 from shards.quarantine import Code, Entry, write_list
 from shards.scan import Scanned, scan_one

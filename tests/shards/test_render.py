@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.xray_files import dicom, smooth, write_dicom
 from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_voi_lut
-from xray_files import dicom, smooth, write_dicom
 
 from shards.quarantine import Code, Quarantined
 from shards.render import encode_png, render_file, resize, to_square

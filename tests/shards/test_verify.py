@@ -9,7 +9,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from xray_files import class_folders
+from helpers.xray_files import class_folders
 
 from shards import manifest
 from shards.__main__ import main

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cluster import Cluster
-from slurm_jobs import HERE, SlurmJob, Submit
+from helpers.cluster import Cluster
+from helpers.slurm_jobs import HERE, SlurmJob, Submit
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster import Cluster
-from slurm_jobs import EVALUATE, TRAIN, SlurmJob, Submit
-
-import jobs  # isort: skip - slurm_jobs puts its folder on the path
+from helpers import jobs
+from helpers.cluster import Cluster
+from helpers.slurm_jobs import EVALUATE, TRAIN, SlurmJob, Submit
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1500)]
 

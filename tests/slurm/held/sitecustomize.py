@@ -17,8 +17,8 @@ BATCHES = [int(batch) for batch in os.environ.get("HELD_AT", "").split(",") if b
 
 def hold(at: int) -> None:
     """Wrap the training step and the signal handler."""
-    from chexdist.engine.step import Step
-    from chexdist.signals import StopRequest
+    from chexdist.training.step import Step
+    from chexdist.training.stop_request import StopRequest
 
     step, ask = Step.__call__, StopRequest._ask
     asked = []

@@ -1,1 +1,0 @@
-"""The training engine: one step, one loop, checkpoints, evaluation, and the agreements between ranks."""

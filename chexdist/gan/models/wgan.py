@@ -1,0 +1,41 @@
+"""WGAN: a convolutional critic without batch norm, against the DCGAN generator.
+
+Arjovsky 2017 ("Wasserstein GAN", sec. 4.1) takes the DCGAN generator; Gulrajani 2017 ("Improved Training of Wasserstein GANs",
+sec. 4) leaves batch norm out of the critic, since the penalty is per image, and initialises it after He 2015.
+"""
+
+import itertools
+
+from torch import Tensor, nn
+
+from chexdist.gan.models.conditioning import ProjectionHead
+from chexdist.gan.models.dcgan import channels
+from chexdist.gan.models.norms import critic_norm
+from chexdist.gan.models.spec import Spec
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        nn.init.kaiming_normal_(module.weight, a=0.2, nonlinearity="leaky_relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+class Critic(nn.Module):
+    """Image [N, 1, size, size], label [N] -> score [N]."""
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__()
+        widths = [1, *channels(spec)]
+        layers: list[nn.Module] = []
+        for level, (narrow, wide) in enumerate(itertools.pairwise(widths)):
+            norm = spec.norm if level else "none"
+            layers += [nn.Conv2d(narrow, wide, 4, stride=2, padding=1, bias=norm == "none")]
+            layers += [critic_norm(norm, wide, spec.group), nn.LeakyReLU(0.2)]
+        self.features = nn.Sequential(*layers, nn.Flatten())
+        self.head = ProjectionHead(widths[-1] * 16, spec.classes)
+        self.features.apply(_initialise)
+        self.head.apply(_initialise)
+
+    def forward(self, image: Tensor, label: Tensor) -> Tensor:
+        return self.head(self.features(image), label)

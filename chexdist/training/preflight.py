@@ -1,0 +1,143 @@
+"""Checks a run before any process group exists and before torch is loaded, and describes it for `--dry-run`."""
+
+import json
+from collections.abc import Iterator
+from importlib.util import find_spec
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from chexdist.config.rules import check_unchanged, check_world, frozen, shareable
+from chexdist.config.tree import Config
+from chexdist.data.ahead import reach, room, widest_window
+from chexdist.data.manifest import Manifest, read_manifest
+from chexdist.data.order import batch_samples
+from chexdist.distributed.partition import share
+from chexdist.distributed.world import World, check_asked_world
+from chexdist.errors import UserError
+
+
+def check(config: Config, world: World) -> Manifest:
+    """Everything that can be wrong and seen from one process.
+
+    Raises:
+        UserError: with the option, the rule and the cure.
+    """
+    check_asked_world(world)
+    check_world(config, world.size)
+    manifest = read_manifest(config.data.shards, config.data)
+    check_settings(config, manifest)
+    if config.run.dir:
+        check_run(config, manifest)
+    return manifest
+
+
+def check_settings(config: Config, manifest: Manifest) -> None:
+    """What the configuration asks of the shards and of installed packages; raises `UserError` as `check` does."""
+    if manifest.size != config.model.size:
+        raise UserError(
+            f"model.size {config.model.size}, but the shards in {manifest.directory} hold {manifest.size} px: "
+            f"set model.size to {manifest.size}, or build with --size {config.model.size}"
+        )
+    if not len(manifest.splits.get("train", ())):
+        raise UserError(
+            f"{manifest.directory} has no training samples: build it with a --split that has train"
+        )
+    counts = manifest.class_counts("train")
+    missing = [name for name, count in zip(manifest.classes, counts, strict=True) if not count]
+    if missing:
+        raise UserError(
+            f"the training split has no sample of class {', '.join(missing)}: build the shards with more of it"
+        )
+    if config.eval.split not in manifest.splits:
+        raise UserError(f"eval.split {config.eval.split}: the shards have {', '.join(manifest.splits)}")
+    _check_cache(config, manifest)
+    if config.run.tracker == "tensorboard" and not find_spec("tensorboard"):
+        raise UserError(
+            "run.tracker tensorboard: TensorBoard is not installed: `pip install 'chexdist[tensorboard]'`, or set "
+            "run.tracker to none"
+        )
+
+
+def _check_cache(config: Config, manifest: Manifest) -> None:
+    if manifest.cache is None:
+        return
+    needed, limit, data = _cache_room(config, manifest), manifest.cache.limit, config.data
+    if needed <= limit:
+        return
+    train = manifest.splits["train"]
+    mixed = f"{data.window} of its {len(train.shards)}" if data.window else f"all {len(train.shards)}"
+    narrower = widest_window(
+        train.shard_sizes, train.shard_bytes, reach(config.train.batch, data.workers), limit
+    )
+    cure = f", or data.window to {narrower} or less" if narrower and _largest(manifest) <= limit else ""
+    raise UserError(
+        f"data.cache_gib {data.cache_gib:g} is {limit:,} bytes, but {mixed} shards are mixed with each other (data.window) while "
+        f"the next are fetched, which takes {needed:,}: set data.cache_gib to {ceil(needed / 2**30 * 1e4) / 1e4}{cure}"
+    )
+
+
+def _cache_room(config: Config, manifest: Manifest) -> int:
+    """Bytes that a node's cache must hold: of the training split while it is read in order, or of a single shard of another."""
+    train, data = manifest.splits["train"], config.data
+    ahead = reach(config.train.batch, data.workers)
+    return max(room(train.shard_sizes, train.shard_bytes, data.window, ahead), _largest(manifest))
+
+
+def _largest(manifest: Manifest) -> int:
+    return max(size for split in manifest.splits.values() for size in split.shard_bytes)
+
+
+def check_run(config: Config, manifest: Manifest) -> None:
+    """Whether the run directory can be one, and what is there was begun with these settings; raises `UserError`."""
+    path = Path(config.run.dir)
+    for place in (path, *path.parents):
+        if place.exists() and not place.is_dir():
+            raise UserError(f"run.dir {path}: {place} is a file: choose another")
+    states = sorted(path.glob("checkpoints/images-*/state.json"), key=lambda found: found.stat().st_mtime)
+    if not states:
+        return
+    try:
+        state = json.loads(states[-1].read_bytes())
+        check_resumed(state["settings"], state["manifest"], config, manifest)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return  # damaged: it is passed over when it is loaded, and the one before is compared then
+
+
+def check_resumed(settings: dict[str, Any], digest: str, config: Config, manifest: Manifest) -> None:
+    """Refuse to go on from a checkpoint with these settings and this manifest digest under another configuration.
+
+    Raises:
+        UserError: naming what differs.
+    """
+    check_unchanged(settings, frozen(config))
+    if digest != manifest.digest:
+        raise UserError(f"this run began with other shards than {manifest.directory}: choose another run.dir")
+
+
+def describe(config: Config, manifest: Manifest, world: World) -> Iterator[str]:
+    """The resolved configuration, and what each rank will read in its first batch and in its first epoch."""
+    yield yaml.safe_dump(shareable(config), sort_keys=False)
+    train, split = config.train, manifest.splits["train"]
+    epoch = -(-len(split) // train.batch)
+    yield (
+        f"{len(split)} training samples in {len(split.files)} shards, classes "
+        + ", ".join(
+            f"{name} {count}"
+            for name, count in zip(manifest.classes, manifest.class_counts("train"), strict=True)
+        )
+    )
+    if manifest.cache is not None:
+        yield (
+            f"fetched from {manifest.directory} into {manifest.cache.directory}: {_cache_room(config, manifest):,} bytes on each "
+            f"node at a time, of {sum(split.shard_bytes):,}; data.cache_gib allows {manifest.cache.limit:,}"
+        )
+    yield f"{-(-train.images // train.batch)} batches of {train.batch} in groups of {train.group}; an epoch is {epoch} of them"
+    first = batch_samples(split.shard_sizes, train.seed, config.data.window, train.batch, 0)
+    for rank in range(world.size):
+        mine = share(train.batch, train.group, world.size, rank)
+        keys = split.key[first[mine.start : mine.stop]]
+        shown = " ".join(keys[:3]) + (" ..." if len(keys) > 3 else "")
+        yield f"rank {rank}: images {mine.start} to {mine.stop - 1} of each batch; batch 0 is {shown}"

@@ -1,0 +1,1 @@
+"""What tests share: trainings to compare, ranks as processes, faults to plant, servers and browsers."""

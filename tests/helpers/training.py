@@ -1,0 +1,190 @@
+"""Trains a few batches on one rank through the production path, and brings home what the promises are about."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from chexdist.data.loader import batches, to_unit_range
+from chexdist.data.manifest import read_manifest
+from chexdist.data.reader import SampleReader
+from chexdist.distributed.process_group import make_accelerator
+from chexdist.distributed.world import World
+from chexdist.run import checkpoint
+from chexdist.training.networks import Gan
+from chexdist.training.step import Step
+from helpers.cases import BATCH, Case
+
+MID_TRAINING = 1
+"""Batches after which Adam no longer divides a gradient by itself; in the next one every phase of every case is due."""
+
+Arrays = dict[str, np.ndarray]
+Draws = dict[tuple[str, int], list[tuple[range, np.ndarray]]]
+
+
+@dataclass
+class Trained:
+    """What one rank saw.
+
+    `gradients`: of each network's first update, as reduced. `weights`: of both networks and the averaged generator at the
+    end (empty but on rank 0); `digest`: their SHA-256, on every rank. `losses`: sums over this rank's images.
+    `draws`: rows and random numbers by (draw, batch).
+    """
+
+    gradients: Arrays
+    weights: Arrays
+    digest: str
+    losses: np.ndarray
+    draws: Draws
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Production code computes in torch's default dtype; this sets it for a while."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def train_cases(world: World, shards: Path, jobs: list[tuple[Case, int, str]]) -> list[Trained]:
+    """Train each (case, accumulation, dtype) for its batches; a job for `run_world`."""
+    accelerator = make_accelerator(world, timeout_seconds=60)
+    reader = SampleReader(read_manifest(str(shards)), "train", memory_mib=64)
+    results = []
+    for case, accumulate, dtype in jobs:
+        with default_dtype(getattr(torch, dtype)):
+            results.append(train_case(world, shards, reader, accelerator, case, accumulate))
+    return results
+
+
+def save_in_mid_training(world: World, shards: Path, jobs: list[tuple[Case, int, str]], folder: Path) -> None:
+    """A checkpoint of each case after `MID_TRAINING` batches, in `folder`; a job for a world of one.
+
+    Critics are clipped in the step that is compared only: one that lives within the narrow bounds of the tests scores all images alike, so that
+    real and generated ones' gradients cancel to rounding.
+    """
+    accelerator = make_accelerator(world, timeout_seconds=60)
+    reader = SampleReader(read_manifest(str(shards)), "train", memory_mib=64)
+    for place, (case, accumulate, dtype) in enumerate(jobs):
+        with default_dtype(getattr(torch, dtype)):
+            step, data = _start(world, shards, reader, accelerator, case.unclipped(), accumulate)
+            for t in range(MID_TRAINING):
+                step(t, *next(data))
+            state = checkpoint.State(MID_TRAINING, MID_TRAINING * BATCH, {}, "", {}, {})
+            checkpoint.save(folder / str(place), checkpoint.snapshot(step.gan), state)
+
+
+def step_in_mid_training(
+    world: World, shards: Path, jobs: list[tuple[Case, int, str]], folder: Path
+) -> list[Trained]:
+    """One step of each case from the checkpoint in `folder`; a job for `run_world`."""
+    accelerator = make_accelerator(world, timeout_seconds=60)
+    reader = SampleReader(read_manifest(str(shards)), "train", memory_mib=64)
+    results = []
+    for place, (case, accumulate, dtype) in enumerate(jobs):
+        with default_dtype(getattr(torch, dtype)):
+            step, data = _start(world, shards, reader, accelerator, case, accumulate, MID_TRAINING)
+            path, _ = checkpoint.newest(folder / str(place))
+            assert path is not None
+            checkpoint.load(path, step.gan)
+            results.append(_trained(world, step, data, range(MID_TRAINING, MID_TRAINING + 1)))
+    return results
+
+
+def _start(
+    world: World,
+    shards: Path,
+    reader: SampleReader,
+    accelerator: Any,
+    case: Case,
+    accumulate: int,
+    first: int = 0,
+) -> tuple[Step, Iterator[tuple[Tensor, Tensor]]]:
+    """What the trainer makes before its loop: networks, a step that is warmed up, and images with labels."""
+    config, manifest = case.config(accumulate), read_manifest(str(shards))
+    step = Step(Gan(config, manifest.class_counts("train"), accelerator), world)
+    step.warm_up()
+    data = batches(
+        reader,
+        seed=config.train.seed,
+        window=config.data.window,
+        batch=config.train.batch,
+        share=step.share,
+        first=first,
+        workers=0,
+    )
+    return step, ((to_unit_range(pixels, manifest.bits, step.dtype), labels) for pixels, labels in data)
+
+
+def train_case(
+    world: World, shards: Path, reader: SampleReader, accelerator: Any, case: Case, accumulate: int
+) -> Trained:
+    """One training of `case.batches` batches."""
+    step, data = _start(world, shards, reader, accelerator, case, accumulate)
+    return _trained(world, step, data, range(case.batches))
+
+
+def _trained(world: World, step: Step, data: Iterator[tuple[Tensor, Tensor]], steps: range) -> Trained:
+    gan = step.gan
+    gradients, draws = _record_gradients(step), _record_draws(step)
+    for t in steps:
+        step(t, *next(data))
+    weights = {
+        f"{name}.{key}": parameter.detach().numpy().copy()
+        for name, network in (("critic", gan.critic), ("generator", gan.generator), ("ema", gan.ema))
+        for key, parameter in network.named_parameters()
+    }
+    digest = hashlib.sha256(b"".join(weight.tobytes() for weight in weights.values())).hexdigest()
+    losses = torch.stack([step.losses.critic, step.losses.penalty, step.losses.generator]).numpy()
+    return Trained(
+        gradients if world.is_main else {}, weights if world.is_main else {}, digest, losses, draws
+    )
+
+
+def _gradients(network: nn.Module, name: str) -> Arrays:
+    found = {}
+    for key, parameter in network.named_parameters():
+        assert parameter.grad is not None, f"{name}.{key} has no gradient"
+        found[f"{name}.{key}"] = parameter.grad.numpy().copy()
+    return found
+
+
+def _record_gradients(step: Step) -> Arrays:
+    """Each network's gradients as they come to its first update."""
+    seen: Arrays = {}
+    update = step.update
+
+    def recording(network: nn.Module, optimizer: torch.optim.Adam) -> None:
+        name = "critic" if network is step.gan.critic else "generator"
+        for key, gradient in _gradients(network, name).items():
+            seen.setdefault(key, gradient)
+        update(network, optimizer)
+
+    step.update = recording  # type: ignore[method-assign]
+    return seen
+
+
+def _record_draws(step: Step) -> Draws:
+    """Every random number that the step takes, with the global-batch indices that it is for."""
+    seen: Draws = {}
+
+    def record(draw_numbers: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def recording(draw: Any, t: int, part: range, *rest: Any) -> Tensor:
+            drawn = draw_numbers(draw, t, part, *rest)
+            seen.setdefault((draw.name, t), []).append((part, drawn.numpy().copy()))
+            return drawn
+
+        return recording
+
+    for name in ("normal", "uniform", "labels"):
+        setattr(step, name, record(getattr(step, name)))
+    return seen
