@@ -1,0 +1,39 @@
+"""What a registry is: names, each with the module that holds its formula, which is imported when it is used.
+
+So the configuration and `--help` know every name without loading torch. The sentence that documents a name is the first line of
+its module.
+"""
+
+import ast
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from importlib.resources import files
+from typing import Any, TypeVar
+
+Entry = TypeVar("Entry")
+
+
+class Registry(Mapping[str, Entry]):
+    """Modules of one package by name; `registry[name]` imports. None stands for nothing to do, as in `none`."""
+
+    def __init__(self, package: str, modules: dict[str, str | None]) -> None:
+        self._package, self._modules = package, modules
+
+    def __getitem__(self, name: str) -> Entry:
+        module = self._modules[name]
+        found: Any = None if module is None else import_module(f"{self._package}.{module}")
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def summary(self, name: str) -> str:
+        """The first line of an entry's docstring, read from its source; empty for nothing."""
+        module = self._modules[name]
+        if module is None:
+            return ""
+        source = (files(self._package) / f"{module}.py").read_text(encoding="utf-8")
+        return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]

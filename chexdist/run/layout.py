@@ -1,0 +1,84 @@
+"""What everything in a run directory is called: no other file spells these names. Light, since reports and checks read it too.
+
+    RUN/lock                               held by the process that trains here
+    RUN/config.yaml                        the resolved settings
+    RUN/provenance.json                    versions, commit, command, hardware
+    RUN/status.json                        running, done, preempted or failed; images, cause, rank
+    RUN/metrics.jsonl                      a line for each loss and metric
+    RUN/fetched.jsonl                      bytes of remote shards by node, a line an epoch
+    RUN/samples/{real,images-N}.png        real X-rays; generated ones after N images
+    RUN/checkpoints/images-N/              complete when its last file, state.json, exists
+    RUN/evaluations/images-N-SPLIT/        evaluation.json and a picture for each class
+    RUN/heartbeats/rank-N.json             who, where and how far each rank is
+    RUN/tensorboard/                       the same as metrics.jsonl, where a tracker is wanted
+    RUN/report.html                        by custom, what `chexdist report` writes
+"""
+
+import re
+from pathlib import Path
+
+LOCK = "lock"
+CONFIG = "config.yaml"
+PROVENANCE = "provenance.json"
+STATUS = "status.json"
+METRICS = "metrics.jsonl"
+FETCHED = "fetched.jsonl"
+SAMPLES = "samples"
+REAL = "real"
+CHECKPOINTS = "checkpoints"
+STATE = "state.json"
+EVALUATIONS = "evaluations"
+EVALUATION = "evaluation.json"
+HEARTBEATS = "heartbeats"
+TENSORBOARD = "tensorboard"
+REPORT = "report.html"
+
+GENERATOR, CRITIC, EMA = "generator.safetensors", "critic.safetensors", "ema.safetensors"
+GENERATOR_OPTIMIZER, CRITIC_OPTIMIZER = "generator_optimizer.safetensors", "critic_optimizer.safetensors"
+"""The tensors of a checkpoint."""
+
+
+def after(images: int) -> str:
+    """`images-N`: the name of what belongs to the state after so many images."""
+    return f"images-{images}"
+
+
+def images_of(name: str) -> int | None:
+    """N of `images-N`; None for any other name."""
+    match = re.fullmatch(r"images-([0-9]{1,15})", name)
+    return int(match[1]) if match else None
+
+
+def checkpoint(run: Path, images: int) -> Path:
+    """The directory of a checkpoint."""
+    return run / CHECKPOINTS / after(images)
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """The directories of complete checkpoints, newest first; they may be damaged all the same."""
+    found = {
+        path.parent: images_of(path.parent.name) for path in (run / CHECKPOINTS).glob(f"images-*/{STATE}")
+    }
+    numbered = {path: images for path, images in found.items() if images is not None}
+    return sorted(numbered, key=lambda path: -numbered[path])
+
+
+def samples(run: Path) -> dict[int, Path]:
+    """The pictures of generated images by the number of images after which they were drawn."""
+    found = {images_of(path.stem): path for path in (run / SAMPLES).glob("images-*.png")}
+    return {images: path for images, path in found.items() if images is not None}
+
+
+def real_samples(run: Path) -> Path:
+    """The picture of real X-rays."""
+    return run / SAMPLES / f"{REAL}.png"
+
+
+def evaluation(run: Path, images: int, split: str) -> Path:
+    """The directory of what `chexdist evaluate` measured of one checkpoint."""
+    return run / EVALUATIONS / f"{after(images)}-{split}"
+
+
+def evaluations(run: Path) -> list[Path]:
+    """The files of complete evaluations, in no order that means anything."""
+    return sorted((run / EVALUATIONS).glob(f"*/{EVALUATION}"))
