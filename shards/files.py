@@ -1,0 +1,81 @@
+"""Decides how a file or folder gets its final name: written under a temporary name, and renamed once complete.
+
+After a crash or on a full disk there is the old content or the new, never a part of it. The temporary name is
+`.NAME.partial-PID` beside the final one, so that `.*.partial*` finds what a killed process left. Both packages
+use this module; it knows nothing of either, and loads neither torch nor numpy.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+def replace_file(path: Path, content: bytes | str, *, flush: bool = False, mode: int = 0o666) -> None:
+    """Replace `path` by a file of `content`, text as UTF-8, with the permissions `mode` less the umask.
+
+    `flush`: once this returns, a power cut does not undo it.
+
+    Raises:
+        OSError: the folder can't be written or the disk is full; `path` is unchanged, no temporary file is left.
+    """
+    with replacing(path, flush=flush) as temporary:
+        # exclusive, so that nobody's link or open file is written to
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def replacing(path: Path, *, flush: bool = False) -> Iterator[Path]:
+    """The temporary name under which the body writes a file; it replaces `path` unless the body raises.
+
+    Its suffix is not that of `path`: a writer that chooses a format by the suffix must be given the format.
+    """
+    temporary = _temporary(path)
+    with suppress(OSError):
+        temporary.unlink()  # of a killed process that had the same id
+    try:
+        yield temporary
+        if flush:
+            _flush(temporary)
+        os.replace(temporary, path)
+        if flush:
+            _flush(path.parent)
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+@contextmanager
+def appearing_folder(path: Path, *, flush: bool = False) -> Iterator[Path]:
+    """An empty folder for the body to fill; renamed to `path` (an empty folder at most), or removed if it raises.
+
+    `flush`: once this ends, a power cut does not undo the renaming. The files in it are the body's to flush.
+
+    Raises:
+        OSError: the folder can't be made, or `path` is there and not an empty folder.
+    """
+    temporary = _temporary(path)
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        os.rename(temporary, path)
+        if flush:
+            _flush(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.partial-{os.getpid()}")
+
+
+def _flush(path: Path) -> None:
+    """Have the system write a file's content, or a folder's entries, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
