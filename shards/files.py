@@ -1,8 +1,8 @@
-"""Decides how a file or folder gets its final name: written under a temporary name, and renamed once complete.
+"""Decides how a file or folder gets its final name: written under a temporary name, renamed once complete.
 
 After a crash or on a full disk there is the old content or the new, never a part of it. The temporary name is
-`.NAME.partial-PID` beside the final one, so that `.*.partial*` finds what a killed process left. Both packages
-use this module; it knows nothing of either, and loads neither torch nor numpy.
+`.NAME.partial-PID` beside the final one, so that `.*.partial*` finds what a killed process left. Both
+packages use this module; it knows nothing of either, and loads neither torch nor numpy.
 """
 
 import os
@@ -18,7 +18,7 @@ def replace_file(path: Path, content: bytes | str, *, flush: bool = False, mode:
     `flush`: once this returns, a power cut does not undo it.
 
     Raises:
-        OSError: the folder can't be written or the disk is full; `path` is unchanged, no temporary file is left.
+        OSError: the folder can't be written or the disk is full; `path` is unchanged, no temporary is left.
     """
     with replacing(path, flush=flush) as temporary:
         # exclusive, so that nobody's link or open file is written to
@@ -49,12 +49,12 @@ def replacing(path: Path, *, flush: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def appearing_folder(path: Path, *, flush: bool = False) -> Iterator[Path]:
-    """An empty folder for the body to fill; renamed to `path` (an empty folder at most), or removed if it raises.
+    """An empty folder for the body to fill; renamed to `path`, or removed if the body raises.
 
     `flush`: once this ends, a power cut does not undo the renaming. The files in it are the body's to flush.
 
     Raises:
-        OSError: the folder can't be made, or `path` is there and not an empty folder.
+        OSError: the folder can't be made, or `path` exists and is not an empty folder.
     """
     temporary = _temporary(path)
     shutil.rmtree(temporary, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A file or folder gets its final name only when complete: a failure leaves what was there, and no temporary."""
+"""A file or folder gets its final name when complete; a failure leaves what was there, and no temporary."""
 
 import errno
 import os
