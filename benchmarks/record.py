@@ -1,7 +1,6 @@
 """Keeps results: as a table on the terminal, as JSON with all that was measured, and as Markdown made from such JSON."""
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from rich.table import Table
 
 from benchmarks.alternate import Comparison, compare
 from chexdist.errors import UserError
+from shards.files import replace_file
 
 COLUMNS = ("chexdist", "other", "ratio", "least to greatest")
 
@@ -42,11 +42,9 @@ class Result:
 def write(document: dict[str, Any], out: Path) -> Path:
     """`out/BENCHMARK-DATE.json`, under its name only when it is whole."""
     name = f"{document['benchmark']}-{document['date'].replace(':', '').replace('+0000', 'Z')}.json"
-    partial = out / f".{name}.partial"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(document, indent=1) + "\n")
-        os.replace(partial, out / name)
+        replace_file(out / name, json.dumps(document, indent=1) + "\n")
     except OSError as error:
         raise UserError(f"--out {out}: {error.strerror}") from None
     return out / name

@@ -18,7 +18,6 @@ is reading the first batches again and dropping them. (torchdata's StatefulDataL
 """
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from benchmarks.tally import Trained
+from shards.files import replace_file
 
 SEED = 0
 
@@ -117,9 +117,7 @@ def _save(accelerator: Accelerator, run: Path, done: int) -> None:
     """Accelerate's checkpoint, then the line that says that it is whole."""
     accelerator.save_state(str(run / f"step_{done}"))
     if accelerator.is_main_process:
-        partial = run / ".newest.partial"
-        partial.write_text(json.dumps(done))
-        os.replace(partial, run / "newest.json")
+        replace_file(run / "newest.json", json.dumps(done))
 
 
 def _newest(run: Path) -> int:

@@ -35,6 +35,8 @@ def main(argv: list[str] | None = None) -> int:
     except WorkError as error:
         return _fail(1, str(error))
     except OSError as error:
+        if error.filename2:
+            return _fail(1, f"can't rename {error.filename} to {error.filename2}: {error.strerror}")
         return _fail(1, f"{error.strerror or error}: {error.filename or 'while writing'}")
     except KeyboardInterrupt:
         return _fail(130, "interrupted; nothing half-written is left")

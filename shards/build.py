@@ -13,6 +13,7 @@ import numpy as np
 
 from shards import duplicates, manifest, plan, render
 from shards.errors import UserError, WorkError
+from shards.files import appearing_folder
 from shards.identity import Names, load_or_make_key
 from shards.labels import Labels, Question, read_labels
 from shards.labels.matching import list_with_labels
@@ -76,10 +77,9 @@ def build(options: Options) -> int:
     _check_enough(listing, options.per_class)
     out.parent.mkdir(parents=True, exist_ok=True)
     names = load_or_make_key(options.key_file or Path(f"{out}.key"))
-    temporary = out.with_name(f".{out.name}.tmp-{os.getpid()}")
-    spool = temporary / "spool"
-    try:
-        spool.mkdir(parents=True)
+    with appearing_folder(out, flush=True) as folder:
+        spool = folder / "spool"
+        spool.mkdir()
         with Workers(options.workers) as workers:
             images, refused = gather(workers, listing, names, spool, options)
             entries = listing.quarantine + refused
@@ -94,7 +94,7 @@ def build(options: Options) -> int:
             samples, clusters = describe(names, images, patients, classes)
             split = plan.split_samples(names, samples, len(classes), options.split, options.seed)
             plan.check_train(split, classes)
-            splits = write_splits(workers, names, split, images, classes, temporary, options)
+            splits = write_splits(workers, names, split, images, classes, folder, options)
         shutil.rmtree(spool)
         result = Manifest(
             classes=classes,
@@ -103,10 +103,7 @@ def build(options: Options) -> int:
             splits=splits,
             quarantine={"total": len(entries), "codes": counts_by_code(entries)},
         )
-        manifest.write(temporary, result)
-        _give_name(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        manifest.write(folder, result)
     return report(result, listing, quarantine_list, out, options.allow_quarantine, options.allow_missing)
 
 
@@ -218,7 +215,7 @@ def _check_out(out: Path) -> None:
         return
     if out.exists() or out.is_symlink():
         raise UserError(f"{out} exists and is not an empty folder: choose another --out, or remove it")
-    for left in sorted(out.parent.glob(f".{glob.escape(out.name)}.tmp-*")):
+    for left in sorted(out.parent.glob(f".{glob.escape(out.name)}.partial-*")):
         print(
             f"{left} is left of a killed build, or another build runs: remove it if none does",
             file=sys.stderr,
@@ -265,16 +262,3 @@ def _build_settings(
         "part": {"index": 0, "count": 1},
         "key_id": names.key_id,
     }
-
-
-def _give_name(temporary: Path, out: Path) -> None:
-    """Rename the finished directory (over an empty one at most) and flush the rename to disk."""
-    try:
-        os.rename(temporary, out)
-    except OSError as error:
-        raise WorkError(f"can't rename {temporary} to {out}: {error.strerror}") from None
-    parent = os.open(out.parent, os.O_RDONLY)
-    try:
-        os.fsync(parent)
-    finally:
-        os.close(parent)

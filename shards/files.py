@@ -20,10 +20,9 @@ def replace_file(path: Path, content: bytes | str, *, flush: bool = False, mode:
     Raises:
         OSError: the folder can't be written or the disk is full; `path` is unchanged, no temporary is left.
     """
-    with replacing(path, flush=flush) as temporary:
-        # exclusive, so that nobody's link or open file is written to
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+    exclusive = os.O_WRONLY | os.O_CREAT | os.O_EXCL  # so that nobody's link or open file is written to
+    with replacing(path, flush=flush) as temporary, open(os.open(temporary, exclusive, mode), "wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager

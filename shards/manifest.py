@@ -5,13 +5,13 @@ complete. Its JSON Schema is `manifest.schema.json` beside this module.
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from shards.errors import UserError, WorkError
+from shards.files import replace_file
 
 FILE = "manifest.json"
 SCHEMA = 1
@@ -81,13 +81,8 @@ def write(folder: Path, manifest: Manifest) -> None:
     """Write the manifest into `folder`, under its name only when it is complete and on disk."""
     content = asdict(manifest)
     validate(content)
-    temporary = folder / f".{FILE}.tmp"
-    with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-        json.dump(content, file, separators=(",", ":"), allow_nan=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, folder / FILE)
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    replace_file(folder / FILE, f"{text}\n", flush=True)
 
 
 def read(folder: Path) -> Manifest:

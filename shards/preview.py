@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from shards import manifest
 from shards.errors import UserError, WorkError
+from shards.files import replacing
 from shards.manifest import Manifest, Shard, Split
 
 TILE = 144  # pixels of the sheet
@@ -180,9 +181,5 @@ def _check_out(out: Path) -> None:
 
 
 def _write(sheet: Image.Image, out: Path) -> None:
-    temporary = out.with_name(f".{out.name}.tmp-{os.getpid()}")
-    try:
+    with replacing(out) as temporary:
         sheet.save(temporary, "PNG")
-        os.replace(temporary, out)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -6,12 +6,13 @@ directory); the manifest holds the counts by code.
 
 import csv
 import io
-import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+
+from shards.files import replace_file
 
 
 class Code(StrEnum):
@@ -72,8 +73,4 @@ def write_list(path: Path, entries: Iterable[Entry]) -> None:
     writer.writerow(["source", "path", "code", "detail"])
     for entry in sorted(entries, key=lambda entry: (entry.code == Code.MISSING_FILE, entry)):
         writer.writerow([entry.source, entry.path, entry.code, " ".join(entry.detail.split())])
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(text.getvalue().encode("utf-8", "backslashreplace"))
-    os.replace(temporary, path)
+    replace_file(path, text.getvalue().encode("utf-8", "backslashreplace"), mode=0o600)

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-import os
 import tarfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
+from shards.files import replacing
 from shards.manifest import Index, Shard
 from shards.plan import Sample
 from shards.scan import Scanned
@@ -33,25 +34,14 @@ def png_place(scanned: Scanned) -> tuple[str, int, int]:
 
 def write_shard(task: ShardTask) -> Shard:
     """Write one tar under a temporary name, flush it to disk, give it its name, and describe it."""
-    from webdataset.writer import TarWriter
-
-    temporary = task.folder / f".{task.file}.tmp"
-    checksums = []
-    with open(temporary, "wb") as stream:
-        with TarWriter(stream, mtime=0, user="root", group="root", mode=0o644, compress=False) as tar:
-            for sample, place in zip(task.samples, task.pngs, strict=True):
-                png = _spooled(task.spool, *place)
-                checksums.append(zlib.crc32(png))
-                tar.write({"__key__": sample.key, "png": png})  # one call would sort the json first
-                tar.write({"__key__": sample.key, "json": sample_json(sample, task.split, task.classes)})
-        stream.flush()
-        os.fsync(stream.fileno())
-    with tarfile.open(temporary, "r:") as archive:
-        members = [member for member in archive if member.name.endswith(".png")]
-    with open(temporary, "rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    size = temporary.stat().st_size
-    os.replace(temporary, task.folder / task.file)
+    with replacing(task.folder / task.file, flush=True) as temporary:
+        with open(temporary, "wb") as stream:
+            checksums = _write_tar(stream, task)
+        with tarfile.open(temporary, "r:") as archive:
+            members = [member for member in archive if member.name.endswith(".png")]
+        with open(temporary, "rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        size = temporary.stat().st_size
     labels = [sample.label for sample in task.samples]
     return Shard(
         file=task.file,
@@ -69,6 +59,20 @@ def write_shard(task: ShardTask) -> Shard:
             cluster=[sample.cluster for sample in task.samples],
         ),
     )
+
+
+def _write_tar(stream: BinaryIO, task: ShardTask) -> list[int]:
+    """Write the samples in order; the CRC-32 of each PNG."""
+    from webdataset.writer import TarWriter
+
+    checksums = []
+    with TarWriter(stream, mtime=0, user="root", group="root", mode=0o644, compress=False) as tar:
+        for sample, location in zip(task.samples, task.pngs, strict=True):
+            png = _spooled(task.spool, *location)
+            checksums.append(zlib.crc32(png))
+            tar.write({"__key__": sample.key, "png": png})  # one call would sort the json first
+            tar.write({"__key__": sample.key, "json": sample_json(sample, task.split, task.classes)})
+    return checksums
 
 
 def sample_json(sample: Sample, split: str, classes: list[str]) -> bytes:

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from rich.table import Table
 
 from chexdist.distributed.world import World
 from chexdist.errors import UserError, WorkError
+from shards.files import replace_file
 
 if TYPE_CHECKING:
     from chexdist.data.manifest import Manifest
@@ -108,9 +108,7 @@ def _write(folder: Path, seed: int, split: str, loaded: "Loaded", found: "Evalua
         folder.mkdir(parents=True, exist_ok=True)
         for label, name in labels.items():
             draw_grid(folder / f"{name}.png", loaded.sample(seed, range(GRID), label))
-        partial = folder / f".evaluation.json.partial-{os.getpid()}"
-        partial.write_text(json.dumps(document, indent=1, allow_nan=False))
-        partial.replace(folder / "evaluation.json")
+        replace_file(folder / "evaluation.json", json.dumps(document, indent=1, allow_nan=False))
     except OSError as error:
         raise WorkError(f"{error.filename or folder}: {error.strerror or error}") from None
 

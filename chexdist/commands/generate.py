@@ -1,16 +1,13 @@
 """`chexdist generate`: audited synthetic X-rays of a run as files. The folder appears complete or not at all."""
 
 import argparse
-import os
-import shutil
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from chexdist.distributed.world import World
 from chexdist.errors import UserError, WorkError
+from shards.files import appearing_folder
 
 MOST = 100_000
 
@@ -55,9 +52,12 @@ def _generate(options: argparse.Namespace, out: Path) -> int:
     order = Order(options.n, options.seed, options.label, options.format)
     shards = options.shards or loaded.config.data.shards
     manifest = None if options.no_audit else training_shards(shards, loaded.manifest, loaded.config.data)
-    with _appearing(out) as folder:
-        audit = Audit(manifest) if manifest else None
-        made = generate(loaded, order, audit, folder)
+    try:
+        with appearing_folder(out) as folder:
+            audit = Audit(manifest) if manifest else None
+            made = generate(loaded, order, audit, folder)
+    except OSError as error:
+        raise WorkError(f"--out {out}: {error.strerror or error}; it was not made") from None
     print(f"{made.kept} synthetic X-rays of images-{loaded.images} in {out}, with index.csv and sheet.png")
     if audit:
         found = audit.threshold
@@ -69,22 +69,3 @@ def _generate(options: argparse.Namespace, out: Path) -> int:
     else:
         print("audit: none, as --no-audit asks; any of these pictures may be a copy of a patient's X-ray")
     return 0
-
-
-@contextmanager
-def _appearing(out: Path) -> Iterator[Path]:
-    """A folder under a temporary name beside `out`, renamed to it at the end; removed when anything goes wrong.
-
-    Raises:
-        WorkError: it can't be made, filled or renamed.
-    """
-    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        yield partial
-        partial.rename(out)
-    except OSError as error:
-        raise WorkError(f"--out {out}: {error.strerror or error}; it was not made") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

@@ -1,10 +1,10 @@
 """`chexdist report`: runs side by side as one HTML file that needs no network, or their tables as Markdown."""
 
 import argparse
-import os
 from pathlib import Path
 
 from chexdist.errors import UserError
+from shards.files import replace_file
 
 SUFFIXES = (".html", ".md")
 
@@ -40,10 +40,7 @@ def run(options: argparse.Namespace, settings: list[str]) -> int:
 
 
 def _replace(out: Path, text: str) -> None:
-    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(out)
+        replace_file(out, text)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise UserError(f"--out {out}: {error.strerror}") from None

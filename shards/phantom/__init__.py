@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
+import io
 from pathlib import Path
+
+from shards.files import replace_file
 
 __all__ = ["write_phantom"]
 
@@ -46,9 +48,8 @@ def write_phantom(out: Path, patients: int, seed: int, size: int) -> int:
 
 
 def _write_labels(path: Path, rows: list[tuple[str, str]]) -> None:
-    part = path.with_suffix(".part")
-    with part.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("path", "label"))
-        writer.writerows(rows)
-    os.replace(part, path)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("path", "label"))
+    writer.writerows(rows)
+    replace_file(path, text.getvalue())

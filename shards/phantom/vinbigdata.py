@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from shards.errors import UserError
+from shards.files import replace_file
 from shards.labels import Question, read_labels
 from shards.labels.stated import FINDING
 from shards.phantom.anatomy import Lesion, LesionKind, View
@@ -135,9 +136,8 @@ def boxes(rng: np.random.Generator, lesion: Lesion, view: View, size: int) -> It
 
 
 def _write_rows(path: Path, rows: list[Row]) -> None:
-    part = path.with_suffix(".part")
-    with part.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(rows)
-    os.replace(part, path)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(rows)
+    replace_file(path, text.getvalue())

@@ -24,7 +24,7 @@ def run_build(source: Path, out: Path, *options: str, **popen: Any) -> subproces
 def busy_worker(folder: Path) -> int:
     """Wait until a worker of the build of `folder/out` writes pictures; its process number."""
     deadline = time.monotonic() + 120
-    while not (spools := list(folder.glob(".out.tmp-*/spool/*.png-spool"))):
+    while not (spools := list(folder.glob(".out.partial-*/spool/*.png-spool"))):
         assert time.monotonic() < deadline, "no worker has begun"
         time.sleep(0.02)
     return int(spools[0].name.split(".")[0])
