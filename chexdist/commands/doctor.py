@@ -65,13 +65,13 @@ def _examine(
     versions: dict[str, str],
 ) -> int:
     from chexdist.doctor.examine import Examination, Subject
-    from chexdist.progress import Progress
+    from shards.progress import Progress
 
     shards = config.data.shards if config else options.shards or ""
     run = config.run.dir if config else options.run or ""
     examination = Examination(Subject(world, config, shards, run, options.simulate_world), findings, versions)
     steps = examination.steps()
-    with Progress("doctor", len(steps)) if world.is_main else nullcontext() as progress:
+    with Progress("doctor", len(steps), "steps") if world.is_main else nullcontext() as progress:
         for step in steps:
             step()
             if progress is not None:

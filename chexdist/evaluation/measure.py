@@ -17,9 +17,9 @@ from chexdist.metrics.extractor import Extractor
 from chexdist.metrics.pairs import UNITS, PairProtocol, mean_over_pairs
 from chexdist.metrics.protocol import Hashed, Protocol
 from chexdist.metrics.value import Metric
-from chexdist.progress import Progress
 from chexdist.run.trained import Loaded
 from chexdist.training.validation import metric
+from shards.progress import Progress
 
 NO_CLASSES = "the model is unconditional, so its images are of no class"
 SAME_CLASS, ANY_CLASS = "random, of one class, as many of each class", "random, of any class"
@@ -78,7 +78,7 @@ class Evaluation:
         )
         shown = self.real.shown(plan.samples)
         total = len(self.manifest.splits[plan.split]) + len(shown)
-        with Progress("features of real images", total) as progress:
+        with Progress("features of real images", total, "images") as progress:
             reference = self.real.reference(plan.split, shown)
             mean = self.real.mean_features(shown).expand(plan.samples, -1)
             progress.advance(total)
@@ -92,7 +92,8 @@ class Evaluation:
     def features(self, label: int | None, what: str) -> Tensor:
         """Features [samples, D] of generated images, on the CPU."""
         parts = []
-        with Progress(f"features of generated images of {what}", self.plan.samples) as progress:
+        what = f"features of generated images of {what}"
+        with Progress(what, self.plan.samples, "images") as progress:
             for rows in chunks(range(self.plan.samples)):
                 parts.append(self.extractor.features(self.drawn(rows, label)).cpu())
                 progress.advance(len(rows))
@@ -169,7 +170,7 @@ class Evaluation:
             return self.real.images(plan.split, pairs.held_out[places]).to(self.device)
 
         known = patients[: len(pairs.training)]
-        with Progress(f"pairs of {what}, generated and real", n + len(known)) as progress:
+        with Progress(f"pairs of {what}, generated and real", n + len(known), "pairs") as progress:
             return (
                 Scored.of(generated, held_out, patients, progress.advance),
                 Scored.of(training, held_out, known, progress.advance),

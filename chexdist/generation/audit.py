@@ -12,7 +12,7 @@ from chexdist.data.manifest import Manifest, read_manifest
 from chexdist.data.reader import SampleReader
 from chexdist.errors import UserError
 from chexdist.metrics.memorisation import fingerprints, likeness, threshold
-from chexdist.progress import Progress
+from shards.progress import Progress
 
 CHUNK = 64
 CALIBRATION_IMAGES = 1000
@@ -46,7 +46,7 @@ class Audit:
         """
         train = manifest.splits["train"]
         calibrating = _calibration_samples(manifest)
-        with Progress("audit: reading training images", len(train)) as progress:
+        with Progress("audit: reading training images", len(train), "images") as progress:
             self.references = torch.cat(
                 [
                     fingerprints(images)
@@ -55,7 +55,7 @@ class Audit:
             )
         found = []
         total = sum(len(samples) for samples in calibrating.values())
-        with Progress("audit: comparing real X-rays", total) as progress:
+        with Progress("audit: comparing real X-rays", total, "images") as progress:
             for name, samples in calibrating.items():
                 split = manifest.splits[name]
                 for part, images in _real(manifest, name, samples, progress):

@@ -17,8 +17,9 @@ from chexdist.generation.audit import Audit
 from chexdist.generation.pictures import Origin, Picture, dicom, png
 from chexdist.metrics.memorisation import METHOD
 from chexdist.metrics.preprocess import levels
-from chexdist.progress import Progress
-from chexdist.run.trained import CHUNK, Loaded, sampled_labels
+from chexdist.run.sampling import CHUNK, sampled_labels
+from chexdist.run.trained import Loaded
+from shards.progress import Progress
 
 WRITERS = {"png": (".png", png), "dicom": (".dcm", dicom)}
 PASSED, NEAR_COPY, NOT_AUDITED = "passed", "near-copy, replaced", "not audited"
@@ -79,7 +80,7 @@ def generate(loaded: Loaded, order: Order, audit: Audit | None, folder: Path) ->
     label = class_number(loaded, order.label)
     origin = Origin(loaded.config.model.name, f"images-{loaded.images}", loaded.weights, order.seed)
     made = Made()
-    with Progress("generating", order.n) as progress:
+    with Progress("generating", order.n, "images") as progress:
         for start in count(0, CHUNK):
             block = range(start, start + CHUNK)
             before = made.kept
