@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
+from shards import __version__ as __version__
+
 if TYPE_CHECKING:
     from chexdist.run.trained import load_generator as load_generator
-
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

@@ -10,12 +10,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from shards import __version__
 from shards.errors import UserError, WorkError
 from shards.files import replace_file
 
 FILE = "manifest.json"
 SCHEMA = 1
-CREATED_BY = "chexdist-shards 0.1.0"
+CREATED_BY = f"chexdist-shards {__version__}"
 MAX_BYTES = 2**30
 
 

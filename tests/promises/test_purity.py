@@ -58,8 +58,8 @@ def test_pure_modules_know_no_ranks(package: str) -> None:
 
 
 def test_the_two_packages_share_only_the_manifest() -> None:
-    """And two modules that know nothing of either: how a file is replaced, and how progress is shown."""
-    shared = ("shards.files", "shards.progress")
+    """Besides the version, and two modules that know nothing of either: replacing a file, and progress."""
+    shared = ("shards.__version__", "shards.files", "shards.progress")
     for module in MODULES:
         others = (
             ("shards",)
