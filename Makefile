@@ -9,7 +9,7 @@ help:
 	@echo "make test-slurm  training on a real Slurm of two nodes, and over a cut link, on this machine; CHEXDIST_ALLOW_APT=1 may install both"
 	@echo "make format  rewrite the sources in the project's style"
 
-.venv/.ready: setup.cfg pyproject.toml
+.venv/.ready: setup.cfg pyproject.toml shards/__init__.py
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
