@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from shards.errors import UserError, WorkError
+from shards.labels import FORMATS
 
 SPLIT_NAMES = ("train", "val", "test")
 LABEL_RULES = ("any", "majority", "all")
@@ -117,7 +118,7 @@ def _add_build(build: argparse.ArgumentParser) -> None:
         "--labels",
         metavar="FILE.csv",
         type=Path,
-        help="label file of VinBigData, of NIH ChestX-ray14, or path,label[,patient]; may be gzipped",
+        help=f"label file, its format known by its columns ({', '.join(FORMATS)}); may be gzipped",
     )
     add(
         "--label-rule",

@@ -15,7 +15,7 @@ from shards import duplicates, manifest, plan, render
 from shards.errors import UserError, WorkError
 from shards.files import appearing_folder
 from shards.identity import Names, load_or_make_key
-from shards.labels import Labels, Question, read_labels
+from shards.labels import LabelOptions, Labels, read_labels
 from shards.labels.matching import list_with_labels
 from shards.manifest import Manifest, Split
 from shards.patients import find_patients, name_reader
@@ -108,14 +108,14 @@ def build(options: Options) -> int:
 
 
 def list_sources(options: Options) -> tuple[Labels | None, Listing]:
-    """The images with their classes, by the label file when there is one; what it says is reported."""
-    question = Question(options.label_rule, options.finding)
+    """The images with their classes, by the label file when there is one, of which a summary is printed."""
+    label_options = LabelOptions(options.label_rule, options.finding)
     if options.labels:
-        labels = read_labels(options.labels, question)
+        labels = read_labels(options.labels, label_options)
         listing = list_with_labels(options.sources, labels)
         report_labels(labels, listing)
         return labels, listing
-    if question != Question():
+    if label_options != LabelOptions():
         raise UserError(
             "--label-rule and --finding choose from a label file: class folders name neither readers nor "
             "findings; give --labels"

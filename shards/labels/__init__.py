@@ -1,49 +1,68 @@
-"""What a label file says of the images: which form it has is told by its columns, each form has its reader.
+"""Decides in which format a label file is written, by its columns, and reads the class of each image from it.
 
-A reader for another form is one more module with COLUMNS and `read`, and one more line in FORMS.
+A new format is a file with COLUMNS and `read` (see `Format`), and a line in FORMATS. Its name in `--help`, in the
+message for a file of no known format and in the manifest follows from that line. `build` calls `read_labels`; this
+package imports `errors`, `sources` and `quarantine` at most.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from typing import Protocol, cast
 
 from shards.errors import UserError
-from shards.labels import nih, plain, vinbigdata
-from shards.labels.stated import Labels, Question
-from shards.labels.table import Table, open_table, shown
+from shards.labels.labels import LabelOptions, Labels
+from shards.labels.table import Table, open_table, quoted
 
-__all__ = ["Labels", "Question", "read_labels"]
-
-
-@dataclass(frozen=True)
-class Form:
-    """A form of label file: the columns by which it is known, and its reader."""
-
-    name: str
-    columns: tuple[str, ...]
-    read: Callable[[Table, Question], Labels]
+__all__ = ["FORMATS", "Format", "LabelOptions", "Labels", "read_labels"]
 
 
-FORMS = (
-    Form("VinBigData", vinbigdata.COLUMNS, vinbigdata.read),
-    Form("NIH ChestX-ray14", nih.COLUMNS, nih.read),
-    Form("plain", plain.COLUMNS, plain.read),
-)
+class Format(Protocol):
+    """What the module of a format holds.
+
+    OPTIONAL_COLUMNS may be there too: columns that it reads where a file has them.
+    """
+
+    COLUMNS: tuple[str, ...]
+    """A file is of this format when its first line names all of these, in any order, and possibly more."""
+
+    def read(self, table: Table, options: LabelOptions) -> Labels:
+        """The labels of a file with these columns.
+
+        Raises:
+            UserError: a row can't be understood, or `options` ask for what this format does not hold.
+        """
 
 
-def read_labels(path: Path, question: Question) -> Labels:
+FORMATS = {
+    "VinBigData": "shards.labels.vinbigdata",
+    "NIH ChestX-ray14": "shards.labels.nih",
+    "plain": "shards.labels.plain",
+}
+"""Name -> module, imported when a label file is read."""
+
+
+def read_labels(path: Path, options: LabelOptions) -> Labels:
     """Read the label file `path` (CSV in UTF-8, which may be gzipped).
 
-    Raises UserError for a file that is damaged, too large or of no known form, for a row that can't be
-    understood, and for a question that its form can't answer.
+    Raises:
+        UserError: the file is damaged, too large or of no known format, a row can't be understood, or `options`
+            ask for what its format does not hold.
     """
+    formats = {name: cast(Format, import_module(module)) for name, module in FORMATS.items()}
     with open_table(path) as table:
-        fitting = [form for form in FORMS if set(form.columns) <= set(table.columns)]
+        fitting = [name for name, format in formats.items() if set(format.COLUMNS) <= set(table.columns)]
         if len(fitting) != 1:
-            known = "; ".join(f"{','.join(form.columns)} ({form.name})" for form in FORMS)
+            known = "; ".join(f"{_columns(format)} ({name})" for name, format in formats.items())
             raise UserError(
-                f"{path} has the columns {shown(','.join(table.columns), 200)}, which fit "
-                f"{'more than one form' if fitting else 'no form'} of label file\n"
-                f"give one of: {known.replace('path,label', 'path,label[,patient]')}"
+                f"{path} has the columns {quoted(','.join(table.columns), 200)}, which fit "
+                f"{'more than one format' if fitting else 'no format'} of label file\ngive one of: {known}"
             )
-        return fitting[0].read(table, question)
+        labels = formats[fitting[0]].read(table, options)
+    return replace(labels, settings={"form": fitting[0], **labels.settings})
+
+
+def _columns(format: Format) -> str:
+    """Its columns as a message shows them: `path,label[,patient]`."""
+    optional = getattr(format, "OPTIONAL_COLUMNS", ())
+    return ",".join(format.COLUMNS) + "".join(f"[,{column}]" for column in optional)

@@ -4,8 +4,8 @@ import difflib
 from collections.abc import Collection, Iterable
 
 from shards.errors import UserError
-from shards.labels.stated import FINDING, NO_FINDING
-from shards.labels.table import shown
+from shards.labels.labels import FINDING, NO_FINDING
+from shards.labels.table import quoted
 from shards.sources import class_name
 
 RULES = {
@@ -41,6 +41,8 @@ def known_finding(asked: str | None, names: Iterable[str]) -> str | None:
     if wanted in known:
         return known[wanted]
     if wanted == NO_FINDING:
-        raise UserError(f"--finding {shown(asked)}: name a finding; images without one are the other class")
+        raise UserError(f"--finding {quoted(asked)}: name a finding; images without one are the other class")
     near = ", ".join(known[name] for name in difflib.get_close_matches(wanted, known, n=3, cutoff=0.0))
-    raise UserError(f"--finding {shown(asked)}: no image has this finding; the nearest are: {near or 'none'}")
+    raise UserError(
+        f"--finding {quoted(asked)}: no image has this finding; the nearest are: {near or 'none'}"
+    )

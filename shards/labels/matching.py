@@ -6,44 +6,45 @@ from collections.abc import Collection
 from pathlib import Path
 
 from shards.errors import UserError
-from shards.labels.stated import Labels
+from shards.labels.labels import Labels
 from shards.quarantine import Code, Entry
 from shards.sources import Listing, Source, image_files
 
 
 def list_with_labels(folders: list[Path], labels: Labels) -> Listing:
-    """Images under the SOURCE folders whose classes (and patients) the label file states.
+    """Images under the SOURCE folders whose classes (and patients) are in the label file.
 
     Raises UserError when two files are the same image, or a class that the label file has got no image.
     """
     listing = Listing(has_patients=labels.has_patients)
-    place: dict[str, str] = {}
+    found: dict[str, str] = {}
     for number, folder in enumerate(folders):
         for name, path in image_files(folder, number, listing):
             key = labels.key(name)
-            stated = labels.images.get(key)
-            if stated is None:
+            image = labels.images.get(key)
+            if image is None:
                 entry = Entry(number, name, Code.NO_LABEL, f"no row in {labels.file.name}")
                 listing.quarantine.append(entry)
                 continue
-            if key in place:
+            if key in found:
                 raise UserError(
-                    f"{place[key]} and {path} are the same image for {labels.file}: give a SOURCE with one of them"
+                    f"{found[key]} and {path} are the same image for {labels.file}: "
+                    "give a SOURCE with one of them"
                 )
-            place[key] = path
-            if stated.conflict:
-                listing.quarantine.append(Entry(number, name, Code.CONFLICTING_LABEL, stated.conflict))
-            elif stated.label is None:
+            found[key] = path
+            if image.conflict:
+                listing.quarantine.append(Entry(number, name, Code.CONFLICTING_LABEL, image.conflict))
+            elif image.label is None:
                 listing.left_out += 1
             else:
-                listing.images.append(Source(number, name, path, stated.label, stated.patient))
-    _add_missing(folders, labels, listing, place.keys())
+                listing.images.append(Source(number, name, path, image.label, image.patient))
+    _add_missing(folders, labels, listing, found.keys())
     _check_classes(folders, labels, listing)
     return listing
 
 
 def summary(labels: Labels, listing: Listing) -> list[str]:
-    """Lines that tell how many images the label file names, of which classes, and how many of them are there."""
+    """Two lines: how many images of which classes the label file has, and how many of them have a file."""
     named, there = labels.counts(), Counter(image.label for image in listing.images)
     codes = Counter(entry.code for entry in listing.quarantine)
     settings = ", ".join(f"{name} {value}" for name, value in labels.settings.items())
@@ -66,8 +67,8 @@ def _listed(counts: Counter[str]) -> str:
 def _add_missing(folders: list[Path], labels: Labels, listing: Listing, found: Collection[str]) -> None:
     """An entry for each image that has a class, or a conflict about it, and no file."""
     set_aside = {labels.key(entry.path) for entry in listing.quarantine}
-    for key, stated in labels.images.items():
-        if key not in found and key not in set_aside and (stated.label is not None or stated.conflict):
+    for key, image in labels.images.items():
+        if key not in found and key not in set_aside and (image.label is not None or image.conflict):
             listing.quarantine.append(_entry_without_image(folders, key + labels.suffix))
 
 

@@ -5,34 +5,34 @@ The images lie anywhere under SOURCE (the set comes as images_001/images/ to ima
 
 from shards.errors import UserError
 from shards.labels.findings import classify, known_finding
-from shards.labels.stated import NO_FINDING, Labels, Question, Stated
-from shards.labels.table import Table, shown
+from shards.labels.labels import NO_FINDING, ImageLabel, LabelOptions, Labels
+from shards.labels.table import Table, quoted
 from shards.sources import class_name
 
 COLUMNS = ("Image Index", "Finding Labels", "Patient ID")
 
 
-def read(table: Table, question: Question) -> Labels:
+def read(table: Table, options: LabelOptions) -> Labels:
     """`finding` or `no_finding` and the patient of each image, by its file's name.
 
     Raises UserError for --label-rule, as there are no readers, and for a finding that the file has not.
     """
-    if question.rule is not None:
+    if options.rule is not None:
         raise UserError(
-            f"--label-rule needs several readers an image (VinBigData); {table.path} has one verdict for each"
+            f"--label-rule needs several readers per image; {table.path} has one verdict for each"
         )
     rows: dict[str, set[tuple[frozenset[str], str]]] = {}
     for image, findings, patient in table.rows(*COLUMNS):
         marked = frozenset(part.strip() for part in findings.split("|"))
         if "/" in image or "" in marked:
             raise table.error(
-                f"{shown(image)} is not a file's name, or {shown(findings)} not findings with | between"
+                f"{quoted(image)} is not a file's name, or {quoted(findings)} not findings with | between"
             )
         rows.setdefault(image, set()).add((marked, patient))
-    names = {name: class_name(name) for stated in rows.values() for marked, _ in stated for name in marked}
-    finding = known_finding(question.finding, [name for name in names if names[name] != NO_FINDING])
-    images = {image: _stated(stated, names, finding) for image, stated in rows.items()}
-    settings = {"form": "NIH ChestX-ray14"} | ({"finding": finding} if finding else {})
+    names = {name: class_name(name) for given in rows.values() for marked, _ in given for name in marked}
+    finding = known_finding(options.finding, [name for name in names if names[name] != NO_FINDING])
+    images = {image: _image_label(given, names, finding) for image, given in rows.items()}
+    settings = {"finding": finding} if finding else {}
     return Labels(table.path, images, file_name, settings, has_patients=True)
 
 
@@ -41,12 +41,14 @@ def file_name(name: str) -> str:
     return name.rpartition("/")[2]
 
 
-def _stated(rows: set[tuple[frozenset[str], str]], names: dict[str, str], finding: str | None) -> Stated:
+def _image_label(
+    rows: set[tuple[frozenset[str], str]], names: dict[str, str], finding: str | None
+) -> ImageLabel:
     marked, patient = next(iter(rows))
     found = [name for name in marked if names[name] != NO_FINDING]
     if len(rows) > 1:
-        said = sorted(f"{'|'.join(sorted(marked))} of patient {patient}" for marked, patient in rows)
-        return Stated(None, None, f"rows disagree: {'; '.join(said)}")
+        listed = sorted(f"{'|'.join(sorted(marked))} of patient {patient}" for marked, patient in rows)
+        return ImageLabel(None, None, f"rows disagree: {'; '.join(listed)}")
     if found and len(found) < len(marked):
-        return Stated(None, None, f"no finding and findings at once: {'|'.join(sorted(marked))}")
-    return Stated(classify([found], "any", finding), patient)
+        return ImageLabel(None, None, f"no finding and findings at once: {'|'.join(sorted(marked))}")
+    return ImageLabel(classify([found], "any", finding), patient)

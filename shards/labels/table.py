@@ -31,13 +31,13 @@ class Table:
         for column in wanted:
             if self.columns.count(column) > 1:
                 raise self.error(f"the column {column} is there more than once")
-        places = [self.columns.index(column) for column in wanted]
+        positions = [self.columns.index(column) for column in wanted]
         for row in self._reader:
             if not row:
                 continue
             if any(row[len(self.columns) :]):
                 raise self.error(f"{len(row)} cells, but {len(self.columns)} columns: quote a cell's comma")
-            cells = [row[place].strip() if place < len(row) else "" for place in places]
+            cells = [row[i].strip() if i < len(row) else "" for i in positions]
             if not all(cells):
                 raise self.error(f"an empty cell; each row needs its {wanted[cells.index('')]}")
             yield cells
@@ -75,6 +75,6 @@ def open_table(path: Path) -> Iterator[Table]:
         raise UserError(f"{path} is not a CSV file in UTF-8: {error}") from None
 
 
-def shown(text: str, most: int = 60) -> str:
-    """`text` for a message: quoted, on one line, cut to `most` characters."""
+def quoted(text: str, most: int = 60) -> str:
+    """`text` for a message: in quotes, on one line, cut to `most` characters."""
     return repr(text if len(text) <= most else f"{text[:most]}...")

@@ -6,8 +6,8 @@ The images are `IMAGE_ID.dicom` anywhere under SOURCE, or converted ones of that
 import os
 
 from shards.labels.findings import classify, known_finding
-from shards.labels.stated import NO_FINDING, Labels, Question, Stated
-from shards.labels.table import Table, shown
+from shards.labels.labels import NO_FINDING, ImageLabel, LabelOptions, Labels
+from shards.labels.table import Table, quoted
 from shards.sources import DICOM_SUFFIXES, RASTER_SUFFIXES, class_name
 
 COLUMNS = ("image_id", "class_name", "class_id", "rad_id")
@@ -17,7 +17,7 @@ READERS = 3
 Marks = dict[str, set[str]]  # reader -> classes that the reader gave the image
 
 
-def read(table: Table, question: Question) -> Labels:
+def read(table: Table, options: LabelOptions) -> Labels:
     """`finding` or `no_finding` of each image, by --label-rule over its readers; the file knows no patients.
 
     Raises UserError for a class that contradicts its number, and for a finding that the file has not.
@@ -31,10 +31,10 @@ def read(table: Table, question: Question) -> Labels:
         repeated += name in given and numbers[name] == NO_FINDING_ID
         given.add(name)
     nothing = {name for name in numbers if numbers[name] == NO_FINDING_ID}
-    rule = question.rule or "any"
-    finding = known_finding(question.finding, numbers.keys() - nothing)
-    images = {image: _stated(readers, nothing, rule, finding) for image, readers in marks.items()}
-    settings = {"form": "VinBigData", "rule": rule} | ({"finding": finding} if finding else {})
+    rule = options.rule or "any"
+    finding = known_finding(options.finding, numbers.keys() - nothing)
+    images = {image: _image_label(readers, nothing, rule, finding) for image, readers in marks.items()}
+    settings = {"rule": rule, **({"finding": finding} if finding else {})}
     return Labels(table.path, images, image_id, settings, ".dicom", warnings=_warnings(marks, repeated))
 
 
@@ -47,25 +47,27 @@ def image_id(name: str) -> str:
 def _check(table: Table, numbers: dict[str, int], image: str, name: str, number: str) -> None:
     """Raise UserError when the row's cells can't be what they should; `numbers` learns the class's number."""
     if "/" in image:
-        raise table.error(f"image_id {shown(image)} is not a file's name")
+        raise table.error(f"image_id {quoted(image)} is not a file's name")
     if not (number.isascii() and number.isdigit() and len(number) < 9):
-        raise table.error(f"class_id {shown(number)} is not a whole number")
+        raise table.error(f"class_id {quoted(number)} is not a whole number")
     if name not in numbers:
         if (int(number) == NO_FINDING_ID) != (class_name(name) == NO_FINDING):
-            raise table.error(f"class_id {number} and class_name {shown(name)}: 14 and only 14 is No finding")
+            raise table.error(
+                f"class_id {number} and class_name {quoted(name)}: 14 and only 14 is No finding"
+            )
         if int(number) != NO_FINDING_ID and int(number) in numbers.values():
-            raise table.error(f"class_id {number} is {shown(name)} here, another class in an earlier line")
+            raise table.error(f"class_id {number} is {quoted(name)} here, another class in an earlier line")
     if numbers.setdefault(name, int(number)) != int(number):
         raise table.error(
-            f"class {shown(name)} has class_id {number} here, {numbers[name]} in an earlier line"
+            f"class {quoted(name)} has class_id {number} here, {numbers[name]} in an earlier line"
         )
 
 
-def _stated(readers: Marks, nothing: set[str], rule: str, finding: str | None) -> Stated:
+def _image_label(readers: Marks, nothing: set[str], rule: str, finding: str | None) -> ImageLabel:
     for reader, given in readers.items():
         if nothing & given and given - nothing:
-            return Stated(None, None, f"reader {reader} gave {', '.join(sorted(given))}")
-    return Stated(classify([given - nothing for given in readers.values()], rule, finding))
+            return ImageLabel(None, None, f"reader {reader} gave {', '.join(sorted(given))}")
+    return ImageLabel(classify([given - nothing for given in readers.values()], rule, finding))
 
 
 def _warnings(marks: dict[str, Marks], repeated: int) -> list[str]:
@@ -74,7 +76,7 @@ def _warnings(marks: dict[str, Marks], repeated: int) -> list[str]:
     if unusual:
         count = len(marks[unusual[0]])
         warnings.append(
-            f"{len(unusual)} images do not have {READERS} readers (the first: {shown(unusual[0])} has {count}); "
+            f"{len(unusual)} images do not have {READERS} readers (the first: {quoted(unusual[0])} has {count}); "
             "--label-rule counts those they have"
         )
     if repeated:

@@ -17,8 +17,8 @@ import numpy as np
 
 from shards.errors import UserError
 from shards.files import replace_file
-from shards.labels import Question, read_labels
-from shards.labels.stated import FINDING
+from shards.labels import LabelOptions, read_labels
+from shards.labels.labels import FINDING
 from shards.phantom.anatomy import Lesion, LesionKind, View
 from shards.phantom.image import draw_image, write_image
 from shards.phantom.shapes import to_pixels
@@ -55,7 +55,7 @@ Row = tuple[str, ...]
 def write_vinbigdata(out: Path, images: int, seed: int, size: int, image_ids: Path | None = None) -> int:
     """Writes `images` images of size x size pixels, or as many as `image_ids` names; returns their number.
 
-    `image_ids` is a label file of the same form: its first images lend their ids and whether they have a finding.
+    `image_ids` is a label file of the same format, whose first images' ids and classes are used.
     The same arguments give the same bytes; train.csv comes last. Raises UserError.
     """
     folder, labels = out / "train", out / "train.csv"
@@ -87,10 +87,10 @@ def invent_states(images: int, seed: int) -> dict[str, bool]:
 
 def read_states(path: Path, images: int) -> dict[str, bool]:
     """The ids of the first images in a label file, and whether they have a finding. Raises UserError."""
-    labels = read_labels(path, Question())
+    labels = read_labels(path, LabelOptions())
     if labels.settings.get("form") != "VinBigData":
         raise UserError(
-            f"{path} is not of VinBigData's form: --image-ids needs the columns {','.join(COLUMNS)}"
+            f"{path} is not in VinBigData's format: --image-ids needs the columns {','.join(COLUMNS)}"
         )
     first = list(labels.images.items())[:images]
     if len(first) < images:
@@ -98,7 +98,7 @@ def read_states(path: Path, images: int) -> dict[str, bool]:
     for name, _ in first:
         if not re.fullmatch(r"[0-9A-Za-z_-]{1,64}", name):
             raise UserError(f"{path}: image_id {name[:80]!r} is not 1 to 64 letters, digits, _ and -")
-    return {name: stated.label == FINDING for name, stated in first}
+    return {name: image.label == FINDING for name, image in first}
 
 
 def _numbers(seed: int) -> Iterator[tuple[int, int]]:

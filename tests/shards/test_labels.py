@@ -1,14 +1,20 @@
-"""Label files: each form is known by its columns, the rule over readers, and every fault is named."""
+"""Label files: each format is known by its columns, the rule over readers, and every fault is named."""
 
 import gzip
+import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from helpers.xray_files import class_folders
 from hypothesis import given
 from hypothesis import strategies as st
 
+import shards
 from shards.errors import UserError
-from shards.labels import Labels, Question, read_labels, table
+from shards.labels import LabelOptions, Labels, read_labels, table
 from shards.labels.findings import RULES, classify, known_finding
 from shards.labels.matching import list_with_labels, summary
 from shards.quarantine import Code, Entry
@@ -44,7 +50,7 @@ VIN_FILE = (
 def read(folder: Path, text: str | bytes, rule: str | None = None, finding: str | None = None) -> Labels:
     path = folder / "labels.csv"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return read_labels(path, Question(rule, finding))
+    return read_labels(path, LabelOptions(rule, finding))
 
 
 def classes(labels: Labels) -> dict[str, str | None]:
@@ -142,7 +148,7 @@ def test_other_findings_are_left_out_and_never_missing(tmp_path: Path) -> None:
     assert not listed(tmp_path / "again", labels, "a.png", "b.png").quarantine
 
 
-def test_unusual_readers_are_told(tmp_path: Path) -> None:
+def test_unusual_readers_are_named(tmp_path: Path) -> None:
     text = VIN + vin_rows("a", "No finding", "Cardiomegaly") + vin_rows("b", *["Cardiomegaly"] * 4)
     text += vin_rows("c", "No finding|No finding", "No finding", "No finding")
     labels = read(tmp_path, text, "majority")
@@ -175,7 +181,7 @@ def test_nih(tmp_path: Path) -> None:
     assert chosen.settings == {"form": "NIH ChestX-ray14", "finding": "Pleural_Thickening"}
 
 
-def test_faults_of_the_plain_form_are_listed(tmp_path: Path) -> None:
+def test_faults_of_the_plain_format_are_listed(tmp_path: Path) -> None:
     text = (
         "path,label,patient\na.png,Finding,1\n./sub/b.png,No finding,2\nc.png,Finding,3\nc.png,No finding,3\n"
         "gone.png,Finding,4\n../secret.png,Finding,5\n/etc/passwd,Finding,6\n"
@@ -221,51 +227,55 @@ def test_gzip_a_byte_order_mark_and_blank_lines_do_not_matter(tmp_path: Path) ->
         assert read(tmp_path, text).images == plain.images
 
 
-MISTAKES: dict[str, tuple[str | bytes, Question, str]] = {
-    "columns": ("file,class\na,b\n", Question(), r"fit no form[^$]*\(VinBigData\)[^$]*NIH[^$]*\[,patient\]"),
-    "two forms": (f"path,label,{VIN}", Question(), "fit more than one form"),
-    "empty": ("", Question(), "fit no form"),
-    "column twice": ("path,label,label\n", Question(), "label is there more than once"),
+MISTAKES: dict[str, tuple[str | bytes, LabelOptions, str]] = {
+    "columns": (
+        "file,class\na,b\n",
+        LabelOptions(),
+        r"fit no format[^$]*\(VinBigData\)[^$]*NIH[^$]*\[,patient\]",
+    ),
+    "two formats": (f"path,label,{VIN}", LabelOptions(), "fit more than one format"),
+    "empty": ("", LabelOptions(), "fit no format"),
+    "column twice": ("path,label,label\n", LabelOptions(), "label is there more than once"),
     "empty cell": (
         VIN + "a,No finding,14,\n",
-        Question(),
+        LabelOptions(),
         "line 2: an empty cell; each row needs its rad_id",
     ),
-    "short row": ("path,label\na.png\n", Question(), "line 2: an empty cell"),
-    "comma": ("path,label\na,b.png,finding\n", Question(), "line 2: 3 cells, but 2 columns"),
-    "huge field": (f"path,label\na,{'x' * 200_000}\n", Question(), "larger than field limit"),
-    "huge line": (f"path,label\na,{'x' * 2_000_000}\n", Question(), "line of more than"),
-    "latin-1": ("path,label\nä,b\n".encode("latin-1"), Question(), "not a CSV file in UTF-8"),
-    "open quote": ('path,label\n"a,b\n', Question(), "not a CSV file"),
-    "cut gzip": (gzip.compress(VIN_FILE.encode())[:-9], Question(), "damaged gzip"),
-    "bad gzip": (b"\x1f\x8bnot gzip at all", Question(), "damaged gzip"),
-    "class id": (VIN + "a,Mass,x,R1\n", Question(), "line 2: class_id 'x' is not a whole number"),
-    "14": (VIN + "a,Mass,14,R1\n", Question(), "14 and only 14 is No finding"),
-    "not 14": (VIN + "a,No finding,3,R1\n", Question(), "14 and only 14 is No finding"),
-    "id twice": (VIN + "a,Mass,1,R1\na,Edema,1,R1\n", Question(), "line 3: class_id 1 is 'Edema' here"),
-    "two ids": (VIN + "a,Mass,1,R1\na,Mass,2,R1\n", Question(), "line 3: class 'Mass' has class_id 2"),
-    "image path": (VIN + "../a,Mass,1,R1\n", Question(), "'../a' is not a file's name"),
-    "nih path": (NIH + "x/a.png,Mass,0,1\n", Question(), "'x/a.png' is not a file's name"),
-    "nih bar": (NIH + "a.png,Mass|,0,1\n", Question(), "'Mass|' not findings"),
-    "nih patient": (NIH + "a.png,Mass,0,\n", Question(), "each row needs its Patient ID"),
-    "rule nih": (NIH, Question(rule="all"), "needs several readers"),
+    "short row": ("path,label\na.png\n", LabelOptions(), "line 2: an empty cell"),
+    "comma": ("path,label\na,b.png,finding\n", LabelOptions(), "line 2: 3 cells, but 2 columns"),
+    "huge field": (f"path,label\na,{'x' * 200_000}\n", LabelOptions(), "larger than field limit"),
+    "huge line": (f"path,label\na,{'x' * 2_000_000}\n", LabelOptions(), "line of more than"),
+    "latin-1": ("path,label\nä,b\n".encode("latin-1"), LabelOptions(), "not a CSV file in UTF-8"),
+    "open quote": ('path,label\n"a,b\n', LabelOptions(), "not a CSV file"),
+    "cut gzip": (gzip.compress(VIN_FILE.encode())[:-9], LabelOptions(), "damaged gzip"),
+    "bad gzip": (b"\x1f\x8bnot gzip at all", LabelOptions(), "damaged gzip"),
+    "class id": (VIN + "a,Mass,x,R1\n", LabelOptions(), "line 2: class_id 'x' is not a whole number"),
+    "14": (VIN + "a,Mass,14,R1\n", LabelOptions(), "14 and only 14 is No finding"),
+    "not 14": (VIN + "a,No finding,3,R1\n", LabelOptions(), "14 and only 14 is No finding"),
+    "id twice": (VIN + "a,Mass,1,R1\na,Edema,1,R1\n", LabelOptions(), "line 3: class_id 1 is 'Edema' here"),
+    "two ids": (VIN + "a,Mass,1,R1\na,Mass,2,R1\n", LabelOptions(), "line 3: class 'Mass' has class_id 2"),
+    "image path": (VIN + "../a,Mass,1,R1\n", LabelOptions(), "'../a' is not a file's name"),
+    "nih path": (NIH + "x/a.png,Mass,0,1\n", LabelOptions(), "'x/a.png' is not a file's name"),
+    "nih bar": (NIH + "a.png,Mass|,0,1\n", LabelOptions(), "'Mass|' not findings"),
+    "nih patient": (NIH + "a.png,Mass,0,\n", LabelOptions(), "each row needs its Patient ID"),
+    "rule nih": (NIH, LabelOptions(rule="all"), "needs several readers"),
     "rule plain": (
         "path,label\na,b\n",
-        Question(rule="all"),
+        LabelOptions(rule="all"),
         "--label-rule needs a label file with findings",
     ),
-    "finding plain": ("path,label\na,b\n", Question(finding="Mass"), "--finding needs a label file"),
-    "unknown": (VIN_FILE, Question(finding="Cardiomegally"), "the nearest are: Cardiomegaly"),
-    "no finding": (VIN_FILE, Question(finding="no finding"), "name a finding"),
-    "unprintable": (VIN + "a,M\x07ss,1,R1\n", Question(), "can't be printed"),
+    "finding plain": ("path,label\na,b\n", LabelOptions(finding="Mass"), "--finding needs a label file"),
+    "unknown": (VIN_FILE, LabelOptions(finding="Cardiomegally"), "the nearest are: Cardiomegaly"),
+    "no finding": (VIN_FILE, LabelOptions(finding="no finding"), "name a finding"),
+    "unprintable": (VIN + "a,M\x07ss,1,R1\n", LabelOptions(), "can't be printed"),
 }
 
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_two_lines_at_most(tmp_path: Path, name: str) -> None:
-    text, question, expected = MISTAKES[name]
+    text, options, expected = MISTAKES[name]
     with pytest.raises(UserError, match=expected) as caught:
-        read(tmp_path, text, question.rule, question.finding)
+        read(tmp_path, text, options.rule, options.finding)
     assert len(str(caught.value).splitlines()) <= 2 and len(str(caught.value)) < 700
 
 
@@ -293,3 +303,48 @@ def test_nearest_findings() -> None:
         known_finding("effusion", names)
     with pytest.raises(UserError, match="nearest are: none"):
         known_finding("effusion", [])
+
+
+MARKED = """\"\"\"A file of one column, with a mark behind each image that has a finding.\"\"\"
+
+from shards.labels.labels import ImageLabel, LabelOptions, Labels
+from shards.labels.table import Table
+
+COLUMNS = ("marked image",)
+
+
+def read(table: Table, options: LabelOptions) -> Labels:
+    cells = [cell for (cell,) in table.rows(*COLUMNS)]
+    images = {cell.rstrip("*"): ImageLabel("finding" if "*" in cell else "no_finding") for cell in cells}
+    return Labels(table.path, images, str, {})
+"""
+
+
+def test_a_new_format_is_a_file_and_a_line(tmp_path: Path) -> None:
+    """In a copy of the sources: help, the error for unknown columns, `build` and the manifest then know it."""
+    shutil.copytree(Path(shards.__file__).parent, tmp_path / "shards")
+    (tmp_path / "shards/labels/marked.py").write_text(MARKED)
+    registry = tmp_path / "shards/labels/__init__.py"
+    before = registry.read_text()
+    registry.write_text(
+        before.replace("FORMATS = {\n", 'FORMATS = {\n    "marked": "shards.labels.marked",\n')
+    )
+    assert len(registry.read_text().splitlines()) == len(before.splitlines()) + 1
+    class_folders(tmp_path / "in", 3)
+    names = sorted(path.relative_to(tmp_path / "in").as_posix() for path in (tmp_path / "in").rglob("*.png"))
+    (tmp_path / "marked.csv").write_text(
+        "\n".join(["marked image", *names[:3], *(f"{name}*" for name in names[3:])])
+    )
+    (tmp_path / "unknown.csv").write_text("image,diagnosis\n")
+
+    def command(*words: str) -> subprocess.CompletedProcess[str]:
+        call = [sys.executable, "-m", "shards", *words]
+        return subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert "marked" in command("build", "--help").stdout
+    refused = command("build", "in", "--labels", "unknown.csv", "--out", "out")
+    assert refused.returncode == 2 and "marked image (marked); image_id,class_name" in refused.stderr
+    built = command("build", "in", "--labels", "marked.csv", "--out", "out", "--size", "16", "--workers", "1")
+    assert built.returncode == 0 and "(form marked): 6 images" in built.stdout, built.stderr
+    content = json.loads((tmp_path / "out/manifest.json").read_text())
+    assert content["build"]["labels"] == {"form": "marked"}

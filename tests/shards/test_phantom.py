@@ -344,7 +344,7 @@ def test_same_seed_same_bytes_in_vinbigdatas_layout(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path,label\na.png,finding\n", "not of VinBigData's form"),
+        ("path,label\na.png,finding\n", "not in VinBigData's format"),
         ("image_id,class_name,class_id,rad_id\na,No finding,14,R1\n", "names 1 images"),
         ("image_id,class_name,class_id,rad_id\n..,No finding,14,R1\nb,No finding,14,R1\n", "letters, digits"),
         ("nothing", "fit no form"),

@@ -1,4 +1,4 @@
-"""What is asked of a label file and what it answers, in whatever form it is."""
+"""The label options of the command line, and the labels read from a file of any format."""
 
 from collections import Counter
 from collections.abc import Callable, Collection
@@ -9,18 +9,18 @@ NO_FINDING, FINDING = "no_finding", "finding"
 
 
 @dataclass(frozen=True)
-class Question:
-    """The options of `build` that bear on labels; None where the command line does not name them."""
+class LabelOptions:
+    """The options --label-rule and --finding of `build`; None where the command line does not have them."""
 
     rule: str | None = None
     finding: str | None = None
 
 
 @dataclass(frozen=True)
-class Stated:
-    """What the file says of one image: its class (None: not one of those asked for) and its patient.
+class ImageLabel:
+    """The class of one image (None: not one of those asked for) and its patient, where the file has patients.
 
-    `conflict` tells how its rows disagree; then the class means nothing.
+    `conflict` says how the rows of the image disagree, in which case it has no class; empty when they agree.
     """
 
     label: str | None
@@ -30,14 +30,15 @@ class Stated:
 
 @dataclass(frozen=True)
 class Labels:
-    """A label file that was read: `images` by key, and `key` of a file by its posix name within a SOURCE.
+    """The labels of a file: `images` by key; `key` gives the key of an image file's posix name within a SOURCE.
 
-    An image's file is expected to be called its key and `suffix`. Each of the `classes` has to have images.
-    `settings` go into the manifest. `warnings` are what is odd in the file, though it can be used.
+    A missing image is listed as its key and `suffix`. Each of the `classes` must have images. `settings`
+    (`rule`, `finding`: the options in force) go into the manifest after the format's name. `warnings` are what is
+    unusual in the file, though it can be used.
     """
 
     file: Path
-    images: dict[str, Stated]
+    images: dict[str, ImageLabel]
     key: Callable[[str], str]
     settings: dict[str, str]
     suffix: str = ""
