@@ -25,7 +25,7 @@ from shards.report import report, report_labels
 from shards.scan import Scanned, scan
 from shards.sources import Listing, Source, list_class_folders
 from shards.workers import Workers
-from shards.write import ShardTask, png_place, write_shard
+from shards.write import ShardTask, png_location, write_shard
 
 
 @dataclass(frozen=True)
@@ -179,13 +179,13 @@ def write_splits(
     options: Options,
 ) -> dict[str, Split]:
     """Write all shards in parallel, one shard a task."""
-    places = {image.key: png_place(image.scanned) for image in images}
+    pngs = {image.key: png_location(image.scanned) for image in images}
     tasks = [
         ShardTask(
             file=f"{name}-{number:06d}.tar",
             split=name,
             samples=shard,
-            pngs=[places[sample.key] for sample in shard],
+            pngs=[pngs[sample.key] for sample in shard],
             classes=classes,
             spool=folder / "spool",
             folder=folder,

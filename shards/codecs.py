@@ -89,7 +89,7 @@ def with_sign(values: np.ndarray, stream: Codestream, dataset: "Dataset") -> np.
 
 
 def check_rle_length(dataset: "Dataset") -> None:
-    """Refuse a run-length coded frame that is longer than its pixels can need: it would unpack without a limit."""
+    """Refuse a run-length coded frame longer than its pixels can need: it would unpack without a limit."""
     stored = int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated) // 8
     if len(dataset.PixelData) > 2 * stored + 65536:
         raise Quarantined(

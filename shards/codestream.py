@@ -1,7 +1,7 @@
 """What a compressed frame says of its picture, read from its markers before anything is decoded.
 
-JPEG and JPEG-LS: ISO/IEC 10918-1, B.2.2, and 14495-1, C.2.2 (start of frame). JPEG 2000: ISO/IEC 15444-1, A.5.1
-(SIZ) and A.6.1 (COD). DICOM puts bare codestreams into fragments; a JP2 box around one is skipped.
+JPEG and JPEG-LS: ISO/IEC 10918-1, B.2.2, and 14495-1, C.2.2 (start of frame). JPEG 2000: ISO/IEC 15444-1,
+A.5.1 (SIZ) and A.6.1 (COD). DICOM puts bare codestreams into fragments; a JP2 box around one is skipped.
 """
 
 import struct
@@ -22,7 +22,7 @@ class BadCodestream(ValueError):
 
 @dataclass(frozen=True)
 class Codestream:
-    """The picture that a codestream holds; `levels` by which it can be decoded smaller, 0 unless in one tile."""
+    """The picture in a codestream; `levels` by which it can be decoded smaller, 0 unless in one tile."""
 
     height: int
     width: int
@@ -48,39 +48,39 @@ def read_codestream(data: bytes) -> Codestream:
 
 
 def _jpeg(data: bytes) -> Codestream:
-    place = 2
-    while data[place] == 0xFF:
-        marker = data[place + 1]
+    position = 2
+    while data[position] == 0xFF:
+        marker = data[position + 1]
         if marker == 0xFF:  # a fill byte
-            place += 1
+            position += 1
             continue
         if marker == JPEG_LS_FRAME or (0xC0 <= marker <= 0xCF and marker not in NO_START_OF_FRAME):
-            bits, height, width, components = struct.unpack_from(">BHHB", data, place + 4)
-            return Codestream(height, width, components, bits, complete=data.find(END, place) >= 0)
-        place += 2 + struct.unpack_from(">H", data, place + 2)[0]
+            bits, height, width, components = struct.unpack_from(">BHHB", data, position + 4)
+            return Codestream(height, width, components, bits, complete=data.find(END, position) >= 0)
+        position += 2 + struct.unpack_from(">H", data, position + 2)[0]
     raise BadCodestream("a marker is missing before the start of the frame")
 
 
-def _jpeg_2000(data: bytes, place: int) -> Codestream:
-    right, bottom, left, top = struct.unpack_from(">IIII", data, place + 8)
-    tile_width, tile_height, tile_left, tile_top = struct.unpack_from(">IIII", data, place + 24)
-    components, depth, *sampling = struct.unpack_from(">HBBB", data, place + 40)
+def _jpeg_2000(data: bytes, position: int) -> Codestream:
+    right, bottom, left, top = struct.unpack_from(">IIII", data, position + 8)
+    tile_width, tile_height, tile_left, tile_top = struct.unpack_from(">IIII", data, position + 24)
+    components, depth, *sampling = struct.unpack_from(">HBBB", data, position + 40)
     plain = not (left or top or tile_left or tile_top) and sampling == [1, 1]
     plain &= tile_width >= right and tile_height >= bottom
     levels, reversible = 0, True
-    place += 4 + struct.unpack_from(">H", data, place + 4)[0]
-    while data[place + 1] != START_OF_TILE:
-        if data[place + 1] == COD:
-            levels, reversible = data[place + 9], data[place + 13] == 1
-        plain &= data[place + 1] != COC
-        place += 2 + struct.unpack_from(">H", data, place + 2)[0]
+    position += 4 + struct.unpack_from(">H", data, position + 4)[0]
+    while data[position + 1] != START_OF_TILE:
+        if data[position + 1] == COD:
+            levels, reversible = data[position + 9], data[position + 13] == 1
+        plain &= data[position + 1] != COC
+        position += 2 + struct.unpack_from(">H", data, position + 2)[0]
     return Codestream(
         height=bottom - top,
         width=right - left,
         components=components,
         bits=(depth & 0x7F) + 1,
         signed=depth >= 0x80,
-        complete=data.find(END, max(place, len(data) - 16)) >= 0,
+        complete=data.find(END, max(position, len(data) - 16)) >= 0,
         levels=levels if plain else 0,
         reversible=reversible,
     )

@@ -93,7 +93,7 @@ def decode_raster(file: BinaryIO) -> tuple[np.ndarray, int]:
 
 
 def read_dicom(path: str) -> "Dataset":
-    """The data set of a single-frame grayscale DICOM image that can be decoded; its pixels are not decoded yet.
+    """The data set of a single-frame grayscale DICOM image that can be decoded; its pixels are still encoded.
 
     Raises Quarantined, or nearly anything: pydicom has no closed set of errors for a hostile file.
     """

@@ -2,11 +2,11 @@
 
 The ranks of the 32 x 32 thumbnail don't change under another window, gamma or bit depth; subtracting a
 Gaussian blur of them takes away what all chest X-rays share. Measured on 799 frontal X-rays of the NIH set:
-of 318,000 pairs of different patients the most alike reach 0.80 (99.9 % stay below 0.67), and the tail puts
-the most alike of 10^8 pairs, those of 15,000 images, near 0.87. Of 200 copies each that went through another
-window, gamma, equalisation, 16 gray levels, JPEG at quality 30, 64 pixels or noise (8 of 255), 99.5 % and
-more reach 0.9. Copies that were padded, turned or cropped by several per cent are not found. A false match
-only keeps two patients in one split.
+of 318,000 pairs of different patients the most similar reach 0.80 (99.9 % stay below 0.67), and the tail puts
+the most similar of 10^8 pairs, those of 15,000 images, near 0.87. Of 200 copies each that went through
+another window, gamma, equalisation, 16 gray levels, JPEG at quality 30, 64 pixels or noise (8 of 255), 99.5 %
+and more reach 0.9. Copies that were padded, turned or cropped by several per cent are not found. A false
+match only keeps two patients in one split.
 """
 
 import numpy as np

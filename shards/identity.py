@@ -23,7 +23,7 @@ class Names:
         self._key = key
 
     def digest(self, domain: str, *parts: bytes) -> bytes:
-        """32 bytes for `parts` within `domain`; each part carries its length: no two inputs run together."""
+        """32 bytes for `parts` within `domain`; each part carries its length: no two inputs collide."""
         message = b"".join(len(part).to_bytes(8, "big") + part for part in (domain.encode(), *parts))
         return hmac.digest(self._key, message, hashlib.sha256)
 
@@ -33,7 +33,7 @@ class Names:
 
     @property
     def key_id(self) -> str:
-        """8 hex digits that tell whether two builds share a key, without telling the key."""
+        """8 hex digits, equal for builds that share a key, which they don't reveal."""
         return self.digest("key-id").hex()[:8]
 
 

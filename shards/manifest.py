@@ -67,7 +67,7 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """A shard directory; a class's place in `classes` is its label."""
+    """A shard directory; a class's index in `classes` is its label."""
 
     schema: int = SCHEMA
     created_by: str = CREATED_BY
@@ -108,7 +108,7 @@ def read(folder: Path) -> Manifest:
 
 
 def validate(content: Any) -> None:
-    """Raise WorkError with the place of the first entry that breaks the schema."""
+    """Raise WorkError that names the first entry that breaks the schema."""
     import jsonschema
 
     schema = json.loads(resources.files("shards").joinpath("manifest.schema.json").read_bytes())
@@ -117,8 +117,8 @@ def validate(content: Any) -> None:
     validator = jsonschema.validators.extend(draft, type_checker=whole)(schema)
     error = jsonschema.exceptions.best_match(validator.iter_errors(content))
     if error is not None:
-        place = "/".join(map(str, error.absolute_path)) or "the top"
-        raise WorkError(f"{FILE}, at {place}: {error.message[:200]}")
+        where = "/".join(map(str, error.absolute_path)) or "the top"
+        raise WorkError(f"{FILE}, at {where}: {error.message[:200]}")
 
 
 def _split(content: dict[str, Any]) -> Split:

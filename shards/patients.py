@@ -54,7 +54,8 @@ def find_patients(
     if len(images) > 1 and len(set(dicom_patients)) == 1:
         raise UserError(
             "all images have the same PatientID, so they can't be split by patient: "
-            "give --patient-pattern ('(.+)' where each file is of another patient), or a patient column in --labels"
+            "give --patient-pattern ('(.+)' where each file is of another patient), or a patient column in "
+            "--labels"
         )
     if alone := dicom_patients.count(None):
         print(f"{alone} images have no PatientID: each is taken as a patient of its own", file=sys.stderr)

@@ -32,11 +32,11 @@ def draw_order(identities: Iterable[tuple[bytes, bytes]], seed: int) -> list[tup
     The one order that has no key in it: whoever has the files and the seed gets the same draw.
     """
 
-    def place(identity: tuple[bytes, bytes]) -> bytes:
+    def digest(identity: tuple[bytes, bytes]) -> bytes:
         parts = (b"draw", str(seed).encode(), *identity)
         return hashlib.sha256(b"".join(len(part).to_bytes(8, "big") + part for part in parts)).digest()
 
-    return sorted(identities, key=place)
+    return sorted(identities, key=digest)
 
 
 def connected(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
@@ -118,9 +118,9 @@ def make_shards(names: Names, samples: Sequence[Sample], most: int, seed: int) -
     for sample in sorted(samples, key=lambda sample: order[sample.key]):
         by_class[sample.label].append(sample)
     placed = sorted(
-        ((place + 0.5) / len(members), label, sample.key, sample)
+        ((i + 0.5) / len(members), label, sample.key, sample)
         for label, members in by_class.items()
-        for place, sample in enumerate(members)
+        for i, sample in enumerate(members)
     )
     mixed = [sample for *_, sample in placed]
     count = -(-len(mixed) // most)

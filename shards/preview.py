@@ -1,4 +1,4 @@
-"""What `preview` draws: a contact sheet of a shard directory, one row of pictures for each split and class."""
+"""What `preview` draws: a contact sheet of a shard directory, a row of pictures for each split and class."""
 
 import io
 import os
@@ -31,8 +31,8 @@ MAX_PNG_BYTES = 2 * MAX_SIDE * MAX_SIDE + 2**20
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a sample's picture lies, and what tells it from others."""
+class Location:
+    """Where a sample's picture is in the shards; its key, patient and checksum."""
 
     key: str
     patient: str
@@ -49,7 +49,7 @@ class Row:
     split: str
     label: str
     total: int
-    shown: list[Place]
+    shown: list[Location]
 
 
 def preview(folder: Path, out: Path, per_class: int) -> int:
@@ -67,22 +67,22 @@ def preview(folder: Path, out: Path, per_class: int) -> int:
 
 
 def choose(content: Manifest, per_class: int) -> list[Row]:
-    """For each split and class the samples with the smallest keys, other patients before more of the same."""
+    """For each split and class the samples with the smallest keys, one of each patient first."""
     rows = []
     for name, split in content.splits.items():
         for label, class_name in enumerate(content.classes):
-            places = sorted(_places(split, label), key=lambda place: place.key)
-            first = {place.patient: place.key for place in reversed(places)}
-            places.sort(key=lambda place: first[place.patient] != place.key)
-            rows.append(Row(name, class_name, len(places), places[:per_class]))
+            locations = sorted(_locations(split, label), key=lambda location: location.key)
+            first = {location.patient: location.key for location in reversed(locations)}
+            locations.sort(key=lambda location: first[location.patient] != location.key)
+            rows.append(Row(name, class_name, len(locations), locations[:per_class]))
     return rows
 
 
-def _places(split: Split, label: int) -> Iterator[Place]:
+def _locations(split: Split, label: int) -> Iterator[Location]:
     for shard in split.shards:
         for number in _numbers(shard, label):
             index = shard.index
-            yield Place(
+            yield Location(
                 index.key[number],
                 index.patient[number],
                 shard.file,
@@ -114,8 +114,8 @@ def draw(folder: Path, content: Manifest, rows: list[Row], per_class: int) -> Im
     for row, height in zip(shown, heights, strict=True):
         count = f"{len(row.shown)} of {row.total}" if row.shown else "none"
         _caption(pen, top + 11, f"{row.split} / {row.label}", count, width, 16)
-        for number, place in enumerate(row.shown):
-            tile = _tile(read_picture(folder, place, render["size"]))
+        for number, location in enumerate(row.shown):
+            tile = _tile(read_picture(folder, location, render["size"]))
             sheet.paste(tile, (MARGIN + number * (TILE + GAP), top + CAPTION))
         top += height
     return sheet
@@ -133,19 +133,22 @@ def _caption(pen: ImageDraw.ImageDraw, top: int, strong: str, faint: str, width:
     pen.text((MARGIN + 14 + pen.textlength(strong, font), top), faint, FAINT, font)
 
 
-def read_picture(folder: Path, place: Place, size: int) -> Image.Image:
-    """A sample's picture as 8-bit gray. Raises WorkError with the place of what is wrong with it."""
-    where = f"{folder / place.shard}: {place.key}.png"
-    if os.path.basename(place.shard) != place.shard or not 0 < place.size <= MAX_PNG_BYTES or size > MAX_SIDE:
-        raise WorkError(f"{folder / manifest.FILE}: no sound entry for {place.key} in {place.shard[:80]!r}")
+def read_picture(folder: Path, location: Location, size: int) -> Image.Image:
+    """A sample's picture as 8-bit gray. Raises WorkError that names the shard and the member."""
+    where = f"{folder / location.shard}: {location.key}.png"
+    is_name = os.path.basename(location.shard) == location.shard
+    if not is_name or not 0 < location.size <= MAX_PNG_BYTES or size > MAX_SIDE:
+        raise WorkError(
+            f"{folder / manifest.FILE}: no sound entry for {location.key} in {location.shard[:80]!r}"
+        )
     try:
-        with open(folder / place.shard, "rb") as file:
-            file.seek(place.offset)
-            data = file.read(place.size)
+        with open(folder / location.shard, "rb") as file:
+            file.seek(location.offset)
+            data = file.read(location.size)
     except (OSError, OverflowError, ValueError) as error:
         raise WorkError(f"can't read {where}: {getattr(error, 'strerror', None) or error}") from None
-    if zlib.crc32(data) != place.crc32:
-        raise WorkError(f"{where} is damaged: chexdist-shards verify tells more")
+    if zlib.crc32(data) != location.crc32:
+        raise WorkError(f"{where} is damaged: `chexdist-shards verify` lists all faults")
     try:
         image: Image.Image = Image.open(io.BytesIO(data), formats=["PNG"])
         if image.size != (size, size):

@@ -1,6 +1,7 @@
 """Decides how progress is shown: a bar with rate and time left on a terminal, else a line every few seconds.
 
-Both packages use it, on standard error only. It knows nothing of either, and loads rich only where there is a terminal.
+Both packages use it, on standard error only. It knows nothing of either, and loads rich only where there is a
+terminal.
 """
 
 import sys

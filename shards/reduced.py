@@ -1,10 +1,10 @@
 """JPEG 2000 decoded at a lower level, many times faster, for a picture that comes out the same.
 
-Leaving out the finest `level` wavelet levels gives every 2**level-th sample of the low-passed picture (ISO/IEC
-15444-1, annex F), the first one at the first pixel. What those levels would add is detail that shrinking
-averages away again. To shrink, the samples are first interpolated back to the full grid, one axis at a time,
-as the inverse wavelet does without its detail: for the 5/3 wavelet that is exactly linear, for the 9/7 one nearly
-Lanczos. So the box filter falls on the same pixels as after the full decode.
+Leaving out the finest `level` wavelet levels gives every 2**level-th sample of the low-passed picture
+(ISO/IEC 15444-1, annex F), the first one at the first pixel. What those levels would add is detail that
+shrinking averages away again. To shrink, the samples are first interpolated back to the full grid, one axis
+at a time, as the inverse wavelet does without its detail: for the 5/3 wavelet that is exactly linear, for the
+9/7 one nearly Lanczos. So the box filter falls on the same pixels as after the full decode.
 
 Whether the detail matters is measured: `render` compares the picture with the one from half as many samples.
 """
@@ -64,7 +64,7 @@ def levels_for(stream: Codestream, side: int) -> range:
 
 
 def decode_reduced(frame: bytes, stream: Codestream, level: int) -> Reduced | None:
-    """Decode without the finest `level` levels; None when that fails, and the full decode will tell why."""
+    """Decode without the finest `level` levels; None when that fails, and the full decode will report why."""
     shape = (stream.height, stream.width)
     try:
         samples = _decode(frame, stream, level)

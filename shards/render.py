@@ -8,10 +8,11 @@ DICOM follows the grayscale pipeline of PS3.3 and PS3.4 N.2: padding set apart, 
 - padding pixels (Pixel Padding Value, and its range limit) are black and do not take part in the percentiles;
 - Presentation LUT Shape is not applied: INVERSE goes with MONOCHROME1 (C.11.6), which is inverted already.
 
-JPEG 2000 is decoded at a lower level (see `reduced`) only where a window renders every pixel by itself: without
-lookup tables, padding or percentiles. And only where the picture from half as many samples would differ by a mean
-square of NO_DETAIL at most. On the radiographs, MR and phantoms that were tried, through windows of many widths, the picture then
-agreed with that of the full decode to 55 dB and better (to 49 dB where noise of 3 to 5 % of the window was added).
+JPEG 2000 is decoded at a lower level (see `reduced`) only where a window renders every pixel by itself:
+without lookup tables, padding or percentiles. And only where the picture from half as many samples would
+differ by a mean square of NO_DETAIL at most. On the radiographs, MR and phantoms that were tried, through
+windows of many widths, the picture then agreed with that of the full decode to 55 dB and better (to 49 dB
+where noise of 3 to 5 % of the window was added).
 
 pydicom's own functions are not used for this: their lookup tables wrap at the table's depth, and their
 windows turn around when the rescale slope is negative. PNG and JPEG are taken at full scale (255 or 65535).

@@ -1,4 +1,4 @@
-"""What `build` says: the label file against the folders before the work, and at the end what was built and set aside."""
+"""What `build` prints: the label file against the folders, and at the end what was built and set aside."""
 
 import sys
 from pathlib import Path
@@ -18,7 +18,7 @@ PATIENTS = {
 
 
 def report_labels(labels: Labels, listing: Listing) -> None:
-    """Say what the label file names, what of it is there, and what is odd in it."""
+    """Print what the label file names, what of it is there, and its warnings."""
     for line in summary(labels, listing):
         print(line)
     for line in labels.warnings:
@@ -28,17 +28,18 @@ def report_labels(labels: Labels, listing: Listing) -> None:
 def report(
     result: Manifest, listing: Listing, quarantine_list: Path, out: Path, allowed: int, allowed_missing: float
 ) -> int:
-    """Say what was built and what was set aside; returns the exit code.
+    """Print what was built and what was set aside; returns the exit code.
 
-    0 when at most `allowed` are set aside; the first `allowed_missing` (math.inf: all) of the images without a
-    file don't count.
+    0 when at most `allowed` are set aside; the first `allowed_missing` (math.inf: all) of the images without
+    a file don't count.
     """
     counts = ", ".join(f"{name} {split.samples}" for name, split in result.splits.items())
     print(f"{out}: {sum(split.samples for split in result.splits.values())} images ({counts})")
     build = result.build
     print(
-        f"patients: {sum(split.patients for split in result.splits.values())}, {PATIENTS[build['patients']]}; "
-        f"near-duplicates stay together: {build['duplicates']['clusters']} clusters"
+        f"patients: {sum(split.patients for split in result.splits.values())}, "
+        f"{PATIENTS[build['patients']]}; near-duplicates are kept in one split: "
+        f"{build['duplicates']['clusters']} clusters"
     )
     if build["per_class"]:
         print(f"drawn: {build['per_class']} of each class; --seed {build['seed']} draws the same again")
@@ -51,7 +52,7 @@ def report(
 
 
 def _report_quarantine(codes: dict[str, int], listed: Path, allowed: int, allowed_missing: float) -> int:
-    """Images without a file are told apart from the others: a part of a data set is no damage, if it is meant."""
+    """Images without a file are counted apart: to build from a part of a data set may be on purpose."""
     missing = codes.get(Code.MISSING_FILE, 0)
     others = {code: count for code, count in codes.items() if code != Code.MISSING_FILE}
     if others:

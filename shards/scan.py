@@ -1,4 +1,4 @@
-"""What is learnt from each image file: whether it is usable, its rendered PNG, fingerprint and PatientID.
+"""What a scan finds for each image file: whether it is usable, its rendered PNG, fingerprint and PatientID.
 
 An image is decoded once: the small rendered PNG goes into a spool file, from which `write` packs it.
 """
@@ -24,7 +24,7 @@ BATCH_IMAGES = 16
 
 @dataclass(frozen=True)
 class Scanned:
-    """A usable image: its PNG's place in the spool, fingerprint (float32 [1024]) and DICOM PatientID."""
+    """A usable image: where its PNG is in the spool, its fingerprint (float32 [1024]) and DICOM PatientID."""
 
     spool: str
     offset: int
@@ -49,27 +49,27 @@ def scan(
 
 
 def _batches(sources: Sequence[Source]) -> list[list[Source]]:
-    """Tasks of about BATCH_BYTES: on a busy machine, handing over a small image takes longer than its scan."""
+    """Tasks of about BATCH_BYTES: on a busy machine, handing a small image over takes longer than a scan."""
     batches: list[list[Source]] = []
-    room = 0
+    bytes_left = 0
     for source in sources:
-        if room <= 0 or len(batches[-1]) == BATCH_IMAGES:
+        if bytes_left <= 0 or len(batches[-1]) == BATCH_IMAGES:
             batches.append([])
-            room = BATCH_BYTES
+            bytes_left = BATCH_BYTES
         batches[-1].append(source)
-        room -= _file_bytes(source.path)
+        bytes_left -= _file_bytes(source.path)
     return batches
 
 
 def _file_bytes(path: str) -> int:
     try:
         return os.stat(path).st_size
-    except OSError:  # scanning it tells why
+    except OSError:  # its scan reports why
         return 0
 
 
 def _scan_batch(sources: list[Source], spool: Path, size: int, bits: int) -> list[Scanned | Entry]:
-    """Scan a batch, in a worker; `PID.now` in the spool tells which image it is at, should the worker die."""
+    """Scan a batch, in a worker; `PID.now` in the spool names the image at hand, should the worker die."""
     results = []
     for source in sources:
         (spool / f"{os.getpid()}.now").write_bytes(os.fsencode(source.path))
@@ -95,7 +95,7 @@ def scan_one(source: Source, spool: Path, size: int, bits: int) -> Scanned | Ent
 
 
 def _code_of(error: Exception) -> Code:
-    """The code for an error that no rule of ours foresaw."""
+    """The code for an error that is not a Quarantined."""
     if isinstance(error, MemoryError):
         return Code.TOO_LARGE
     if isinstance(error, EOFError):

@@ -20,7 +20,7 @@ MOST_SHOWN = 20
 
 
 def verify(folder: Path) -> int:
-    """Check a shard directory, print the place of each fault, and return the exit code: 0 sound, 1 not."""
+    """Check a shard directory, print where each fault is, and return the exit code: 0 sound, 1 not."""
     content = manifest.read(folder)
     faults = [*_check_files(folder, content), *_check_counts(content), *_check_splits(content)]
     total = sum(split.samples for split in content.splits.values())
@@ -57,16 +57,16 @@ def _check_counts(content: Manifest) -> Iterator[str]:
     keys: set[str] = set()
     for name, split in content.splits.items():
         for shard in split.shards:
-            place = f"manifest.json, {shard.file}"
+            where = f"manifest.json, {shard.file}"
             if any(len(column) != shard.samples for column in vars(shard.index).values()):
-                yield f"{place}: the columns of the index differ in length from samples = {shard.samples}"
+                yield f"{where}: the columns of the index differ in length from samples = {shard.samples}"
             if [shard.index.label.count(label) for label in labels] != shard.classes:
-                yield f"{place}: classes = {shard.classes} does not follow from the labels"
+                yield f"{where}: classes = {shard.classes} does not follow from the labels"
             if sum(shard.classes) != shard.samples:
-                yield f"{place}: a label is outside the {len(content.classes)} classes"
+                yield f"{where}: a label is outside the {len(content.classes)} classes"
             for key in shard.index.key:
                 if key in keys:
-                    yield f"{place}: key {key} occurs twice"
+                    yield f"{where}: key {key} occurs twice"
                 keys.add(key)
         whole = all(len(shard.classes) == len(labels) for shard in split.shards)
         if whole and Split.of(split.shards, len(labels)) != split:
@@ -112,17 +112,17 @@ def _check_shard(folder: Path, split: str, shard: Shard, content: Manifest) -> I
     columns = (index.key, index.label, index.patient, index.cluster, index.offset, index.size, index.crc32)
     for row, (key, label, patient, cluster, offset, size, crc) in enumerate(zip(*columns, strict=False)):
         png, text = (data[start : start + length] for _, start, length in members[2 * row : 2 * row + 2])
-        place = f"{shard.file}: {key}"
+        where = f"{shard.file}: {key}"
         if (offset, size) != members[2 * row][1:]:
-            yield f"{place}.png: it is not at the offset and size of the index"
+            yield f"{where}.png: it is not at the offset and size of the index"
         if zlib.crc32(png) != crc:
-            yield f"{place}.png: its CRC-32 is not the index's"
+            yield f"{where}.png: its CRC-32 is not the index's"
         elif fault := _picture_fault(png, content.render["size"], content.render["bits"]):
-            yield f"{place}.png: {fault}"
+            yield f"{where}.png: {fault}"
         if label >= len(content.classes):
             continue
         if not _same_json(text, sample_json(Sample(key, label, patient, cluster), split, content.classes)):
-            yield f"{place}.json: it does not agree with the manifest"
+            yield f"{where}.json: it does not agree with the manifest"
 
 
 def _picture_fault(png: bytes, size: int, bits: int) -> str | None:

@@ -16,7 +16,7 @@ from shards.scan import Scanned
 
 @dataclass(frozen=True)
 class ShardTask:
-    """One shard to write: its samples in tar order, and where each PNG lies."""
+    """One shard to write: its samples in tar order, and where each PNG is."""
 
     file: str
     split: str
@@ -27,7 +27,7 @@ class ShardTask:
     folder: Path
 
 
-def png_place(scanned: Scanned) -> tuple[str, int, int]:
+def png_location(scanned: Scanned) -> tuple[str, int, int]:
     """(spool file, offset, size) of a scanned image's PNG: all of `scanned` that a writer needs."""
     return scanned.spool, scanned.offset, scanned.size
 

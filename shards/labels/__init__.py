@@ -1,8 +1,8 @@
 """Decides in which format a label file is written, by its columns, and reads the class of each image from it.
 
-A new format is a file with COLUMNS and `read` (see `Format`), and a line in FORMATS. Its name in `--help`, in the
-message for a file of no known format and in the manifest follows from that line. `build` calls `read_labels`; this
-package imports `errors`, `sources` and `quarantine` at most.
+A new format is a file with COLUMNS and `read` (see `Format`), and a line in FORMATS. Its name in `--help`, in
+the message for a file of no known format and in the manifest follows from that line. `build` calls
+`read_labels`; this package imports `errors`, `sources` and `quarantine` at most.
 """
 
 from dataclasses import replace
@@ -46,8 +46,8 @@ def read_labels(path: Path, options: LabelOptions) -> Labels:
     """Read the label file `path` (CSV in UTF-8, which may be gzipped).
 
     Raises:
-        UserError: the file is damaged, too large or of no known format, a row can't be understood, or `options`
-            ask for what its format does not hold.
+        UserError: the file is damaged, too large or of no known format, a row can't be understood, or
+            `options` ask for what its format does not hold.
     """
     formats = {name: cast(Format, import_module(module)) for name, module in FORMATS.items()}
     with open_table(path) as table:

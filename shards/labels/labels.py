@@ -30,11 +30,11 @@ class ImageLabel:
 
 @dataclass(frozen=True)
 class Labels:
-    """The labels of a file: `images` by key; `key` gives the key of an image file's posix name within a SOURCE.
+    """The labels of a file: `images` by key; `key` makes one of an image file's posix name within a SOURCE.
 
     A missing image is listed as its key and `suffix`. Each of the `classes` must have images. `settings`
-    (`rule`, `finding`: the options in force) go into the manifest after the format's name. `warnings` are what is
-    unusual in the file, though it can be used.
+    (`rule`, `finding`: the options in force) go into the manifest after the format's name. `warnings` are
+    what is unusual in the file, though it can be used.
     """
 
     file: Path

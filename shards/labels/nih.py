@@ -1,4 +1,4 @@
-"""The label file of NIH ChestX-ray14, `Data_Entry_2017.csv` (Wang 2017): one row an image, findings by text mining.
+"""The label file of NIH ChestX-ray14, `Data_Entry_2017.csv` (Wang 2017): an image a row, text-mined findings.
 
 The images lie anywhere under SOURCE (the set comes as images_001/images/ to images_012/images/).
 """

@@ -1,4 +1,4 @@
-"""The plain label file: `path,label[,patient]`, the path relative to a SOURCE folder, with forward slashes."""
+"""The plain label file: `path,label[,patient]`; paths relative to a SOURCE folder, forward slashes."""
 
 import os
 

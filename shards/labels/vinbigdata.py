@@ -1,4 +1,4 @@
-"""The label file of VinBigData's training set (Nguyen 2022): a row for each box, or "No finding", of each reader.
+"""The label file of VinBigData's training set (Nguyen 2022): a row per reader and box or "No finding".
 
 The images are `IMAGE_ID.dicom` anywhere under SOURCE, or converted ones of that name (.dcm, .png, .jpg).
 """
@@ -45,7 +45,7 @@ def image_id(name: str) -> str:
 
 
 def _check(table: Table, numbers: dict[str, int], image: str, name: str, number: str) -> None:
-    """Raise UserError when the row's cells can't be what they should; `numbers` learns the class's number."""
+    """Raise UserError when the row's cells can't be right; adds a new class to `numbers`."""
     if "/" in image:
         raise table.error(f"image_id {quoted(image)} is not a file's name")
     if not (number.isascii() and number.isdigit() and len(number) < 9):
@@ -76,9 +76,9 @@ def _warnings(marks: dict[str, Marks], repeated: int) -> list[str]:
     if unusual:
         count = len(marks[unusual[0]])
         warnings.append(
-            f"{len(unusual)} images do not have {READERS} readers (the first: {quoted(unusual[0])} has {count}); "
-            "--label-rule counts those they have"
+            f"{len(unusual)} images do not have {READERS} readers (the first: {quoted(unusual[0])} has "
+            f"{count}); --label-rule counts those they have"
         )
     if repeated:
-        warnings.append(f"{repeated} rows repeat what their reader said of their image; each counts once")
+        warnings.append(f"{repeated} rows repeat another row of the same reader and image; each counts once")
     return warnings

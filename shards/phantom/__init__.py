@@ -1,4 +1,4 @@
-"""Procedural chest radiographs: decides which patients, images and labels a phantom data set has, and writes it."""
+"""Procedural chest radiographs: decides which patients, images and labels a phantom data set has."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ LARGEST = 4096
 def write_phantom(out: Path, patients: int, seed: int, size: int) -> int:
     """Writes `out/images/*.dcm` (size x size pixels) and `out/labels.csv`; returns the number of images.
 
-    A patient has one to three images, with and without a finding; over all images the classes differ by at most one.
-    The same arguments give the same bytes. labels.csv (header `path,label`) comes last, so that an interrupted call
-    leaves none. Raises ValueError for arguments out of range and FileExistsError where `out` already holds files.
+    A patient has one to three images, with and without a finding; over all images the classes differ by at
+    most one. The same arguments give the same bytes. labels.csv (header `path,label`) comes last, so that an
+    interrupted call leaves none. Raises ValueError for arguments out of range and FileExistsError where `out`
+    already holds files.
     """
     import numpy as np
 

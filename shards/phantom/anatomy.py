@@ -1,7 +1,7 @@
 """What is drawn: a patient's anatomy, one view of it (pose and exposure) and at most one lesion.
 
-Coordinates: x runs from -1 at the image's left edge (the patient's right side) to 1, y from -1 at the top to 1 at the
-bottom, before a view moves the patient; one unit is about 18 cm. Thicknesses are in cm.
+Coordinates: x runs from -1 at the image's left edge (the patient's right side) to 1, y from -1 at the top to
+1 at the bottom, before a view moves the patient; one unit is about 18 cm. Thicknesses are in cm.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class View:
 
 @dataclass(frozen=True)
 class Spot:
-    """Where a lesion lies: its ellipsoid of soft tissue, or the box that fluid or an enlarged heart can fill."""
+    """Where a lesion lies: an ellipsoid of soft tissue, or the box that fluid or a large heart can fill."""
 
     x: float
     y: float
@@ -166,5 +166,5 @@ def draw_lesion(rng: np.random.Generator, anatomy: Anatomy, view: View) -> Lesio
 
 
 def with_lesion(anatomy: Anatomy, lesion: Lesion | None) -> Anatomy:
-    """The patient's anatomy as this image shows it: an enlarged heart alters it, other findings lie in the lungs."""
+    """The anatomy in this image: an enlarged heart alters it, other findings lie in the lungs."""
     return replace(anatomy, heart=anatomy.heart * lesion.heart_scale) if lesion else anatomy

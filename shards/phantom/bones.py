@@ -1,4 +1,4 @@
-"""Where bone lies: ribs, clavicles, spine, shoulder blades and upper arms, as attenuation beyond soft tissue."""
+"""Ribs, clavicles, spine, shoulder blades and upper arms, as attenuation beyond that of soft tissue."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _bone(distance: Field, radius: float | Field, wall: float, flat: float = 1.0
 
 
 def ribs(x: Field, y: Field, anatomy: Anatomy) -> Field:
-    """Ten pairs. Each is a tilted loop: from the spine outwards and down at the back, on and inwards in front."""
+    """Ten pairs, each a tilted loop: from the spine outwards and down at the back, then inwards in front."""
     total = np.zeros_like(x)
     side_all, lowest, highest = np.abs(x), y.max(axis=1), y.min(axis=1)
     slope = 0.13  # the loops hang outwards
@@ -90,7 +90,7 @@ def shoulders(x: Field, y: Field, anatomy: Anatomy) -> Field:
 
 
 def skeleton(x: Field, y: Field, anatomy: Anatomy, view: View) -> Field:
-    """Attenuation of all bones beyond that of the soft tissue whose place they take."""
+    """Attenuation of all bones beyond that of the soft tissue that they replace."""
     leaning = y + view.lean * x
     girdle = clavicles(x - view.turn, leaning, anatomy) + shoulders(x, leaning, anatomy)
     return anatomy.bone * (ribs(x, y, anatomy) + spine(x, y, anatomy) + girdle)

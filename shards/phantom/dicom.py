@@ -1,4 +1,4 @@
-"""How a phantom picture is written: as a DICOM Computed Radiography image, in the variants that real archives hold."""
+"""How a phantom picture is written: as DICOM Computed Radiography, in the variants of real archives."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def _identify(ds: Dataset, header: Header) -> None:
 def write_dicom(
     path: Path, film: np.ndarray, encoding: Encoding, header: Header, compressed: bool = False
 ) -> None:
-    """Writes one image in Explicit VR Little Endian, or `compressed`, with preamble and file meta information."""
+    """Writes an image in Explicit VR Little Endian, or `compressed`, with preamble and file meta data."""
     ds = chest_dataset(film, encoding, header)
     if compressed:
         _compress(ds, stored_values(film, encoding))

@@ -1,4 +1,4 @@
-"""How a patient becomes an X-ray picture: the beam, scatter, quanta, the film's response, borders and marker."""
+"""How a patient becomes an X-ray picture: beam, scatter, quanta, the film's response, borders and marker."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def add_frame(film: Field, view: View) -> Field:
         height = max(7, round(0.055 * size))
         glyph = letter(view.marker, height)
         row, column = round(size * view.marker_at[1]), round(size * view.marker_at[0])
-        place = framed[row : row + height, column : column + glyph.shape[1]]
-        np.maximum(place, glyph[: place.shape[0], : place.shape[1]], out=place)
+        region = framed[row : row + height, column : column + glyph.shape[1]]
+        np.maximum(region, glyph[: region.shape[0], : region.shape[1]], out=region)
     return framed
 
 

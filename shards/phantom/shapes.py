@@ -1,4 +1,4 @@
-"""The analytic shapes that organs are made of, and the smoothing of pictures. Everything is float32 on an (n, n) grid."""
+"""Analytic shapes that organs are made of, and the smoothing of pictures; all float32 on an (n, n) grid."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def tube(distance: Field, radius: float | Field, wall: float) -> tuple[Field, Fi
 
 
 def curve(y: Field, at: Sequence[float], value: Sequence[float]) -> Field:
-    """A smooth function of y through `value` at the rising knots `at`: Catmull-Rom on a fine table, then linear."""
+    """A smooth function of y through `value` at the rising knots `at`: Catmull-Rom, by a fine table."""
     knots, levels = np.asarray(at), np.asarray(value)
     assert np.all(np.diff(knots) > 0), f"knots must rise: {at}"
     slope = np.gradient(levels, knots)

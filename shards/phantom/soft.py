@@ -58,7 +58,7 @@ def lungs(x: Field, y: Field, anatomy: Anatomy, view: View) -> Field:
 
 
 def heart_and_vessels(x: Field, y: Field, anatomy: Anatomy, view: View) -> Field:
-    """Thickness of heart, great vessels and the tissue between the lungs, cm, by their left and right outlines.
+    """Thickness of heart, great vessels and the tissue between the lungs, cm, by left and right outlines.
 
     From the top: vessels of the neck, aortic knob, pulmonary trunk and the ventricles down to the apex on the
     image's right; upper vena cava and right atrium on its left.
@@ -115,7 +115,7 @@ def stomach_gas(x: Field, y: Field, anatomy: Anatomy, view: View) -> Field:
 
 
 def vessel_tree(anatomy: Anatomy) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The branching vessels of both lungs, finest first: per generation points (n, steps, 2) and radii (n,)."""
+    """The branching vessels of both lungs, finest first: points (n, steps, 2) and radii (n,) a generation."""
     rng = np.random.default_rng(anatomy.vessel_seed)
     side = np.repeat([-1.0, 1.0], 7)
     start = np.where(side[:, None] < 0, (-0.14, -0.03), (0.15, -0.09)) + rng.normal(0, 0.025, (14, 2))

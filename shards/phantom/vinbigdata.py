@@ -72,7 +72,7 @@ def write_vinbigdata(out: Path, images: int, seed: int, size: int, image_ids: Pa
             rows += _read_image(rng, name, drawn.lesion, drawn.view, size)
             progress.advance()
     order = np.random.default_rng([seed, 1]).permutation(len(rows))
-    _write_rows(labels, [rows[place] for place in order])
+    _write_rows(labels, [rows[i] for i in order])
     return len(states)
 
 

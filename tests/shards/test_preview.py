@@ -54,18 +54,18 @@ def test_the_pictures_are_those_of_the_shards(built: Path, tmp_path: Path) -> No
         assert row.total == content.splits[row.split].classes[content.classes.index(row.label)]
         assert len(row.shown) == min(5, row.total)
         assert image[top : top + CAPTION].max() > 200  # a caption
-        for number, place in enumerate(row.shown):
+        for number, location in enumerate(row.shown):
             left = MARGIN + number * (TILE + GAP)
             tile = image[top + CAPTION : top + CAPTION + TILE, left : left + TILE, 0]
             small = np.asarray(Image.fromarray(tile).resize((24, 24), Image.Resampling.BOX)).astype(int)
-            own = np.asarray(read_picture(built, place, 24)).astype(int)
+            own = np.asarray(read_picture(built, location, 24)).astype(int)
             assert np.abs(small - own).mean() < 8  # of another picture: above 50
         top += CAPTION + (TILE + GAP if row.shown else 0)
 
 
 def test_many_patients_are_shown_before_one_twice(built: Path) -> None:
     for row in choose(manifest.read(built), 64):
-        patients = [place.patient for place in row.shown]
+        patients = [location.patient for location in row.shown]
         first = len(set(patients))
         assert len(set(patients[:first])) == first
 
@@ -158,7 +158,7 @@ def test_many_classes_and_long_names_stay_within_bounds(built: Path, tmp_path: P
 
 
 def test_a_picture_cut_off_is_damage(built: Path) -> None:
-    place = choose(manifest.read(built), 1)[0].shown[0]
-    assert read_picture(built, place, 24).mode == "L"
+    location = choose(manifest.read(built), 1)[0].shown[0]
+    assert read_picture(built, location, 24).mode == "L"
     with pytest.raises(WorkError, match="not 25 x 25"):
-        read_picture(built, place, 25)
+        read_picture(built, location, 25)
