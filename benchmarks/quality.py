@@ -1,7 +1,8 @@
 """`quality`: KID of the notebook's DCGAN or WGAN-GP beside that of a chexdist run, after as many images, under the same protocol.
 
-The run is one that has been trained; its `metrics.jsonl` holds its side. The notebook's networks are trained here and now on the same
-shards, in the same order and in batches of the same size, and measured as the run was, after every `eval.every` images.
+The run is one that has been trained; its `metrics.jsonl` holds its side. The notebook's networks are trained
+here and now on the same shards, in the same order and in batches of the same size, and measured as the run
+was, after every `eval.every` images.
 """
 
 import copy
@@ -22,19 +23,20 @@ from chexdist.data.loader import Batch, batches, to_unit_range
 from chexdist.data.manifest import Manifest, read_manifest
 from chexdist.data.reader import SampleReader
 from chexdist.distributed import noise
-from chexdist.distributed.collectives import Together
+from chexdist.distributed.collectives import Collectives
 from chexdist.distributed.noise import Draw
 from chexdist.errors import UserError
 from chexdist.evaluation.reference import RealImages, Reference
+from chexdist.metrics import METRICS
 from chexdist.metrics.estimate import Estimate
 from chexdist.metrics.extractor import load_extractor
-from chexdist.metrics.kid import NAME, UNIT
 from chexdist.metrics.protocol import Protocol
 from chexdist.metrics.value import Metric
 from chexdist.run.log import read_log
 from chexdist.training.preflight import check_settings
 from shards.progress import Progress
 
+KID = "kid_x1000"
 COLOURS, SAMPLED = 3, 64
 """Channels of an image, and images drawn at once, as notebooks have them."""
 COLUMNS = ("chexdist", "notebook", "ratio")
@@ -76,7 +78,7 @@ class Result:
             "benchmark": "quality",
             **about,
             "busy": False,
-            "unit": f"{NAME}: {UNIT} [95 %]",
+            "unit": f"{KID}: {METRICS[KID].formula.UNIT} [95 %]",
             "settings": {
                 "model": self.config.model.name,
                 "size": self.config.model.size,
@@ -100,7 +102,7 @@ def measure(setting: Setting) -> Result:
     """
     config, manifest, ours = _compared(setting)
     extractor = load_extractor(config.eval.extractor)
-    real = RealImages(manifest, extractor, torch.device("cpu"), Together(ALONE, 60))
+    real = RealImages(manifest, extractor, torch.device("cpu"), Collectives(ALONE, 60))
     reference = real.reference(config.eval.split, real.shown(config.eval.samples))
     protocol = Protocol.of(
         extractor,
@@ -138,7 +140,7 @@ def _compared(setting: Setting) -> tuple[Config, Manifest, dict[int, Metric]]:
         raise UserError(f"--run {setting.run} is of a vanilla GAN: give one of dcgan or wgan")
     manifest = read_manifest(config.data.shards, config.data)
     check_settings(config, manifest)
-    measured = {metric.images: metric for metric in read_log(setting.run) if metric.name == NAME}
+    measured = {metric.images: metric for metric in read_log(setting.run) if metric.name == KID}
     ours = {
         images: found for images, found in measured.items() if not setting.images or images <= setting.images
     }
@@ -179,5 +181,5 @@ def _kid(
     for training in (True, False):
         generator = copy.deepcopy(loop.generator).train(training)
         drawn = [generator(part[:, :, None, None]) for part in latents.float().split(SAMPLED)]
-        found.append(reference.kid(features(torch.cat(drawn).mean(1, keepdim=True))))
+        found.append(reference.measure(METRICS[KID], features(torch.cat(drawn).mean(1, keepdim=True))))
     return min(found, key=lambda estimate: estimate.value)

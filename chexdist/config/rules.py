@@ -3,15 +3,8 @@
 from typing import Any
 
 from chexdist.config.address import without_secrets
-from chexdist.config.tree import Config
+from chexdist.config.tree import NORMS, Config
 from chexdist.errors import UserError
-
-NORMS = {
-    "vanilla": ("none",),
-    "wgan": ("none", "instance", "group"),
-    "dcgan": ("batch", "none", "instance", "group"),
-}
-"""What each GAN's critic may be normalised with; its paper's choice first."""
 
 FREE = {
     "data.shards",
@@ -26,7 +19,7 @@ FREE = {
     "run.tracker",
 }
 FREE_SECTIONS = {"eval", "checkpoint", "control"}
-"""What may differ when a run goes on: it does not change what is learned from the next image."""
+"""What may differ when a run resumes: it does not change what is learned from the next image."""
 
 
 def resolve(config: Config) -> Config:
@@ -41,14 +34,15 @@ def resolve(config: Config) -> Config:
         raise UserError(f"model.norm {norm}: a {config.model.name} critic takes {' or '.join(norms)}")
     if norm == "batch" and config.penalty.name != "none":
         raise UserError(
-            f"model.norm batch with penalty.name {config.penalty.name}: batch norm makes one image's gradient depend on "
-            "the others, so the penalty is not per sample; set model.norm to none, instance or group"
+            f"model.norm batch with penalty.name {config.penalty.name}: batch norm makes one image's "
+            "gradient depend on the others, so the penalty is not per sample; set model.norm to none, "
+            "instance or group"
         )
     train = config.train
     if train.batch % train.group:
         raise UserError(
-            f"train.batch {train.batch} is not a multiple of train.group {train.group}: a batch is whole groups; "
-            "change one of them"
+            f"train.batch {train.batch} is not a multiple of train.group {train.group}: a batch is whole "
+            "groups; change one of them"
         )
     if norm == "batch" and train.group < 2:
         raise UserError(
@@ -84,7 +78,7 @@ def shareable(config: Config) -> dict[str, Any]:
 
 
 def frozen(config: Config) -> dict[str, Any]:
-    """The settings that must not change while a run goes on, as `section.key` -> value."""
+    """The settings that must not change when a run resumes, as `section.key` -> value."""
     leaves: dict[str, Any] = {}
 
     def walk(prefix: str, value: Any) -> None:
@@ -99,7 +93,7 @@ def frozen(config: Config) -> dict[str, Any]:
 
 
 def check_unchanged(before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Refuse to go on with a run under other settings.
+    """Refuse to resume a run under other settings.
 
     Raises:
         UserError: naming each setting that differs.

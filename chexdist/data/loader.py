@@ -1,7 +1,8 @@
 """Delivers a rank's share of each global batch, through loader workers, from any batch on.
 
-torch's DataLoader fetches; which samples it fetches is decided by `order` and `partition` alone. It is never wrapped by Accelerate,
-which would let rank 0 read for all. What workers have read ahead does not count: the cursor is the trainer's batch number.
+torch's DataLoader fetches; which samples it fetches is decided by `order` and `partition` alone. It is never
+wrapped by Accelerate, which would let rank 0 read for all. What workers have read ahead does not count: the
+cursor is the trainer's batch number.
 """
 
 import signal
@@ -17,8 +18,8 @@ from chexdist.data.ahead import READ_AHEAD, Ahead, reach
 from chexdist.data.order import batch_samples
 from chexdist.data.prefetch import fetching_ahead
 from chexdist.data.reader import SampleReader
+from chexdist.distributed.stop_request import SIGNALS
 from chexdist.errors import WorkError
-from chexdist.training.stop_request import SIGNALS
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 DIED = "DataLoader worker"

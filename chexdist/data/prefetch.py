@@ -1,7 +1,8 @@
 """Fetches remote shards ahead of their need, in a process beside a rank's loader workers.
 
-It only saves time: a reader that finds a shard missing fetches it itself. So it may be killed at any time, and a rank whose
-fetcher has ended goes on. The ranks of a node have one each; the cache lets only one of them at a shard.
+It only saves time: a reader that finds a shard missing fetches it itself. So it may be killed at any time,
+and a rank whose fetcher has ended goes on. The ranks of a node have one each; the cache lets only one of them
+at a shard.
 """
 
 import mmap
@@ -17,7 +18,7 @@ from chexdist.data.ahead import Ahead
 from chexdist.data.cache import ShardCache
 from chexdist.data.reader import SampleReader
 from chexdist.data.remote import Orphaned, TryFailed, check_parent, pause
-from chexdist.training.stop_request import SIGNALS
+from chexdist.distributed.stop_request import SIGNALS
 
 POLL = 0.1
 

@@ -1,7 +1,10 @@
-"""Where ranks wait for each other: every collective of the product, besides DDP's in the backward pass.
+"""Where ranks wait for each other in training, besides DDP (its construction in `training.networks`, its
+backward passes in `training.step`).
 
-All of them run over a gloo group on the CPU, so none touches the device, and each is entered by all ranks for a reason that all
-of them share: the batch number, or a value that an earlier meeting agreed on.
+All of these run over a gloo group on the CPU, so none touches the device, and each is entered by all ranks
+for a reason that all of them share: the batch number, or a value that an earlier collective agreed on.
+Elsewhere, `doctor.peers` has a barrier and a timed all-reduce of its own, and ranks of one node wait for a
+file lock in `data.cache`.
 """
 
 from collections.abc import Callable
@@ -17,8 +20,38 @@ from chexdist.errors import AgreedError, UserError, WorkError
 T = TypeVar("T")
 
 
-class Together:
-    """The meetings of a world. Alone, each returns at once."""
+class Pending:
+    """An all-reduce of float64 [k] that has begun. Until `result` is called, neither device nor other ranks
+    are waited for.
+    """
+
+    def __init__(self, values: Tensor, group: Any) -> None:
+        self._total = values.detach().to("cpu", torch.float64, non_blocking=True, copy=True)
+        self._group, self._work = group, None
+        self._copied = torch.cuda.Event() if values.is_cuda else None
+        if self._copied is not None:
+            self._copied.record()
+        elif group is not None:
+            self._work = distributed.all_reduce(self._total, group=group, async_op=True)
+
+    def result(self) -> Tensor:
+        """The sum over ranks, on the CPU and the same bytes on every rank. To be called once, by all ranks in
+        the same order.
+        """
+        if self._copied is not None:
+            self._copied.synchronize()
+            if self._group is not None:
+                distributed.all_reduce(self._total, group=self._group)
+        elif self._work is not None:
+            self._work.wait()
+        return self._total
+
+
+class Collectives:
+    """Collective operations over all ranks; with one rank they return at once.
+
+    Each raises RuntimeError, as torch does, when another rank is gone or `timeout_seconds` have passed.
+    """
 
     def __init__(self, world: World, timeout_seconds: int) -> None:
         self.world = world
@@ -26,58 +59,42 @@ class Together:
         if world.size > 1:
             self.group = distributed.new_group(backend="gloo", timeout=timedelta(seconds=timeout_seconds))
 
-    def sums(self, values: Tensor) -> Tensor:
+    def all_reduce(self, values: Tensor) -> Tensor:
         """The sum over ranks of float64 [k], on the CPU and the same bytes on every rank."""
-        total = values.detach().to("cpu", torch.float64, copy=True)
-        if self.group is not None:
-            distributed.all_reduce(total, group=self.group)
-        return total
+        return Pending(values, self.group).result()
 
-    def sums_later(self, values: Tensor) -> Callable[[], Tensor]:
-        """`sums` of what `values` hold now, to be asked for one batch later: until then neither device nor peers are waited for."""
-        total = values.detach().to("cpu", torch.float64, non_blocking=True, copy=True)
-        copied, work = torch.cuda.Event() if values.is_cuda else None, None
-        if copied is not None:
-            copied.record()
-        elif self.group is not None:
-            work = distributed.all_reduce(total, group=self.group, async_op=True)
+    def all_reduce_async(self, values: Tensor) -> Pending:
+        """Start an all-reduce of a copy of `values` [k]; its result is asked for a batch later."""
+        return Pending(values, self.group)
 
-        def result() -> Tensor:
-            if copied is not None:
-                copied.synchronize()
-                return self.sums(total)
-            if work is not None:
-                work.wait()
-            return total
-
-        return result
-
-    def rows(self, part: Tensor) -> Tensor:
-        """The rows of all ranks in rank order, [n_0 + n_1 + ..., D] on the CPU; ranks may bring different numbers of rows."""
+    def all_gather(self, part: Tensor) -> Tensor:
+        """The rows of all ranks in rank order, [n_0 + n_1 + ..., D] on the CPU; ranks may bring different
+        numbers of rows.
+        """
         if self.group is None:
             return part.cpu()
         parts: list[Any] = [None] * self.world.size
         distributed.all_gather_object(parts, part.cpu(), group=self.group)
         return torch.cat(parts)
 
-    def from_main(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """Rank 0's value, on every rank."""
         box = [value]
         if self.group is not None:
             distributed.broadcast_object_list(box, src=0, group=self.group)
         return box[0]
 
-    def alike(self, value: str, what: str) -> None:
+    def check_same(self, value: str, what: str) -> None:
         """Make sure that all ranks have read the same.
 
         Raises:
             AgreedError: on all ranks, when one has not.
         """
-        differ = torch.tensor([float(value != self.from_main(value))], dtype=torch.float64)
-        if self.sums(differ).item():
+        differ = torch.tensor([float(value != self.broadcast(value))], dtype=torch.float64)
+        if self.all_reduce(differ).item():
             raise AgreedError(f"{what} is not the same on all ranks: was it replaced just now? Start again")
 
-    def on_main(self, action: Callable[[], object]) -> None:
+    def run_on_main(self, action: Callable[[], object]) -> None:
         """Let rank 0 do something that can fail, and let all ranks know of it.
 
         Raises:
@@ -94,12 +111,11 @@ class Together:
                 failure = AgreedError(str(error))
             except OSError as error:
                 failure = AgreedError(f"{error.filename or 'writing'}: {error.strerror or error}")
-        failure = self.from_main(failure)
+        failure = self.broadcast(failure)
         if failure is not None:
             raise failure
 
-    def share(self, rows: int) -> range:
-        """This rank's part of `rows` independent rows, such that `rows()` puts them back in order."""
-        return range(
-            self.world.rank * rows // self.world.size, (self.world.rank + 1) * rows // self.world.size
-        )
+    def rows_of_rank(self, rows: int) -> range:
+        """This rank's part of `rows` independent rows, such that `all_gather` puts them back in order."""
+        rank, size = self.world.rank, self.world.size
+        return range(rank * rows // size, (rank + 1) * rows // size)

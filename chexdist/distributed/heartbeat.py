@@ -1,8 +1,8 @@
-"""Decides what is said of a rank that no longer answers: every rank leaves who, where and how far it is on the shared disk.
+"""Decides what is reported of a rank that no longer answers: every rank writes who, where and how far it is
+to the shared disk.
 
-On the disk, since that outlives a rank, its node, and rank 0 with its store. Clocks of nodes are not compared: a rank is alive while
-its file changes.
-"""
+On the disk, since that outlives a rank, its node, and rank 0 with its store. Clocks of nodes are not
+compared: a rank is alive while its file changes."""
 
 import json
 import platform
@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from chexdist.distributed.world import World
+from shards.files import replace_file
 
-FOLDER = "heartbeats"
 LOST = "lost another rank"
-"""What a survivor's own file, and every message of one, begins with."""
+"""Prefix of the reason that a rank gives when it ends only because another rank is gone."""
 SHOWN = 3
 
 
@@ -41,34 +41,38 @@ class Beat:
 
 
 class Heartbeat:
-    """This rank's file `heartbeats/rank-N.json`, written every few seconds until it ends. Alone, there is nobody to tell."""
+    """This rank's file `rank-N.json` in `folder`, written every few seconds until it ends; with one rank,
+    none.
+    """
 
-    def __init__(self, run: Path, world: World) -> None:
-        self.world, self.folder = world, run / FOLDER
+    def __init__(self, folder: Path, world: World) -> None:
+        self.world, self.folder = world, folder
         self.seconds = 2 + world.size / 100  # however many ranks, at most a hundred files a second
         self.images, self.doing = 0, "starting"
         self._ended: str | None = None
-        self._news = threading.Event()
+        self._changed = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         if world.size > 1:
             self._thread.start()
 
     def at(self, images: int, doing: str) -> None:
-        """What the next beat says; at once, if it is something else than before."""
+        """Set what the next beat says; written at once if the rank now does something else."""
         changed = doing != self.doing
         self.images, self.doing = images, doing
         if changed:
-            self._news.set()
+            self._changed.set()
 
     def end(self, why: str) -> None:
-        """The last words."""
+        """Write the last beat, with the reason."""
         self._ended = why
-        self._news.set()
+        self._changed.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def lost(self) -> str:
-        """This rank gives up: which others left it waiting, as far as can be told. Takes as long as one of them may be silent."""
+        """This rank gives up: which others left it waiting, as far as is known. Takes as long as one of them
+        may be silent.
+        """
         self.end(LOST)
         before = self._others()
         end = time.monotonic() + 1.5 * self.seconds
@@ -79,7 +83,8 @@ class Heartbeat:
         now = self._others()
         unseen = [f"rank {rank} was never seen" for rank, beat in now.items() if beat is None]
         silent = [
-            f"{_who(beat)} was last seen at image {beat.images}, {beat.doing}, {time.time() - beat.time:.0f} s before"
+            f"{_who(beat)} was last seen at image {beat.images}, {beat.doing}, "
+            f"{time.time() - beat.time:.0f} s before"
             for rank, beat in now.items()
             if beat and not beat.ended and beat == before[rank]
         ]
@@ -111,16 +116,13 @@ class Heartbeat:
             self._write(ended)
             if ended is not None:
                 return
-            self._news.wait(self.seconds)
-            self._news.clear()
+            self._changed.wait(self.seconds)
+            self._changed.clear()
 
     def _write(self, ended: str | None) -> None:
         beat = Beat(self.world.rank, platform.node(), self.images, self.doing, time.time(), ended)
-        path = self._path(self.world.rank)
-        partial = path.with_name(f".{path.name}.partial")
         with suppress(OSError):  # a full disk must not end a run for the sake of this
-            partial.write_text(json.dumps(asdict(beat)))
-            partial.replace(path)
+            replace_file(self._path(self.world.rank), json.dumps(asdict(beat)))
 
 
 def _who(beat: Beat) -> str:

@@ -1,9 +1,9 @@
 """Decides every random number of training: a function of (seed, draw, step, index in the global batch).
 
-Philox (Salmon 2011, "Parallel random numbers: as easy as 1, 2, 3") is a block cipher in counter mode, so any row of any
-draw can be computed without the rows before it. Each rank computes only the rows of its share, and the rows of all ranks
-together are the same bytes at any world size and accumulation. No generator is ever carried along or checkpointed.
-"""
+Philox (Salmon 2011, "Parallel random numbers: as easy as 1, 2, 3") is a block cipher in counter mode, so any
+row of any draw can be computed without the rows before it. Each rank computes only the rows of its share, and
+the rows of all ranks together are the same bytes at any world size and accumulation. No generator is ever
+carried along or checkpointed."""
 
 from enum import IntEnum
 
@@ -27,6 +27,7 @@ class Draw(IntEnum):
     SAMPLE_LABEL = 9
     CALIBRATION_LATENT = 10
     CALIBRATION_LABEL = 11
+    AUGMENT_REAL_FOR_GENERATOR = 12
 
 
 def words(seed: int, draw: Draw, step: int, rows: range, width: int) -> np.ndarray:

@@ -1,4 +1,6 @@
-"""Starts the process group: the ranks of the launcher's world, through Accelerate, which also chooses the device and holds the tracker."""
+"""Starts the process group of the launcher's world through Accelerate, which chooses the device and holds the
+tracker.
+"""
 
 import warnings
 from datetime import timedelta
@@ -14,10 +16,11 @@ UNTRACKED = Run()
 
 
 def make_accelerator(world: World, timeout_seconds: int, run: Run = UNTRACKED) -> Accelerator:
-    """Accelerate's device, process group and tracker.
+    """Accelerate's device, process group and tracker; waits for all ranks.
 
     Raises:
         UserError: Accelerate sees another world than the launcher described.
+        RuntimeError: not all ranks came within `timeout_seconds`.
     """
     # weights with one input channel have two equal layouts; DDP guesses one and warns of the other
     warnings.filterwarnings("ignore", message="Grad strides do not match", category=UserWarning)
@@ -34,6 +37,7 @@ def make_accelerator(world: World, timeout_seconds: int, run: Run = UNTRACKED) -
     )
     if accelerator.num_processes != world.size:
         raise UserError(
-            f"the launcher says {world.size} ranks, Accelerate sees {accelerator.num_processes}: start with one of both"
+            f"the launcher says {world.size} ranks, Accelerate sees {accelerator.num_processes}: "
+            "start with one of both"
         )
     return accelerator

@@ -1,40 +1,37 @@
-"""Decides whether all ranks still hold the same state. What made them differ, bad memory or a bug, would be learned from otherwise."""
+"""Decides whether all ranks still hold the same state; otherwise training would continue from what bad memory
+or a bug changed.
+"""
 
 from collections import Counter
 
 import torch
 from torch import Tensor
 
-from chexdist.distributed.collectives import Together
+from chexdist.distributed.collectives import Collectives
 from chexdist.errors import AgreedError
-from chexdist.run.checkpoint import state_tensors
-from chexdist.training.networks import Gan
 
 
 def digests(tensors: list[Tensor]) -> Tensor:
-    """Sum and sum of squares of each tensor's bits as integers, modulo 2^64: int64 [len(tensors), 2] on the CPU.
+    """Sum and sum of squares of each tensor's bits as integers, modulo 2^64: int64 [len(tensors), 2] on the
+    CPU.
 
-    Exact, and blind to the order of the sum, so that unlike machines agree too; one changed bit always shows.
-    """
+    Exact, and independent of the order of the sum, so that different machines agree too; one changed bit
+    always shows."""
     words = [_words(tensor.detach()) for tensor in tensors]
     sums = [torch.stack([word.sum(dtype=torch.int64), word.long().square().sum()]) for word in words]
     return torch.stack([each.to(sums[0].device) for each in sums]).cpu()
 
 
-def check_alike(gan: Gan, together: Together, images: int) -> None:
-    """Compare what the ranks would save after so many images.
+def check_replicas(tensors: dict[str, Tensor], collectives: Collectives, images: int) -> None:
+    """Compare what the ranks would save after so many images, by name.
 
     Raises:
-        AgreedError: on all ranks, naming the first tensor that differs, and the ranks that hold another one than most.
+        AgreedError: on all ranks, naming the first tensor that differs, and the ranks whose value is not that
+            of most.
     """
-    if together.world.size == 1:
+    if collectives.world.size == 1:
         return
-    tensors = {
-        f"{file.removesuffix('.safetensors')} {name}": tensor
-        for file, named in state_tensors(gan).items()
-        for name, tensor in named.items()
-    }
-    ranks = together.rows(digests(list(tensors.values()))[None])
+    ranks = collectives.all_gather(digests(list(tensors.values()))[None])
     differs = (ranks != ranks[0]).any(dim=2).any(dim=0)
     if not differs.any():
         return
@@ -43,9 +40,11 @@ def check_alike(gan: Gan, together: Together, images: int) -> None:
     usual, _ = Counter(held).most_common(1)[0]
     odd = ", ".join(str(rank) for rank, digest in enumerate(held) if digest != usual)
     raise AgreedError(
-        f"the ranks have drifted apart by image {images}: {list(tensors)[first]} of rank {odd} is not that of the others "
-        f"({int(differs.sum())} of {len(tensors)} tensors differ); the last checkpoint is from before, and the same command goes on "
-        "from it: if it happens again, suspect that rank's machine"
+        f"the ranks have drifted apart by image {images}: {list(tensors)[first]} of rank {odd} is not that "
+        "of the "
+        f"others ({int(differs.sum())} of {len(tensors)} tensors differ); the last checkpoint is from "
+        "before, and "
+        "the same command resumes from it: if it happens again, suspect that rank's machine"
     )
 
 

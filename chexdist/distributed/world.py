@@ -33,7 +33,8 @@ class World:
             rank, size, local_rank = (int(environment[name]) for name in names)
         except (KeyError, ValueError) as error:
             raise UserError(
-                f"RANK, WORLD_SIZE and LOCAL_RANK must all be set, to numbers ({error}): start with a launcher"
+                f"RANK, WORLD_SIZE and LOCAL_RANK must all be set, to numbers ({error}): start with a "
+                "launcher"
             ) from None
         if not 0 <= rank < size:
             raise UserError(f"RANK {rank} is not below WORLD_SIZE {size}")
@@ -48,10 +49,11 @@ class World:
 
 
 def check_asked_world(world: World) -> None:
-    """Compare the world got with the one that the launcher's command line, its configuration or Slurm asks for.
+    """Compare the world got with the one that the launcher's command line, its configuration or Slurm asks
+    for.
 
-    `accelerate launch --cpu --num_processes 2` (accelerate 1.15) starts one process without a word; two tasks of `srun` without
-    RANK start two trainings.
+    `accelerate launch --cpu --num_processes 2` (accelerate 1.15) starts one process without a word; two tasks
+    of `srun` without RANK start two trainings.
 
     Raises:
         UserError: with both numbers and the cure.
@@ -62,7 +64,8 @@ def check_asked_world(world: World) -> None:
     if asked is not None and world.size != asked:
         raise UserError(
             f"{where} asks for {asked} processes, but this is a world of {world.size}. On CPUs use "
-            f"`ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes {asked} -m chexdist train ...` or torchrun"
+            f"`ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes {asked} -m chexdist "
+            "train ...` or torchrun"
         )
 
 
@@ -89,7 +92,9 @@ def asked_world_size(environment: Mapping[str, str], launcher: list[str]) -> tup
 
 
 def _accelerate_options(words: list[str]) -> list[str] | None:
-    """What stands between `accelerate launch` and the training command's own words; None for another launcher."""
+    """What stands between `accelerate launch` and the training command's own words; None for another
+    launcher.
+    """
     for place, word in enumerate(words):
         if re.search(
             r"(^|/)accelerate$|^accelerate\.commands\.launch$|/accelerate/commands/launch\.py$", word

@@ -39,7 +39,9 @@ class Subject:
 
 @dataclass(frozen=True)
 class Plan:
-    """What would be trained: the configuration, by so many ranks, and what it needs. `share` is a rank's largest, images."""
+    """What would be trained: the configuration, by so many ranks, and what it needs. `share` is a rank's
+    largest, images.
+    """
 
     config: Config
     ranks: int
@@ -50,7 +52,9 @@ class Plan:
 
 
 class Examination:
-    """One round on one rank. All ranks go the same way through it, since storage and network are tried together."""
+    """One round on one rank. All ranks go the same way through it, since storage and network are tried
+    together.
+    """
 
     def __init__(self, subject: Subject, findings: Findings, versions: dict[str, str]) -> None:
         self.subject, self.check, self.findings = subject, findings.check, findings
@@ -214,7 +218,9 @@ class Examination:
         return merge(everyone, hosts) if everyone else own
 
     def part(self) -> None:
-        """Leave together: a launcher ends rank 0, though it may be speaking, as soon as another rank has ended with 1."""
+        """Leave together: a launcher ends rank 0, though it may be speaking, as soon as another rank has
+        ended with 1.
+        """
         with suppress(WorkError):
             self.peers.gather(None)
         if distributed.is_initialized():

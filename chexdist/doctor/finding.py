@@ -1,4 +1,6 @@
-"""What a check says: a finding with its verdict and, for a fault, its cure; and a check that breaks is a finding too."""
+"""What a check says: a finding with its verdict and, for a fault, its cure; and a check that breaks is a
+finding too.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,7 +65,9 @@ class Findings:
         self.found: list[Finding] = []
 
     def check(self, name: str, work: Callable[[Note], T]) -> T | None:
-        """What `work` returns; None after a fault that it raised. `UserError` and `WorkError` say their cure themselves."""
+        """What `work` returns; None after a fault that it raised. `UserError` and `WorkError` say their cure
+        themselves.
+        """
         note = Note(name, self.found)
         try:
             return work(note)

@@ -21,10 +21,14 @@ def check_batch(note: Note, config: Config, ranks: int) -> None:
     check_world(config, ranks)
     train = config.train
     groups = train.batch // train.group
-    text = f"train.batch {train.batch} is {counted(groups, 'group')} of {train.group}, for {counted(ranks, 'rank')}"
+    text = (
+        f"train.batch {train.batch} is {counted(groups, 'group')} of {train.group}, for "
+        f"{counted(ranks, 'rank')}"
+    )
     if groups % ranks:
         note.warning(
-            f"{text}: a rank takes {groups // ranks} or {groups // ranks + 1} of them, and those with fewer wait",
+            f"{text}: a rank takes {groups // ranks} or {groups // ranks + 1} of them, and those with fewer "
+            "wait",
             f"set train.batch to a multiple of {ranks * train.group}",
         )
     else:
@@ -32,7 +36,9 @@ def check_batch(note: Note, config: Config, ranks: int) -> None:
 
 
 def check_checkpoints(note: Note, path: Path, config: Config | None, manifest: Manifest | None) -> None:
-    """Whether training can go on from what is there; raises `UserError` where shards or frozen settings differ."""
+    """Whether training can go on from what is there; raises `UserError` where shards or frozen settings
+    differ.
+    """
     newest, problems = checkpoint.newest(path)
     for problem in problems:
         note.warning(problem, "nothing to do, if training may go on from an older one")

@@ -1,4 +1,6 @@
-"""What this rank computes with: devices, cores, threads, memory, and whether bf16 is fast here or emulated."""
+"""What this rank computes with: devices, cores, threads, memory, and whether bf16 is fast here or
+emulated.
+"""
 
 import os
 import re
@@ -18,7 +20,9 @@ REPEATS = 3
 
 
 def check_devices(note: Note, device: "torch.device", ranks_here: int) -> None:
-    """GPUs that torch sees against those that are there, and against the ranks of this node; cores against threads."""
+    """GPUs that torch sees against those that are there, and against the ranks of this node; cores against
+    threads.
+    """
     import torch
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -47,7 +51,9 @@ def check_devices(note: Note, device: "torch.device", ranks_here: int) -> None:
 
 
 def check_bf16(note: Note, device: "torch.device", config: Config | None) -> None:
-    """A convolution in float32 and in bf16, timed; a warning where the configuration asks for what is slow here."""
+    """A convolution in float32 and in bf16, timed; a warning where the configuration asks for what is slow
+    here.
+    """
     import torch
 
     seconds = {dtype: _seconds(device, dtype) for dtype in (torch.float32, torch.bfloat16)}
@@ -55,7 +61,8 @@ def check_bf16(note: Note, device: "torch.device", config: Config | None) -> Non
     asked = config is not None and config.train.precision == "bf16"
     if gain < 1 and asked:
         note.warning(
-            f"asked for by train.precision, but emulated here: {gain:.2f} x the speed of float32 (a convolution, measured)",
+            f"asked for by train.precision, but emulated here: {gain:.2f} x the speed of float32 (a "
+            "convolution, measured)",
             "set train.precision no",
         )
     else:
@@ -82,7 +89,8 @@ def usable_cores() -> int:
 
 
 def free_memory() -> int | None:
-    """Bytes of main memory that this process and its children can still get: the kernel's word, and every limit of a control group.
+    """Bytes of main memory that this process and its children can still get: the kernel's word, and every
+    limit of a control group.
 
     None where the kernel doesn't say.
     """

@@ -32,12 +32,15 @@ def check_memory(
     part = largest_part(config, ranks)
     computing = sizes.state(ranks) + part * sizes.image
     formula = (
-        f"4 bytes x (weights, gradients{', the reducer' if ranks > 1 else ''}, Adam's two moments of {sizes.generator:,} + "
-        f"{sizes.critic:,} parameters, and EMA) = {amount(sizes.state(ranks))}, + {amount(part * sizes.image)} kept for the "
+        f"4 bytes x (weights, gradients{', the reducer' if ranks > 1 else ''}, Adam's two moments of "
+        f"{sizes.generator:,} + "
+        f"{sizes.critic:,} parameters, and EMA) = {amount(sizes.state(ranks))}, + "
+        f"{amount(part * sizes.image)} kept for the "
         f"backward pass of {counted(part, 'image')}"
     )
     cure = (
-        f"raise train.accumulate (now {config.train.accumulate}), lower model.width (now {config.model.width}), or spread the "
+        f"raise train.accumulate (now {config.train.accumulate}), lower model.width (now "
+        f"{config.model.width}), or spread the "
         "batch over more nodes"
     )
     decoded = decoded_bytes(manifest) if manifest else 0
@@ -59,7 +62,10 @@ def check_memory(
         )
     needed = here * each + sizes.checkpoint
     if available is not None and needed - here * kept <= available:
-        cure = f"lower data.memory (now {config.data.memory}), so that the split is decoded in every epoch instead"
+        cure = (
+            f"lower data.memory (now {config.data.memory}), so that the split is decoded in every epoch "
+            "instead"
+        )
     return _compare(note, text, needed, available, cure) and fits
 
 

@@ -1,4 +1,6 @@
-"""Whether the packages that are installed are those that chexdist asks for, and whether they can be imported."""
+"""Whether the packages that are installed are those that chexdist asks for, and whether they can be
+imported.
+"""
 
 import multiprocessing
 import platform
@@ -29,7 +31,8 @@ SECONDS_TO_IMPORT = 120.0
 
 
 def check_versions(note: Note) -> dict[str, str] | None:
-    """The versions that matter, by name; a fault for each requirement that is missing, too old or can't be imported.
+    """The versions that matter, by name; a fault for each requirement that is missing, too old or can't be
+    imported.
 
     None when nothing else can be checked with these packages.
     """
@@ -83,7 +86,8 @@ def _requirements(note: Note) -> "list[Requirement]":
 def try_torchvision() -> Callable[[Note], None]:
     """Import torchvision in a child, beside the other checks; the check that is returned waits for it.
 
-    A torchvision of another torch's build fails at import or takes the process with it, and it is slow to load. The child is
+    A torchvision of another torch's build fails at import or takes the process with it, and it is slow to
+    load. The child is
     forked, so that it has torch already: call this before anything starts threads.
     """
     import torch
@@ -107,7 +111,8 @@ def try_torchvision() -> Callable[[Note], None]:
         if said:
             note.fault(
                 f"torchvision can't be imported: {said}",
-                "it must be of torch's own build: pip install --force-reinstall torch torchvision, both from one index",
+                "it must be of torch's own build: pip install --force-reinstall torch torchvision, both "
+                "from one index",
             )
         else:
             note.ok("torchvision can be imported beside this torch")

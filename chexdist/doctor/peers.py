@@ -1,4 +1,6 @@
-"""The world that the doctor is in: the one asked for against the one got, its process group, and how fast ranks sum."""
+"""The world that the doctor is in: the one asked for against the one got, its process group, and how fast
+ranks sum.
+"""
 
 import os
 import platform
@@ -21,7 +23,9 @@ REPEATS = 5
 
 @dataclass
 class Peers:
-    """The ranks that answer. After a group could not be formed, or was lost, what is gathered is this rank's own."""
+    """The ranks that answer. After a group could not be formed, or was lost, what is gathered is this rank's
+    own.
+    """
 
     world: World
     device: "torch.device"
@@ -67,20 +71,22 @@ def meet(note: Note, peers: Peers) -> None:
     import torch
     from torch import distributed
 
-    from chexdist.distributed.collectives import Together
+    from chexdist.distributed.collectives import Collectives
     from chexdist.distributed.process_group import make_accelerator
 
     world = peers.world
     try:
         peers.device = make_accelerator(world, SECONDS_TO_MEET).device
-        peers.group = Together(world, SECONDS_TO_MEET).group
+        peers.group = Collectives(world, SECONDS_TO_MEET).group
         peers.hosts = peers.gather(platform.node())
     except (RuntimeError, ValueError) as error:
         peers.leave()
         address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         note.fault(
-            f"rank {world.rank} of {world.size} did not meet the others at {address}: {str(error).splitlines()[0]}",
-            "start all ranks at once, at a port that is free; let every node reach it (firewall, host names); name the network by "
+            f"rank {world.rank} of {world.size} did not meet the others at {address}: "
+            f"{str(error).splitlines()[0]}",
+            "start all ranks at once, at a port that is free; let every node reach it (firewall, host "
+            "names); name the network by "
             "GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME",
         )
         return
@@ -107,11 +113,11 @@ def describe_world(note: Note, peers: Peers) -> None:
 
 
 def time_sum(note: Note, peers: Peers) -> float | None:
-    """Bytes/s with which a ring all-reduce moves gradients, from one of 8 MiB; None alone. All ranks must call it.
+    """Bytes/s with which a ring all-reduce moves gradients, from one of 8 MiB; None alone. All ranks must
+    call it.
 
-    Of B bytes a rank sends and receives 2 (W - 1) / W B (Patarasuk and Yuan 2009, "Bandwidth optimal all-reduce algorithms for
-    clusters of workstations").
-    """
+    Of B bytes a rank sends and receives 2 (W - 1) / W B (Patarasuk and Yuan 2009, "Bandwidth optimal
+    all-reduce algorithms for clusters of workstations")."""
     if peers.group is None:
         return None
     import torch

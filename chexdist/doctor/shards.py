@@ -41,7 +41,8 @@ def check_manifest(note: Note, directory: str, settings: Data | None) -> Manifes
 
 
 def try_fetching(note: Note, manifest: Manifest, world: World) -> bool:
-    """Fetch a shard of a remote directory into the node's cache, as training does; each rank another, where there are as many.
+    """Fetch a shard of a remote directory into the node's cache, as training does; each rank another, where
+    there are as many.
 
     True, for a local directory at once.
 
@@ -63,9 +64,8 @@ def try_fetching(note: Note, manifest: Manifest, world: World) -> bool:
 def try_reading(note: Note, manifest: Manifest, world: World) -> Reading | None:
     """Decode the first sample of every shard, then samples in training's order, for half a second each.
 
-    Each rank begins elsewhere in the order; of a remote directory only what `try_fetching` has fetched is read. The page cache may
-    hold what was read lately, so a first epoch can be slower.
-    """
+    Each rank begins elsewhere in the order; of a remote directory only what `try_fetching` has fetched is
+    read. The page cache may hold what was read lately, so a first epoch can be slower."""
     split = manifest.splits["train"]
     reader = SampleReader(manifest, "train", memory_mib=0)
     order = epoch_order(split.shard_sizes, 0, 0, 0)[world.rank :: world.size]
@@ -79,7 +79,8 @@ def try_reading(note: Note, manifest: Manifest, world: World) -> Reading | None:
     if damaged:
         place, *_ = damaged.values()
         note.fault(
-            f"{len(damaged)} of {counted(read + len(firsts), 'sample')} that were read are damaged, the first: {place}"
+            f"{len(damaged)} of {counted(read + len(firsts), 'sample')} that were read are damaged, the "
+            f"first: {place}"
         )
     if not read:
         return None
@@ -87,7 +88,8 @@ def try_reading(note: Note, manifest: Manifest, world: World) -> Reading | None:
     rest = "" if read == len(split) else "; `chexdist-shards verify` reads them all"
     if not damaged:
         note.ok(
-            f"{read:,} of {counted(len(split), 'training sample')} were decoded, {reading.rate:,.0f} images/s in one process "
+            f"{read:,} of {counted(len(split), 'training sample')} were decoded, {reading.rate:,.0f} "
+            "images/s in one process "
             f"(measured; files read lately come from memory){rest}"
         )
     return reading
@@ -110,12 +112,15 @@ def _read(reader: SampleReader, samples: list[int], damaged: dict[int, str]) -> 
 def check_rate(
     note: Note, config: Config, manifest: Manifest, reading: Reading, images_per_second: float
 ) -> None:
-    """What loader processes deliver against what this rank's training takes; a warning where training would wait."""
+    """What loader processes deliver against what this rank's training takes; a warning where training would
+    wait.
+    """
     processes = max(1, config.data.workers)
     delivered = processes * reading.rate
     decoded, kept = decoded_bytes(manifest), config.data.memory << 20
     text = (
-        f"{counted(processes, 'loader')} can deliver {delivered:,.0f} images/s, a rank trains on {images_per_second:,.1f} "
+        f"{counted(processes, 'loader')} can deliver {delivered:,.0f} images/s, a rank trains on "
+        f"{images_per_second:,.1f} "
         "(both measured here)"
     )
     later = f"; after the first epoch the decoded split ({amount(decoded)}) is in memory"
@@ -126,6 +131,7 @@ def check_rate(
     else:
         note.warning(
             f"{text}: training waits for data",
-            f"set data.workers {-(-images_per_second // reading.rate):.0f}, or data.memory {-(-decoded >> 20)} (MiB), which keeps "
+            f"set data.workers {-(-images_per_second // reading.rate):.0f}, or data.memory "
+            f"{-(-decoded >> 20)} (MiB), which keeps "
             "the decoded split",
         )

@@ -1,4 +1,6 @@
-"""What each of N ranks would read, by the functions that decide it in training, and how long an epoch would take, by a formula."""
+"""What each of N ranks would read, by the functions that decide it in training, and how long an epoch would
+take, by a formula.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +20,9 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class Constants:
-    """What was measured on this machine: seconds of training an image, images/s of one loader process, bytes/s between ranks."""
+    """What was measured on this machine: seconds of training an image, images/s of one loader process,
+    bytes/s between ranks.
+    """
 
     seconds: float
     reading: float
@@ -27,7 +31,8 @@ class Constants:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What N ranks read of the first epoch: shares, and by rank the images, the shards that these lie in, and their bytes.
+    """What N ranks read of the first epoch: shares, and by rank the images, the shards that these lie in, and
+    their bytes.
 
     `times` says of each sample how often it was read by all ranks together.
     """
@@ -65,13 +70,16 @@ def read_epoch(split: Split, config: Config, ranks: int) -> Epoch:
 
 
 def with_enough_groups(note: Note, config: Config, ranks: int) -> Config:
-    """The configuration, with a larger batch and a fault where the batch has fewer groups than there are ranks."""
+    """The configuration, with a larger batch and a fault where the batch has fewer groups than there are
+    ranks.
+    """
     train = config.train
     if ranks * train.group <= train.batch:
         return config
     batch = ranks * train.group
     note.fault(
-        f"{counted(ranks, 'rank')} need a group of {counted(train.group, 'image')} each, but train.batch {train.batch} has "
+        f"{counted(ranks, 'rank')} need a group of {counted(train.group, 'image')} each, but train.batch "
+        f"{train.batch} has "
         f"{counted(train.batch // train.group, 'group')}; what follows is with train.batch {batch}",
         f"set train.batch {batch}, or lower train.group",
     )
@@ -104,16 +112,21 @@ def simulate(
             f"{counted(wrong, 'sample')} would not be read exactly once an epoch",
             "report this: it must not be",
         )
-    yield f"{counted(ranks, 'rank')}, train.batch {train.batch:,} in groups of {train.group}; {counted(len(split), 'training sample')}"
+    yield (
+        f"{counted(ranks, 'rank')}, train.batch {train.batch:,} in groups of {train.group}; "
+        f"{counted(len(split), 'training sample')}"
+    )
     for rank in sorted({*range(min(SHOWN, ranks)), ranks - 1}):
         mine = epoch.shares[rank]
         yield (
-            f"rank {rank}: images {mine.start:,} to {mine.stop - 1:,} of each batch; {epoch.images[rank]:,} an epoch, "
+            f"rank {rank}: images {mine.start:,} to {mine.stop - 1:,} of each batch; {epoch.images[rank]:,} "
+            "an epoch, "
             f"{amount(int(epoch.bytes[rank]))} from {counted(int(epoch.shards[rank]), 'shard')}"
         )
     shares = [len(mine) for mine in epoch.shares]
     yield (
-        f"all ranks: {min(shares):,} to {max(shares):,} images of each batch; {epoch.images.min():,} to {epoch.images.max():,} "
+        f"all ranks: {min(shares):,} to {max(shares):,} images of each batch; {epoch.images.min():,} to "
+        f"{epoch.images.max():,} "
         f"an epoch, from {epoch.shards.min():,} to {epoch.shards.max():,} shards"
     )
     if constants is not None:
@@ -123,7 +136,9 @@ def simulate(
 def _epoch_time(
     config: Config, samples: int, share: int, ranks: int, constants: Constants, gradients: tuple[int, int]
 ) -> Iterator[str]:
-    """batches x max(n s + 2 (W - 1) / W g / b,  n / (p d)): computing and summing gradients in turn, while loaders read ahead."""
+    """batches x max(n s + 2 (W - 1) / W g / b,  n / (p d)): computing and summing gradients in turn, while
+    loaders read ahead.
+    """
     batches = -(-samples // config.train.batch)
     generator, critic = gradients
     summed = critic + generator / config.train.n_critic
@@ -136,7 +151,10 @@ def _epoch_time(
         f"an epoch: about {_duration(total)}, EXTRAPOLATED from this machine, not measured: "
         "batches x max(n s + 2 (W - 1) / W g / b, n / (p d))"
     )
-    yield f"  batches = {batches:,}; W = {counted(ranks, 'rank')}; n = {share:,} images, the largest share; p = {counted(processes, 'loader')} a rank"
+    yield (
+        f"  batches = {batches:,}; W = {counted(ranks, 'rank')}; n = {share:,} images, the largest share; "
+        f"p = {counted(processes, 'loader')} a rank"
+    )
     yield f"  s = {constants.seconds * 1e3:,.2f} ms of training for an image, measured here and now"
     yield f"  d = {constants.reading:,.0f} images/s read and decoded by one process, measured here and now"
     yield f"  g = {amount(summed)} of gradients a batch; b = {bandwidth / 1e6:,.0f} MB/s between ranks, " + (
@@ -145,7 +163,8 @@ def _epoch_time(
         else "ASSUMED (10 Gbit/s); start doctor by a launcher to measure it"
     )
     yield (
-        f"  so a batch takes {_duration(computing)} computing + {_duration(summing)} summing, or {_duration(reading)} reading where that "
+        f"  so a batch takes {_duration(computing)} computing + {_duration(summing)} summing, or "
+        f"{_duration(reading)} reading where that "
         "is longer; evaluation, checkpoints, start-up and a contended disk or network come on top"
     )
 

@@ -1,4 +1,6 @@
-"""How large what a configuration describes is: parameters, checkpoints, activations. Worked out, nothing is allocated."""
+"""How large what a configuration describes is: parameters, checkpoints, activations. Worked out, nothing is
+allocated.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +31,9 @@ class Sizes:
 
     @property
     def checkpoint(self) -> int:
-        """Bytes of a checkpoint: weights and Adam's two moments of both networks, and the averaged generator."""
+        """Bytes of a checkpoint: weights and Adam's two moments of both networks, and the averaged
+        generator.
+        """
         return FLOAT * (4 * self.generator + 3 * self.critic)
 
     @property
@@ -44,28 +48,29 @@ class Sizes:
 
 
 def sizes_of(config: Config, classes: int) -> Sizes:
-    """Both networks of a configuration, built and run on torch's meta device, where tensors have shapes and no content.
+    """Both networks of a configuration, built and run on torch's meta device, where tensors have shapes and
+    no content.
 
     Args:
         classes: of the shards.
     """
     import torch
 
-    from chexdist.gan.models import build_critic, build_generator
+    from chexdist.config.spec import spec_of
+    from chexdist.gan.models import FAMILIES
     from chexdist.gan.penalties import PENALTIES
-    from chexdist.training.networks import spec_of
 
-    images = config.train.group
+    images, family = config.train.group, FAMILIES[config.model.name]
     spec, penalty = spec_of(config, classes), PENALTIES[config.penalty.name]
     with torch.device("meta"):
-        generator, critic = (build(config.model.name, spec) for build in (build_generator, build_critic))
+        generator, critic = family.Generator(spec), family.Critic(spec)
         real = torch.empty(images, 1, spec.size, spec.size)
         latent, weights = torch.empty(images, spec.latent), torch.empty(images)
         label = torch.zeros(images, dtype=torch.int64)
     with _kept_by_autograd() as in_critic:
         critic(torch.cat([real, real]), torch.cat([label, label]))
         if penalty is not None:
-            penalty(critic, real, real, label, weights)
+            penalty.penalty(critic, real, real, label, weights)
     with _kept_by_autograd() as in_generator:
         critic(generator(latent, label), label)
     parameters = tuple(sum(weight.numel() for weight in net.parameters()) for net in (generator, critic))
@@ -80,7 +85,9 @@ def sizes_of(config: Config, classes: int) -> Sizes:
 
 @contextmanager
 def _kept_by_autograd() -> Iterator[dict[int, tuple[int, "torch.Tensor"]]]:
-    """What autograd saves for the backward pass: bytes of each storage, and a tensor that keeps its address taken."""
+    """What autograd saves for the backward pass: bytes of each storage, and a tensor that keeps its address
+    taken.
+    """
     import torch
 
     kept: dict[int, tuple[int, torch.Tensor]] = {}

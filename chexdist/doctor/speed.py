@@ -1,4 +1,6 @@
-"""How long the production step takes on this machine, for an image: what an epoch's length is worked out from."""
+"""How long the production step takes on this machine, for an image: what an epoch's length is worked out
+from.
+"""
 
 import time
 from collections.abc import Callable
@@ -44,7 +46,8 @@ class _Alone:
 
 
 def measure_speed(note: Note, config: Config, classes: int, share: int, device: "torch.device") -> Speed:
-    """Time the critic's part of the step, its penalty and the generator's, each weighted by how often the schedule has it.
+    """Time the critic's part of the step, its penalty and the generator's, each weighted by how often the
+    schedule has it.
 
     Args:
         share: images of a rank's largest share; fewer are used where that takes long.
@@ -60,7 +63,8 @@ def measure_speed(note: Note, config: Config, classes: int, share: int, device: 
         else torch.cuda.get_device_name(device)
     )
     note.ok(
-        f"{speed.rate:,.1f} images/s in training steps of {counted(speed.images, 'image')}, by this rank alone ({threads}; "
+        f"{speed.rate:,.1f} images/s in training steps of {counted(speed.images, 'image')}, by this rank "
+        f"alone ({threads}; "
         "measured, without data and other ranks)"
     )
     return speed
@@ -88,7 +92,7 @@ def _timed(config: Config, classes: int, images: int, device: "torch.device") ->
         return work
 
     def generator() -> None:
-        step.generator_gradients(0)
+        step.generator_gradients(0, shown, labels)
         step.update_generator()
 
     gains = {phase.name: phase.gain for phase in phases(config)}
@@ -100,7 +104,9 @@ def _timed(config: Config, classes: int, images: int, device: "torch.device") ->
 
 
 def _middle(work: Callable[[], None], step: "Step") -> float:
-    """The median of repeated runs, in seconds; the first, which also loads and lays out, counts only where it is the only one."""
+    """The median of repeated runs, in seconds; the first, which also loads and lays out, counts only where it
+    is the only one.
+    """
     measured: list[float] = []
     while len(measured) < 3 or sum(measured[1:]) < SECONDS and len(measured) < 20:
         begun = time.perf_counter()

@@ -1,4 +1,6 @@
-"""The run directory: whether every rank sees what any other writes there, who holds it, and whether checkpoints fit."""
+"""The run directory: whether every rank sees what any other writes there, who holds it, and whether
+checkpoints fit.
+"""
 
 import fcntl
 import os
@@ -13,6 +15,7 @@ from chexdist.data.manifest import Manifest
 from chexdist.doctor.finding import Note, amount, counted
 from chexdist.doctor.peers import Peers
 from chexdist.doctor.sizes import Sizes
+from chexdist.run import layout
 
 SECONDS_TO_SEE = 10.0
 """How long a rank looks for what others wrote; network file systems show it late."""
@@ -21,8 +24,8 @@ SECONDS_TO_SEE = 10.0
 def check_shared(note: Note, path: Path, peers: Peers) -> bool:
     """Each rank writes a small file under run.dir and looks for those of all others. All ranks must call it.
 
-    Only rank 0 makes directories, so that a rank whose run.dir is another one finds nothing. All of it is removed again. Returns whether this rank can work there.
-    """
+    Only rank 0 makes directories, so that a rank whose run.dir is another one finds nothing. All of it is
+    removed again. Returns whether this rank can work there."""
     token, main = peers.gather(secrets.token_hex(4))[0], peers.world.rank == 0 or peers.group is None
     folder = path / f".doctor-{token}"
     missing = [place for place in (path, *path.parents) if not os.path.lexists(place)]
@@ -99,9 +102,9 @@ def _reads(file: Path, token: str) -> bool:
 
 def _check_locks(note: Note, path: Path, folder: Path) -> None:
     """Whether a live job holds the run directory, and whether its file system takes locks at all."""
-    held = path / "lock"
+    held = path / layout.LOCK
     try:
-        file = (held if held.exists() else folder / "lock").open("a+")
+        file = (held if held.exists() else folder / layout.LOCK).open("a+")
     except OSError as error:
         note.fault(
             f"{error.filename} can't be opened: {error.strerror}",
@@ -134,11 +137,13 @@ def _remove(folder: Path, missing: list[Path]) -> None:
 
 
 def check_disk(note: Note, path: Path, settings: Checkpoint, sizes: Sizes) -> None:
-    """Free bytes under run.dir against those of the newest and the best checkpoint, and of the next, written before one is removed."""
+    """Free bytes under run.dir against those of the newest and the best checkpoint, and of the next, written
+    before one is removed.
+    """
     place = next(place for place in (path, *path.absolute().parents) if place.is_dir())
     disk = os.statvfs(place)
     free = disk.f_bavail * disk.f_frsize
-    there = sum(file.stat().st_size for file in path.glob("checkpoints/images-*/*"))
+    there = sum(file.stat().st_size for file in (path / layout.CHECKPOINTS).glob("*/*"))
     kept = f"{settings.keep}{'' if settings.best == 'none' else ' + the best'} + 1"
     needed = (settings.keep + (settings.best != "none") + 1) * sizes.checkpoint - there
     text = (
@@ -165,7 +170,8 @@ def check_cache(note: Note, manifest: Manifest) -> None:
         sum(file.stat().st_size for file in cache.directory.glob("*.tar")) if place == cache.directory else 0
     )
     text = (
-        f"{amount(free)} are free under {place}, besides {amount(held)} of shards there; they will take up to {amount(needed)} "
+        f"{amount(free)} are free under {place}, besides {amount(held)} of shards there; they will take up "
+        f"to {amount(needed)} "
         f"(of {amount(every)}; data.cache_gib {cache.limit / 2**30:g})"
     )
     if needed > free + held:
@@ -175,7 +181,9 @@ def check_cache(note: Note, manifest: Manifest) -> None:
 
 
 def check_loaders(note: Note, config: Config, share: int, here: int) -> None:
-    """Free bytes of /dev/shm, through which loader processes hand over batches; containers often have 64 MiB."""
+    """Free bytes of /dev/shm, through which loader processes hand over batches; containers often have 64
+    MiB.
+    """
     place = Path("/dev/shm")
     if not config.data.workers or not place.is_dir():
         return

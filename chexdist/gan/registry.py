@@ -1,8 +1,7 @@
 """What a registry is: names, each with the module that holds its formula, which is imported when it is used.
 
-So the configuration and `--help` know every name without loading torch. The sentence that documents a name is the first line of
-its module.
-"""
+So the configuration and `--help` know every name without loading torch. The sentence that documents a name is
+the first line of its module."""
 
 import ast
 from collections.abc import Iterator, Mapping
@@ -14,7 +13,9 @@ Entry = TypeVar("Entry")
 
 
 class Registry(Mapping[str, Entry]):
-    """Modules of one package by name; `registry[name]` imports. None stands for nothing to do, as in `none`."""
+    """Modules of one package by name; `registry[name]` imports. None stands for nothing to do, as in
+    `none`.
+    """
 
     def __init__(self, package: str, modules: dict[str, str | None]) -> None:
         self._package, self._modules = package, modules
@@ -32,8 +33,25 @@ class Registry(Mapping[str, Entry]):
 
     def summary(self, name: str) -> str:
         """The first line of an entry's docstring, read from its source; empty for nothing."""
+        tree = self._source(name)
+        return " ".join((ast.get_docstring(tree) or "").partition("\n\n")[0].split()) if tree else ""
+
+    def constant(self, name: str, constant: str) -> Any:
+        """What an entry's source assigns to a name, as a literal.
+
+        Raises:
+            AttributeError: it assigns nothing to it.
+        """
+        tree = self._source(name)
+        for node in tree.body if tree else ():
+            if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [
+                constant
+            ]:
+                return ast.literal_eval(node.value)
+        raise AttributeError(f"{self._package}, {name}: no {constant}")
+
+    def _source(self, name: str) -> ast.Module | None:
         module = self._modules[name]
         if module is None:
-            return ""
-        source = (files(self._package) / f"{module}.py").read_text(encoding="utf-8")
-        return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+            return None
+        return ast.parse((files(self._package) / f"{module}.py").read_text(encoding="utf-8"))

@@ -1,8 +1,9 @@
-"""Decides when a checkpoint is complete: `checkpoints/images-N/` is one when its last file, `state.json`, names every digest.
+"""What a checkpoint holds, how it is written and read: `checkpoints/images-N/` is complete when its last file
+exists.
 
-A checkpoint holds both networks, the averaged generator, both optimizers and the batch number. There is no random state to
-hold, since `noise` is a function. Tensors are safetensors files, so nothing that is loaded can run code.
-"""
+A checkpoint holds both networks, the averaged generator, both optimizers and the batch number, each file with
+its digest in the last one. There is no random state to hold, since `distributed.noise` is a function. Tensors
+are safetensors files, so nothing that is loaded can run code."""
 
 import hashlib
 import json
@@ -19,21 +20,22 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from chexdist.errors import UserError, WorkError
-from chexdist.training.networks import Gan
+from chexdist.run import layout
 
 SCHEMA = 1
-LAST_FILE = "state.json"
-FOLDER = "checkpoints"
+
+Tensors = dict[str, dict[str, Tensor]]
+"""Tensors by file and name."""
 
 
 @dataclass(frozen=True)
 class State:
-    """What goes on where it stopped.
+    """What resuming needs besides the tensors.
 
-    `t` batches are done; `settings` must not change; `manifest` is the digest of the shards' manifest, `classes` its training samples by
-    class, so that images can be drawn without the shards; `machine` decides rounding. Where the log has no line yet of the losses since
-    batch `since`, `unlogged` holds each rank's sums of them.
-    """
+    `t` batches are done; `settings` must not change; `manifest` is the digest of the shards' manifest,
+    `classes` its training samples by class, so that images can be drawn without the shards; `machine` is the
+    hardware and the versions on which bitwise equality depends. `unlogged` holds each rank's sums of the
+    losses of the batches after `since`, which are not in the log yet."""
 
     t: int
     images: int
@@ -45,39 +47,34 @@ class State:
     unlogged: list[list[float]] = field(default_factory=list)
 
 
-Snapshot = dict[str, dict[str, Tensor]]
-"""Tensors by file and name."""
-
-
-def snapshot(gan: Gan) -> Snapshot:
-    """A copy on the CPU of all that a checkpoint holds: training may go on while it is written."""
+def snapshot(tensors: Tensors) -> Tensors:
+    """A copy on the CPU: training may continue while it is written."""
     return {
         file: {
             # contiguous, since safetensors takes nothing else
             key: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-            for key, value in tensors.items()
+            for key, value in named.items()
         }
-        for file, tensors in state_tensors(gan).items()
+        for file, named in tensors.items()
     }
 
 
-def save(run: Path, tensors: Snapshot, state: State) -> Path:
+def save(run: Path, tensors: Tensors, state: State) -> Path:
     """Write a checkpoint under a temporary name, flush it, and rename it. Returns its directory.
 
     Raises:
         WorkError: the disk is full or can't be written; what was there before is untouched.
     """
-    final = run / FOLDER / f"images-{state.images}"
-    partial = final.with_name(f".partial-{final.name}")
+    final = layout.checkpoint(run, state.images)
+    partial = partial_of(final)
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         digests = {name: _write(partial / name, to_bytes(content)) for name, content in tensors.items()}
         document = {"schema": SCHEMA, **asdict(state), "files": digests}
-        _write(partial / LAST_FILE, json.dumps(document, indent=1).encode())
-        shutil.rmtree(
-            final, ignore_errors=True
-        )  # only a damaged one can be in the way: a run never goes back over a valid one
+        _write(partial / layout.STATE, json.dumps(document, indent=1).encode())
+        # only a damaged one can be in the way: a run never trains again over a valid one
+        shutil.rmtree(final, ignore_errors=True)
         partial.rename(final)
         _flush(final.parent)
     except OSError as error:
@@ -86,10 +83,19 @@ def save(run: Path, tensors: Snapshot, state: State) -> Path:
     return final
 
 
+def partial_of(checkpoint: Path) -> Path:
+    """What a checkpoint is called while it is written or deleted: a kill in between leaves no complete
+    one.
+    """
+    return checkpoint.with_name(f".partial-{checkpoint.name}")
+
+
 def newest(run: Path) -> tuple[Path | None, list[str]]:
-    """The newest complete checkpoint of a run, and a line for each newer one that is damaged and was passed over."""
+    """The newest complete checkpoint of a run, and a line for each newer one that is damaged and was passed
+    over.
+    """
     problems: list[str] = []
-    for path in _by_age(run):
+    for path in layout.checkpoints(run):
         try:
             read_state(path, verify=True)
             return path, problems
@@ -108,95 +114,39 @@ def read_state(path: Path, verify: bool = False) -> State:
         WorkError: it is damaged, or of another schema.
     """
     try:
-        document = json.loads((path / LAST_FILE).read_bytes())
+        document = json.loads((path / layout.STATE).read_bytes())
         files, schema = document.pop("files"), document.pop("schema")
         if schema != SCHEMA:
             raise ValueError(f"schema {schema}, this version reads {SCHEMA}")
         for name, digest in files.items() if verify else ():
             if hashlib.sha256((path / name).read_bytes()).hexdigest() != digest:
-                raise ValueError(f"{name} has another digest than {LAST_FILE} says")
+                raise ValueError(f"{name} has another digest than {layout.STATE} says")
         return State(**document)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WorkError(f"checkpoint {path} is damaged: {error}") from None
 
 
-def load(path: Path, gan: Gan) -> None:
-    """Put a checkpoint's tensors into networks and optimizers.
+def load(path: Path, tensors: Tensors) -> None:
+    """Copy a checkpoint's values into `tensors`, those of networks and optimizers.
 
     Raises:
         WorkError: a file can't be read.
         UserError: the tensors are those of other networks.
     """
-    target = state_tensors(gan)
-    for name, tensors in target.items():
+    for name, live in tensors.items():
         try:
             stored = load_file(path / name)
         except (OSError, SafetensorError) as error:
             raise WorkError(f"checkpoint {path}, {name}: {error}") from None
         if {key: value.shape for key, value in stored.items()} != {
-            key: value.shape for key, value in tensors.items()
+            key: value.shape for key, value in live.items()
         }:
             raise UserError(
                 f"checkpoint {path}, {name}: holds other networks than the configuration describes"
             )
         with torch.no_grad():
-            for key, tensor in tensors.items():
+            for key, tensor in live.items():
                 tensor.copy_(stored[key])
-
-
-def prune(run: Path, keep: int, best: int | None = None) -> None:
-    """Delete all but the newest `keep` whole checkpoints and that of `best` images, and what an interrupted save left."""
-    for path in (run / FOLDER).glob(".partial-*"):
-        shutil.rmtree(path)
-    kept = 0
-    for path in _by_age(run):
-        if (kept < keep or path.name == f"images-{best}") and _is_whole(path):
-            kept += 1
-        else:
-            # killed in between, this leaves no directory without a last file, which nobody would ever delete
-            shutil.rmtree(path.rename(path.with_name(f".partial-{path.name}")))
-
-
-def _is_whole(path: Path) -> bool:
-    try:
-        read_state(path, verify=True)
-    except WorkError:
-        return False
-    return True
-
-
-def _by_age(run: Path) -> list[Path]:
-    """Complete checkpoints, newest first."""
-    found = [path.parent for path in (run / FOLDER).glob(f"images-*/{LAST_FILE}")]
-    return sorted((path for path in found if path.name[7:].isdecimal()), key=lambda path: -int(path.name[7:]))
-
-
-def state_tensors(gan: Gan) -> Snapshot:
-    """Every tensor of the training state, alive."""
-    files: Snapshot = {
-        f"{name}.safetensors": dict(network.named_parameters())
-        for name, network in (("generator", gan.generator), ("critic", gan.critic), ("ema", gan.ema))
-    }
-    for name, network, optimizer in (
-        ("generator", gan.generator, gan.generator_optimizer),
-        ("critic", gan.critic, gan.critic_optimizer),
-    ):
-        files[f"{name}_optimizer.safetensors"] = {
-            f"{parameter_name}.{key}": value
-            for parameter_name, parameter in network.named_parameters()
-            for key, value in adam_state(optimizer, parameter).items()
-        }
-    return files
-
-
-def adam_state(optimizer: torch.optim.Adam, parameter: Tensor) -> dict[str, Tensor]:
-    """Adam's moments and step count of one parameter, made as Adam makes them if it has not stepped yet."""
-    state = optimizer.state[parameter]
-    if not state:
-        state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
-        for moment in ("exp_avg", "exp_avg_sq"):
-            state[moment] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-    return state
 
 
 def _write(path: Path, content: bytes) -> str:

@@ -1,107 +1,86 @@
-"""Writes what a run leaves on disk besides checkpoints (status, metrics.jsonl, grids), under a lock that rank 0 holds."""
+"""Writes what a run leaves on disk besides checkpoints (status, log, pictures), under a lock that rank 0
+holds.
+"""
 
 import fcntl
 import json
 import os
 import platform
-import subprocess
-import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from torch import Tensor
 
-from chexdist.config.address import without_secrets
 from chexdist.config.rules import shareable
 from chexdist.config.tree import Config
-from chexdist.distributed import heartbeat
 from chexdist.distributed.world import World
 from chexdist.errors import UserError
 from chexdist.metrics.value import Metric
+from chexdist.run import layout
+from chexdist.run.provenance import provenance
+from shards.files import replace_file, replacing
 
-PACKAGES = ("chexdist", "torch", "torchvision", "accelerate", "webdataset", "numpy", "safetensors")
-
-
-def machine(world: World) -> dict[str, Any]:
-    """What rounding depends on: bitwise equality is promised between two starts that agree on all of it."""
-    device = (
-        torch.cuda.get_device_name()
-        if torch.cuda.is_available()
-        else platform.processor() or platform.machine()
-    )
-    return {
-        "device": device,
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "world_size": world.size,
-    }
+LEFT_BY_A_KILL = (
+    ".*.partial*",
+    f"{layout.SAMPLES}/.*.partial*",
+    f"{layout.HEARTBEATS}/*",
+    f"{layout.HEARTBEATS}/.*.partial*",
+)
 
 
 class RunDirectory:
-    """Rank 0's hold on the run directory. Every file that is replaced is replaced atomically."""
+    """Rank 0's lock on a run directory, and the files in it. Every file that is replaced is replaced
+    atomically.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock: int | None = None
         self._found = self._status()
 
-    def take(self) -> None:
+    def lock(self) -> None:
         """Make and lock the directory. The kernel drops the lock with its process, so a stale one can't stay.
 
         Raises:
             UserError: it can't be made, or a live job holds it.
         """
+        file = self.path / layout.LOCK
         try:
-            for folder in ("samples", heartbeat.FOLDER):
+            for folder in (layout.SAMPLES, layout.HEARTBEATS):
                 (self.path / folder).mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-            fcntl.lockf(
-                self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB
-            )  # unlike flock, not inherited by forked workers
+            self._lock = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+            # unlike flock's, this one is not inherited by forked workers
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
-            holder = (self.path / "lock").read_text().strip()
+            holder = file.read_text().strip()
             raise UserError(
                 f"run.dir {self.path} is in use by a live job ({holder}): stop that one, or choose another"
             ) from None
         except OSError as error:
             raise UserError(f"run.dir {self.path}: {error.strerror}") from None
-        for left in (
-            ".*.partial*",
-            "samples/.*.partial*",
-            f"{heartbeat.FOLDER}/*",
-            f"{heartbeat.FOLDER}/.*.partial",
-        ):
-            for path in self.path.glob(left):
+        for pattern in LEFT_BY_A_KILL:
+            for path in self.path.glob(pattern):
                 path.unlink(missing_ok=True)
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"process {os.getpid()} on {platform.node()}\n".encode(), 0)
 
     def describe(self, config: Config, manifest_digest: str, world: World) -> None:
-        """Write `config.yaml` and `provenance.json`: all that is needed to repeat the run."""
-        self._replace("config.yaml", yaml.safe_dump(shareable(config), sort_keys=False))
-        provenance = {
-            "command": [without_secrets(word) for word in sys.argv],
-            "commit": _commit(),
-            "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-            "machine": machine(world),
-            "cpus": os.cpu_count(),
-            "node": platform.node(),
-            "manifest": manifest_digest,
-            "started": time.time(),
-        }
-        self._replace("provenance.json", json.dumps(provenance, indent=1))
+        """Write the configuration and the provenance: all that is needed to repeat the run."""
+        replace_file(self.path / layout.CONFIG, yaml.safe_dump(shareable(config), sort_keys=False))
+        facts = provenance(manifest_digest, world)
+        replace_file(self.path / layout.PROVENANCE, json.dumps(facts, indent=1))
 
     def status(self, state: str, images: int, rank: int = 0, cause: str | None = None) -> None:
-        """Replace `status.json`; state is running, done, preempted or failed."""
+        """Replace the status; state is running, done, preempted or failed."""
         document = {"state": state, "images": images, "rank": rank, "cause": cause, "time": time.time()}
-        self._replace("status.json", json.dumps(document))
+        replace_file(self.path / layout.STATUS, json.dumps(document))
 
     def fail(self, rank: int, cause: str) -> None:
-        """Replace `status.json` by a failure that this rank tells of, after as many images as it said before: the last checkpoint's."""
+        """Replace the status by a failure that this rank reports, after as many images as it said before: the
+        last checkpoint's.
+        """
         self.status("failed", json.loads(self._status()).get("images", 0), rank, cause)
 
     def failed(self) -> bool:
@@ -109,67 +88,54 @@ class RunDirectory:
         now = self._status()
         return now != self._found and json.loads(now)["state"] == "failed"
 
+    def has_log(self) -> bool:
+        """Whether anything was logged yet."""
+        return (self.path / layout.METRICS).exists()
+
     def log(self, metrics: list[Metric]) -> None:
-        """Append to `metrics.jsonl`."""
-        with (self.path / "metrics.jsonl").open("a") as file:
+        """Append to the log."""
+        with (self.path / layout.METRICS).open("a") as file:
             file.writelines(json.dumps(metric.to_dict()) + "\n" for metric in metrics)
 
     def flush_log(self) -> None:
-        """Put `metrics.jsonl` on the disk: a checkpoint that outlives a power cut has its log beside it."""
-        if (self.path / "metrics.jsonl").exists():
-            with (self.path / "metrics.jsonl").open("a") as file:
+        """Put the log on the disk: a checkpoint that outlives a power cut has its log beside it."""
+        if self.has_log():
+            with (self.path / layout.METRICS).open("a") as file:
                 os.fsync(file.fileno())
 
-    def fetched(self, line: dict[str, Any]) -> None:
-        """Append to `fetched.jsonl`, which tells what was, whatever the run went back to."""
-        with (self.path / "fetched.jsonl").open("a") as file:
+    def log_fetched(self, line: dict[str, Any]) -> None:
+        """Append to the record of fetched shards, which says what was, wherever the run was resumed."""
+        with (self.path / layout.FETCHED).open("a") as file:
             file.write(json.dumps({**line, "time": time.time()}) + "\n")
 
-    def cut_back(self, images: int) -> None:
-        """Forget what was logged and drawn after a checkpoint: going on from it will write that again."""
-        log = self.path / "metrics.jsonl"
-        if log.exists():
+    def truncate(self, images: int) -> None:
+        """Forget what was logged and drawn after a checkpoint: resuming from it will write that again."""
+        if self.has_log():
             kept = []
-            for line in log.read_text().splitlines(keepends=True):
+            for line in (self.path / layout.METRICS).read_text().splitlines(keepends=True):
                 try:
                     if json.loads(line)["images"] <= images:
                         kept.append(line)
                 except ValueError:
                     break  # the line that a kill cut
-            self._replace("metrics.jsonl", "".join(kept))
-        for grid in (self.path / "samples").glob("images-*.png"):
-            if int(grid.stem.removeprefix("images-")) > images:
-                grid.unlink()
+            replace_file(self.path / layout.METRICS, "".join(kept))
+        for after, picture in layout.samples(self.path).items():
+            if after > images:
+                picture.unlink()
 
-    def grid(self, name: str, images: Tensor) -> None:
-        """Draw images [N, 1, S, S] in [-1, 1] as `samples/NAME.png`, eight in a row."""
-        draw_grid(self.path / "samples" / f"{name}.png", images)
+    def draw_samples(self, name: str, images: Tensor) -> None:
+        """Draw images [N, 1, S, S] in [-1, 1] as the picture called `name`, eight in a row."""
+        draw_grid(self.path / layout.SAMPLES / f"{name}.png", images)
 
     def _status(self) -> str:
-        path = self.path / "status.json"
+        path = self.path / layout.STATUS
         return path.read_text() if path.exists() else "{}"
-
-    def _replace(self, name: str, text: str) -> None:
-        partial = (
-            self.path / f".{name}.partial-{os.getpid()}"
-        )  # a rank that fails by itself writes its status too
-        partial.write_text(text)
-        partial.replace(self.path / name)
 
 
 def draw_grid(path: Path, images: Tensor) -> None:
     """Draw images [N, 1, S, S] in [-1, 1] as a PNG, eight in a row, atomically."""
     from torchvision.utils import save_image  # here, since it takes seconds to import and one rank draws
 
-    partial = path.with_name(f".{path.stem}.partial.png")
-    save_image(images.float().cpu(), partial, nrow=8, normalize=True, value_range=(-1, 1))
-    partial.replace(path)
-
-
-def _commit() -> str | None:
-    """The commit of the source tree, when it is one."""
-    here = Path(__file__).parent
-    asked = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False
-    )
-    return asked.stdout.strip() or None
+    with replacing(path) as temporary:
+        grid = images.float().cpu()
+        save_image(grid, temporary, format="PNG", nrow=8, normalize=True, value_range=(-1, 1))

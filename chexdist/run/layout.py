@@ -1,17 +1,18 @@
-"""What everything in a run directory is called: no other file spells these names. Light, since reports and checks read it too.
+"""What everything in a run directory is called: no other file spells these names. Light, since reports and
+checks read it too.
 
-    RUN/lock                               held by the process that trains here
-    RUN/config.yaml                        the resolved settings
-    RUN/provenance.json                    versions, commit, command, hardware
-    RUN/status.json                        running, done, preempted or failed; images, cause, rank
-    RUN/metrics.jsonl                      a line for each loss and metric
-    RUN/fetched.jsonl                      bytes of remote shards by node, a line an epoch
-    RUN/samples/{real,images-N}.png        real X-rays; generated ones after N images
-    RUN/checkpoints/images-N/              complete when its last file, state.json, exists
-    RUN/evaluations/images-N-SPLIT/        evaluation.json and a picture for each class
-    RUN/heartbeats/rank-N.json             who, where and how far each rank is
-    RUN/tensorboard/                       the same as metrics.jsonl, where a tracker is wanted
-    RUN/report.html                        by custom, what `chexdist report` writes
+RUN/lock                               held by the process that trains here
+RUN/config.yaml                        the resolved settings
+RUN/provenance.json                    versions, commit, command, hardware
+RUN/status.json                        running, done, preempted or failed; images, cause, rank
+RUN/metrics.jsonl                      a line for each loss and metric
+RUN/fetched.jsonl                      bytes of remote shards by node, a line an epoch
+RUN/samples/{real,images-N}.png        real X-rays; generated ones after N images
+RUN/checkpoints/images-N/              complete when its last file, state.json, exists
+RUN/evaluations/images-N-SPLIT/        evaluation.json and a picture for each class
+RUN/heartbeats/rank-N.json             who, where and how far each rank is
+RUN/tensorboard/                       the same as metrics.jsonl, where a tracker is wanted
+RUN/report.html                        by custom, what `chexdist report` writes
 """
 
 import re

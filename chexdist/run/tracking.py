@@ -1,27 +1,27 @@
-"""Shows what is in `metrics.jsonl` to an experiment tracker too, through Accelerate. Rank 0 alone calls these.
+"""Shows the log in an experiment tracker too, through Accelerate. Rank 0 alone calls these.
 
-The log is the truth: every start tells a fresh tracker all of it, so the two never differ, wherever the run was cut back to, and a
-tracker that is switched on late has the whole history.
-"""
+The log is the truth: every start gives a fresh tracker all of it, so the two never differ, wherever the run
+was truncated, and a tracker that is switched on late has the whole history."""
 
 from pathlib import Path
 
 from accelerate import Accelerator
 
 from chexdist.metrics.value import Metric
+from chexdist.run import layout
 from chexdist.run.log import read_log
-
-FOLDER = "tensorboard"
-"""Where the events are, in the run directory."""
 
 
 def begin(accelerator: Accelerator, run: Path) -> None:
-    """Start the tracker that the accelerator was made with, if there is one, with all that the run has logged so far."""
+    """Start the tracker that the accelerator was made with, if there is one, with all that the run has logged
+    so far.
+    """
     if not accelerator.log_with:
         return
-    # purge_step: TensorBoard forgets what it reads in the files of earlier starts, which may have gone further than the log
-    accelerator.init_trackers(FOLDER, init_kwargs={"tensorboard": {"purge_step": 0}})
-    if (run / "metrics.jsonl").exists():
+    # purge_step: TensorBoard forgets what it reads in the files of earlier starts, which may have gone
+    # further than the log
+    accelerator.init_trackers(layout.TENSORBOARD, init_kwargs={"tensorboard": {"purge_step": 0}})
+    if (run / layout.METRICS).exists():
         track(accelerator, read_log(run))
 
 

@@ -1,4 +1,6 @@
-"""Checks a run before any process group exists and before torch is loaded, and describes it for `--dry-run`."""
+"""Checks a run before any process group exists and before torch is loaded, and describes it for
+`--dry-run`.
+"""
 
 import json
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from chexdist.data.order import batch_samples
 from chexdist.distributed.partition import share
 from chexdist.distributed.world import World, check_asked_world
 from chexdist.errors import UserError
+from chexdist.run import layout
 
 
 def check(config: Config, world: World) -> Manifest:
@@ -35,10 +38,13 @@ def check(config: Config, world: World) -> Manifest:
 
 
 def check_settings(config: Config, manifest: Manifest) -> None:
-    """What the configuration asks of the shards and of installed packages; raises `UserError` as `check` does."""
+    """What the configuration asks of the shards and of installed packages; raises `UserError` as `check`
+    does.
+    """
     if manifest.size != config.model.size:
         raise UserError(
-            f"model.size {config.model.size}, but the shards in {manifest.directory} hold {manifest.size} px: "
+            f"model.size {config.model.size}, but the shards in {manifest.directory} hold {manifest.size} "
+            "px: "
             f"set model.size to {manifest.size}, or build with --size {config.model.size}"
         )
     if not len(manifest.splits.get("train", ())):
@@ -49,14 +55,16 @@ def check_settings(config: Config, manifest: Manifest) -> None:
     missing = [name for name, count in zip(manifest.classes, counts, strict=True) if not count]
     if missing:
         raise UserError(
-            f"the training split has no sample of class {', '.join(missing)}: build the shards with more of it"
+            f"the training split has no sample of class {', '.join(missing)}: build the shards with more of "
+            "it"
         )
     if config.eval.split not in manifest.splits:
         raise UserError(f"eval.split {config.eval.split}: the shards have {', '.join(manifest.splits)}")
     _check_cache(config, manifest)
     if config.run.tracker == "tensorboard" and not find_spec("tensorboard"):
         raise UserError(
-            "run.tracker tensorboard: TensorBoard is not installed: `pip install 'chexdist[tensorboard]'`, or set "
+            "run.tracker tensorboard: TensorBoard is not installed: `pip install 'chexdist[tensorboard]'`, "
+            "or set "
             "run.tracker to none"
         )
 
@@ -74,13 +82,17 @@ def _check_cache(config: Config, manifest: Manifest) -> None:
     )
     cure = f", or data.window to {narrower} or less" if narrower and _largest(manifest) <= limit else ""
     raise UserError(
-        f"data.cache_gib {data.cache_gib:g} is {limit:,} bytes, but {mixed} shards are mixed with each other (data.window) while "
-        f"the next are fetched, which takes {needed:,}: set data.cache_gib to {ceil(needed / 2**30 * 1e4) / 1e4}{cure}"
+        f"data.cache_gib {data.cache_gib:g} is {limit:,} bytes, but {mixed} shards are mixed with each "
+        "other (data.window) while "
+        f"the next are fetched, which takes {needed:,}: set data.cache_gib to "
+        f"{ceil(needed / 2**30 * 1e4) / 1e4}{cure}"
     )
 
 
 def _cache_room(config: Config, manifest: Manifest) -> int:
-    """Bytes that a node's cache must hold: of the training split while it is read in order, or of a single shard of another."""
+    """Bytes that a node's cache must hold: of the training split while it is read in order, or of a single
+    shard of another.
+    """
     train, data = manifest.splits["train"], config.data
     ahead = reach(config.train.batch, data.workers)
     return max(room(train.shard_sizes, train.shard_bytes, data.window, ahead), _largest(manifest))
@@ -91,23 +103,26 @@ def _largest(manifest: Manifest) -> int:
 
 
 def check_run(config: Config, manifest: Manifest) -> None:
-    """Whether the run directory can be one, and what is there was begun with these settings; raises `UserError`."""
+    """Whether the run directory can be one, and what is there was begun with these settings; raises
+    `UserError`.
+    """
     path = Path(config.run.dir)
     for place in (path, *path.parents):
         if place.exists() and not place.is_dir():
             raise UserError(f"run.dir {path}: {place} is a file: choose another")
-    states = sorted(path.glob("checkpoints/images-*/state.json"), key=lambda found: found.stat().st_mtime)
-    if not states:
+    checkpoints = sorted(layout.checkpoints(path), key=lambda found: (found / layout.STATE).stat().st_mtime)
+    if not checkpoints:
         return
     try:
-        state = json.loads(states[-1].read_bytes())
+        state = json.loads((checkpoints[-1] / layout.STATE).read_bytes())
         check_resumed(state["settings"], state["manifest"], config, manifest)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return  # damaged: it is passed over when it is loaded, and the one before is compared then
 
 
 def check_resumed(settings: dict[str, Any], digest: str, config: Config, manifest: Manifest) -> None:
-    """Refuse to go on from a checkpoint with these settings and this manifest digest under another configuration.
+    """Refuse to go on from a checkpoint with these settings and this manifest digest under another
+    configuration.
 
     Raises:
         UserError: naming what differs.
@@ -131,10 +146,14 @@ def describe(config: Config, manifest: Manifest, world: World) -> Iterator[str]:
     )
     if manifest.cache is not None:
         yield (
-            f"fetched from {manifest.directory} into {manifest.cache.directory}: {_cache_room(config, manifest):,} bytes on each "
+            f"fetched from {manifest.directory} into {manifest.cache.directory}: "
+            f"{_cache_room(config, manifest):,} bytes on each "
             f"node at a time, of {sum(split.shard_bytes):,}; data.cache_gib allows {manifest.cache.limit:,}"
         )
-    yield f"{-(-train.images // train.batch)} batches of {train.batch} in groups of {train.group}; an epoch is {epoch} of them"
+    yield (
+        f"{-(-train.images // train.batch)} batches of {train.batch} in groups of {train.group}; an epoch "
+        f"is {epoch} of them"
+    )
     first = batch_samples(split.shard_sizes, train.seed, config.data.window, train.batch, 0)
     for rank in range(world.size):
         mine = share(train.batch, train.group, world.size, rank)

@@ -1,4 +1,4 @@
-"""Tells a person how training goes: a live line on a terminal, a plain line now and then without one."""
+"""Shows how training goes: a live line on a terminal, a plain line now and then without one."""
 
 import time
 from types import TracebackType
@@ -17,7 +17,7 @@ class TrainingProgress:
     def __init__(self, total: int, done: int) -> None:
         self.console = Console(stderr=True)
         self.total, self.first = total, done
-        self.started = self.spoken = time.monotonic()
+        self.started = self.printed = time.monotonic()
         self.waited = 0.0
         self.now = "first batches"
         """What is being done, or the losses that were last measured."""
@@ -34,7 +34,7 @@ class TrainingProgress:
             self.task = self.bar.add_task("images", total=total, completed=done, now="")
 
     def __enter__(self) -> Self:
-        self.started = self.spoken = time.monotonic()  # what came before is not training
+        self.started = self.printed = time.monotonic()  # what came before is not training
         if self.bar:
             self.bar.start()
         return self
@@ -49,14 +49,17 @@ class TrainingProgress:
         """Show the state after `images` images."""
         elapsed = time.monotonic() - self.started
         rate = (images - self.first) / elapsed if elapsed else 0.0
-        text = f"{rate:.0f} images/s, {self.now}, {100 * self.waited / max(elapsed, 1e-9):.1f} % waiting for data"
+        text = (
+            f"{rate:.0f} images/s, {self.now}, {100 * self.waited / max(elapsed, 1e-9):.1f} % waiting "
+            "for data"
+        )
         if self.bar:
             self.bar.update(self.task, completed=min(images, self.total), now=text)
-        elif time.monotonic() - self.spoken > PLAIN_SECONDS or images >= self.total:
-            self.spoken = time.monotonic()
+        elif time.monotonic() - self.printed > PLAIN_SECONDS or images >= self.total:
+            self.printed = time.monotonic()
             left = (self.total - images) / rate if rate else float("nan")
-            self.say(f"{images}/{self.total} images, {text}, {left:.0f} s left")
+            self.print_line(f"{images}/{self.total} images, {text}, {left:.0f} s left")
 
-    def say(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         """One line that stays."""
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -1,4 +1,6 @@
-"""One start of a run on one rank: process group, lock and heartbeat, then the trainer; and what is told of a failure, and kept."""
+"""One start of a run on one rank: process group, lock and heartbeat, then the trainer; and what is reported
+of a failure.
+"""
 
 import re
 from contextlib import suppress
@@ -9,43 +11,47 @@ from torch import distributed
 from chexdist.config.tree import Config
 from chexdist.data.loader import DIED
 from chexdist.data.manifest import Manifest
-from chexdist.distributed.collectives import Together
+from chexdist.distributed.collectives import Collectives
 from chexdist.distributed.heartbeat import LOST, Heartbeat
 from chexdist.distributed.process_group import make_accelerator
+from chexdist.distributed.stop_request import StopRequest
 from chexdist.distributed.world import World
 from chexdist.errors import AgreedError, UserError, WorkError
+from chexdist.run import layout
 from chexdist.run.directory import RunDirectory
-from chexdist.training.stop_request import StopRequest
 from chexdist.training.trainer import Trainer
 
 
 def train(config: Config, manifest: Manifest, world: World) -> int:
-    """Train until `train.images`, from the newest checkpoint of `run.dir`. Returns the exit code: 0, or 75 after an agreed stop.
+    """Train until `train.images`, from the newest checkpoint of `run.dir`. Returns the exit code: 0, or 75
+    after an agreed stop.
 
     Raises:
-        UserError, WorkError: as the parts do; the cause is then in `status.json`, unless the run belongs to another job.
+        UserError, WorkError: as the parts do; the cause is then in the run's status, unless another job holds
+            the lock.
     """
     stop = StopRequest(world.is_main)
     run = RunDirectory(Path(config.run.dir))
     try:
         accelerator = make_accelerator(world, config.control.timeout, config.run)
-        together = Together(world, config.control.timeout)
-        together.on_main(run.take)
+        collectives = Collectives(world, config.control.timeout)
+        collectives.run_on_main(run.lock)
     except RuntimeError as error:
         if not _lost(error, world):
             raise
         cause = (
-            f"the {world.size} ranks did not all come within {config.control.timeout} s: {_in_short(error)}"
+            f"the {world.size} ranks did not all come within {config.control.timeout} s: "
+            f"{_first_sentence(error)}"
         )
         if world.is_main:
             with suppress(UserError):  # of a live job, which is not the one that failed
-                run.take()
+                run.lock()
                 _record(run, world, cause)
         raise WorkError(cause) from None
-    heartbeat = Heartbeat(run.path, world)
+    heartbeat = Heartbeat(run.path / layout.HEARTBEATS, world)
     try:
-        together.alike(manifest.digest, f"{manifest.directory}/manifest.json")
-        return Trainer(config, manifest, world, run, accelerator, together, stop, heartbeat).run()
+        collectives.check_same(manifest.digest, f"{manifest.directory}/manifest.json")
+        return Trainer(config, manifest, world, run, accelerator, collectives, stop, heartbeat).run()
     except (UserError, WorkError) as error:
         heartbeat.end(str(error))
         if world.is_main or not isinstance(error, UserError | AgreedError):
@@ -53,7 +59,7 @@ def train(config: Config, manifest: Manifest, world: World) -> int:
         raise
     except Exception as error:
         if _lost(error, world):
-            cause = f"{LOST}: {heartbeat.lost()} ({_in_short(error)})"
+            cause = f"{LOST}: {heartbeat.lost()} ({_first_sentence(error)})"
             if not run.failed():  # the rank that knows more has been first
                 _record(run, world, cause)
             raise WorkError(cause) from None
@@ -66,12 +72,12 @@ def train(config: Config, manifest: Manifest, world: World) -> int:
 
 
 def _lost(error: Exception, world: World) -> bool:
-    """Whether this is what a rank meets when another has gone, or does not come."""
+    """Whether this is what a rank gets when another is gone, or does not come."""
     return world.size > 1 and ("gloo" in str(error).lower() or isinstance(error, distributed.DistError))
 
 
-def _in_short(error: Exception) -> str:
-    """A first sentence, without the place in torch's sources that it begins with."""
+def _first_sentence(error: Exception) -> str:
+    """Without the line of torch's sources that it begins with."""
     return re.sub(r"^\[[^]]*\] *", "", str(error).splitlines()[0]).partition(". ")[0]
 
 

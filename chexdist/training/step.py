@@ -1,9 +1,8 @@
 """The training step, the only one: the critic's and the generator's, each under its objective.
 
-Notation: C critic, G generator, x real image, z latent, y label, T augmentation, B global batch, W world size. Every loss is a sum
-over this rank's images, scaled by W / B; DDP takes the mean over ranks, so gradients are those of the mean over the global
-batch, however uneven the shares.
-"""
+Notation: C critic, G generator, x real image, z latent, y label, T augmentation, B global batch, W world
+size. Every loss is a sum over this rank's images, scaled by W / B; DDP takes the mean over ranks, so
+gradients are those of the mean over the global batch, however uneven the shares."""
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -17,16 +16,18 @@ from chexdist.distributed.noise import Draw
 from chexdist.distributed.partition import micro_batches, share
 from chexdist.distributed.world import World
 from chexdist.gan.augment import AUGMENTS
-from chexdist.gan.clips import GRADIENT_CLIPS, WEIGHT_CLIPS
+from chexdist.gan.clips import CLIPS, GradientClip, WeightClip
 from chexdist.gan.losses import LOSSES
 from chexdist.gan.penalties import PENALTIES
-from chexdist.training.networks import Gan, waits_for_peers
+from chexdist.training.networks import Gan, is_ddp
 from chexdist.training.schedule import phases
 
 
 @dataclass
 class Losses:
-    """Sums over this rank's images since the last reset, on the device, and whether any update was not finite."""
+    """Sums over this rank's images since the last reset, on the device, and how many updates were not
+    finite.
+    """
 
     critic: Tensor
     penalty: Tensor
@@ -39,7 +40,9 @@ class Losses:
 
     @classmethod
     def of(cls, ranks: list[list[float]], world: World, device: torch.device) -> "Losses":
-        """This rank's part of what the ranks had summed up, [W, 3]; in another world, rank 0 takes all of it."""
+        """This rank's part of what the ranks had summed up, [W, 3]; at another world size, rank 0 takes all
+        of it.
+        """
         if len(ranks) == world.size:
             mine = ranks[world.rank]
         else:
@@ -58,7 +61,8 @@ class Step:
         self.scale = world.size / config.train.batch
         self.loss = LOSSES[config.loss.name]
         self.penalty = PENALTIES[config.penalty.name]
-        self.augment = AUGMENTS[config.augment.name]
+        self.clip = CLIPS[config.clip.name]
+        self.augmentation = AUGMENTS[config.augment.name]
         self.losses = Losses.zero(gan.device)
         self.dtype = torch.get_default_dtype()
         self.schedule = phases(config)
@@ -76,38 +80,36 @@ class Step:
         self.critic_gradients(t, images, labels, due.get("penalty", 0.0))
         self.update_critic()
         if "generator" in due:
-            self.generator_gradients(t)
+            self.generator_gradients(t, images, labels)
             self.update_generator()
 
     def warm_up(self) -> None:
         """One backward pass per network, thrown away. Every start does it, before any state is loaded.
 
-        DDP lays out its buckets anew after the first backward pass, so a fresh process adds its first gradients in another order
-        than one that goes on; bitwise restart needs the two to agree.
-        """
-        size = self.gan.config.model.size
-        images = torch.zeros(len(self.share), 1, size, size, dtype=self.dtype, device=self.gan.device)
-        self.critic_gradients(
-            0, images, torch.zeros(len(self.share), dtype=torch.int64, device=self.gan.device)
-        )
-        self.generator_gradients(0)
+        DDP lays out its buckets anew after the first backward pass, so a fresh process adds its first
+        gradients in another order than one that resumes; bitwise restart needs the two to agree."""
+        n, size, device = len(self.share), self.gan.config.model.size, self.gan.device
+        images = torch.zeros(n, 1, size, size, dtype=self.dtype, device=device)
+        labels = torch.zeros(n, dtype=torch.int64, device=device)
+        self.critic_gradients(0, images, labels)
+        self.generator_gradients(0, images, labels)
         self.gan.critic.zero_grad()
         self.gan.generator.zero_grad()
-        self.losses = Losses.zero(self.gan.device)
+        self.losses = Losses.zero(device)
 
     def critic_gradients(self, t: int, images: Tensor, labels: Tensor, penalty_gain: float = 0.0) -> None:
         """min over C of  1/B sum_i  loss(C(T x_i, y_i), C(T G(z_i, y_i), y_i)) + gain * weight * penalty_i
 
-        `penalty_gain` is the number of batches that this evaluation of the penalty stands for; 0 leaves it out.
-        """
-        gan, critic = self.gan, self.gan.reduced_critic
+        `penalty_gain` is the number of batches that this computation of the penalty stands for; 0 leaves it
+        out."""
+        gan, critic = self.gan, self.gan.ddp_critic
         for part in self.parts:
-            rows = slice(part.start - self.share.start, part.stop - self.share.start)
+            rows = self.rows(part)
             real, label = self.augmented(images[rows], Draw.AUGMENT_REAL, t, part), labels[rows]
             with torch.no_grad(), self.precision():
                 fake = gan.generator(self.normal(Draw.CRITIC_LATENT, t, part), label).to(self.dtype)
             fake = self.augmented(fake, Draw.AUGMENT_FAKE, t, part)
-            with self.reducing(critic, part is self.parts[-1]):
+            with self.all_reducing(critic, part is self.parts[-1]):
                 with self.precision():
                     scores = critic(torch.cat([real, fake]), torch.cat([label, label])).to(self.dtype)
                 losses = self.loss.critic(*scores.chunk(2))
@@ -116,88 +118,108 @@ class Step:
                 if penalty_gain and self.penalty is not None:
                     weights = self.uniform(Draw.INTERPOLATION, t, part, 1)[:, 0]
                     with self.precision():
-                        penalties = self.penalty(gan.critic, real, fake, label, weights)
+                        penalties = self.penalty.penalty(gan.critic, real, fake, label, weights)
                     total = total + penalty_gain * gan.config.penalty.weight * penalties.sum()
                     self.losses.penalty += penalty_gain * penalties.detach().sum()
                 (total * self.scale).backward()
 
-    def generator_gradients(self, t: int) -> None:
-        """min over G of  1/B sum_i  loss(C(T G(z_i, y_i), y_i)),  with C fixed"""
+    def generator_gradients(self, t: int, images: Tensor, labels: Tensor) -> None:
+        """min over G of  1/B sum_i  loss(C(T G(z_i, y_i), y_i), C(T x_i, y_i)),  with C fixed
+
+        Most losses have no second argument, and y_i is then drawn; where there is one, it is that of the real
+        image x_i."""
         gan = self.gan
         gan.critic.requires_grad_(False)
         for part in self.parts:
-            label = self.labels(Draw.GENERATOR_LABEL, t, part)
-            with self.reducing(gan.reduced_generator, part is self.parts[-1]), self.precision():
-                fake = gan.reduced_generator(self.normal(Draw.GENERATOR_LATENT, t, part), label).to(
-                    self.dtype
-                )
-                scores = gan.critic(self.augmented(fake, Draw.AUGMENT_GENERATED, t, part), label).to(
-                    self.dtype
-                )
-                losses = self.loss.generator(scores)
+            real = label = None
+            if self.loss.GENERATOR_SEES_REAL:
+                label = labels[self.rows(part)]
+                real = self.real_scores(t, part, images[self.rows(part)], label)
+            else:
+                label = self.labels(Draw.GENERATOR_LABEL, t, part)
+            latent = self.normal(Draw.GENERATOR_LATENT, t, part)
+            with self.all_reducing(gan.ddp_generator, part is self.parts[-1]), self.precision():
+                fake = gan.ddp_generator(latent, label).to(self.dtype)
+                fake = self.augmented(fake, Draw.AUGMENT_GENERATED, t, part)
+                losses = self.loss.generator(gan.critic(fake, label).to(self.dtype), real)
                 self.losses.generator += losses.detach().sum()
                 (losses.sum() * self.scale).backward()
         gan.critic.requires_grad_(True)
 
+    @torch.no_grad()
+    def real_scores(self, t: int, part: range, images: Tensor, labels: Tensor) -> Tensor:
+        """The fixed critic's scores [n] of a part's real images, for a generator's loss that sees them."""
+        real = self.augmented(images, Draw.AUGMENT_REAL_FOR_GENERATOR, t, part)
+        with self.precision():
+            return self.gan.critic(real, labels).to(self.dtype)
+
     def update_critic(self) -> None:
-        """Adam's step on the reduced gradients, then the weight clip."""
+        """Adam's step on the all-reduced gradients, then the weight clip."""
         self.update(self.gan.critic, self.gan.critic_optimizer)
-        clip = self.gan.config.clip
-        if clip.name in WEIGHT_CLIPS:
-            WEIGHT_CLIPS[clip.name](self.gan.critic.parameters(), clip.value)
+        if isinstance(self.clip, WeightClip):
+            self.clip.clip_weights(self.gan.critic.parameters(), self.gan.config.clip.value)
 
     def update_generator(self) -> None:
-        """Adam's step on the reduced gradients, then the moving average: ema = keep * ema + (1 - keep) * G."""
+        """Adam's step on the all-reduced gradients, then the moving average: ema = decay * ema + (1 - decay)
+        * G.
+        """
         self.update(self.gan.generator, self.gan.generator_optimizer)
+        pairs = zip(self.gan.ema.parameters(), self.gan.generator.parameters(), strict=True)
         with torch.no_grad():
-            for average, weight in zip(
-                self.gan.ema.parameters(), self.gan.generator.parameters(), strict=True
-            ):
-                average.lerp_(weight, 1 - self.gan.ema_keep)
+            for average, weight in pairs:
+                average.lerp_(weight, 1 - self.gan.ema_decay)
 
     def update(self, network: nn.Module, optimizer: torch.optim.Adam) -> None:
-        """Clip the reduced gradients and step. A gradient that is not finite leaves weights and moments as they were.
+        """Clip the all-reduced gradients and step. A gradient that is not finite leaves weights and moments
+        as they were.
 
         The flag stays on the device (fused Adam reads it as `found_inf`), so the host does not wait for it.
         """
         gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         not_finite = (~torch.isfinite(norm)).to(torch.float32)
-        clip = self.gan.config.clip
-        if clip.name in GRADIENT_CLIPS:
-            GRADIENT_CLIPS[clip.name](gradients, norm, clip.value)
+        if isinstance(self.clip, GradientClip):
+            self.clip.clip_gradients(gradients, norm, self.gan.config.clip.value)
         optimizer.grad_scale, optimizer.found_inf = None, not_finite  # type: ignore[attr-defined]
         optimizer.step()
         optimizer.zero_grad()
         self.losses.not_finite += not_finite
 
+    def rows(self, part: range) -> slice:
+        """Where a part of the global batch is in this rank's share."""
+        return slice(part.start - self.share.start, part.stop - self.share.start)
+
     def normal(self, draw: Draw, t: int, part: range) -> Tensor:
         """Latents [len(part), latent] of these global-batch indices."""
-        return self.put(noise.normal(self.seed, draw, t, part, self.gan.config.model.latent))
+        return self.to_device(noise.normal(self.seed, draw, t, part, self.gan.config.model.latent))
 
     def uniform(self, draw: Draw, t: int, part: range, width: int) -> Tensor:
         """Uniform numbers [len(part), width] of these global-batch indices."""
-        return self.put(noise.uniform(self.seed, draw, t, part, width))
+        return self.to_device(noise.uniform(self.seed, draw, t, part, width))
 
     def labels(self, draw: Draw, t: int, part: range) -> Tensor:
         """Labels [len(part)] in the proportions of the training split."""
         drawn = torch.from_numpy(noise.labels(self.seed, draw, t, part, self.gan.class_counts))
         return drawn.to(self.gan.device, non_blocking=True)
 
-    def put(self, drawn: np.ndarray) -> Tensor:
+    def to_device(self, drawn: np.ndarray) -> Tensor:
         """Drawn in float64, cast afterwards: a float32 run sees the rounded numbers of a float64 run."""
         return torch.from_numpy(drawn).to(self.dtype).to(self.gan.device, non_blocking=True)
 
     def augmented(self, images: Tensor, draw: Draw, t: int, part: range) -> Tensor:
-        if self.augment is None:
+        """T of images [len(part), 1, S, S]."""
+        if self.augmentation is None:
             return images
-        return self.augment.augment(images, self.uniform(draw, t, part, self.augment.DRAWS))
+        draws = self.uniform(draw, t, part, self.augmentation.DRAWS)
+        return self.augmentation.augment(images, draws)
 
     def precision(self) -> AbstractContextManager[object]:
-        """bf16 where it is safe, when asked for."""
+        """bf16 where it is safe, if the configuration says so."""
         bf16 = self.gan.config.train.precision == "bf16"
         return torch.autocast(self.gan.device.type, torch.bfloat16, enabled=bf16)
 
-    def reducing(self, network: nn.Module, last: bool) -> AbstractContextManager[object]:
-        """Reduce gradients over the ranks in the last part only; before it, they add up locally."""
-        return nullcontext() if last or not waits_for_peers(network) else network.no_sync()  # type: ignore[operator]
+    def all_reducing(self, network: nn.Module, last: bool) -> AbstractContextManager[object]:
+        """All-reduce gradients in the backward pass of the last part only; before it, they add up on each
+        rank.
+        """
+        return nullcontext() if last or not is_ddp(network) else network.no_sync()  # type: ignore[operator]

@@ -1,8 +1,11 @@
-"""The training loop: batch after batch, with its meetings, evaluations and checkpoints; every start is a resume."""
+"""The training loop: batch after batch, with its collectives, evaluations and checkpoints; every start is a
+resume.
+"""
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, nullcontext
+from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
@@ -13,23 +16,34 @@ from chexdist.config.tree import Config
 from chexdist.data.loader import Batch, batches, to_unit_range
 from chexdist.data.manifest import Manifest
 from chexdist.data.reader import SampleReader
-from chexdist.distributed.collectives import Together
+from chexdist.distributed.collectives import Collectives, Pending
 from chexdist.distributed.heartbeat import Heartbeat
-from chexdist.distributed.replica_check import check_alike
+from chexdist.distributed.replica_check import check_replicas
+from chexdist.distributed.stop_request import StopRequest
 from chexdist.distributed.world import World
 from chexdist.errors import EXIT_STOPPED_EARLY, AgreedError
+from chexdist.metrics import METRICS
 from chexdist.metrics.value import Metric
-from chexdist.run import checkpoint, tracking
-from chexdist.run.directory import RunDirectory, machine
-from chexdist.run.saver import Saving
+from chexdist.run import checkpoint, layout, tracking
+from chexdist.run.directory import RunDirectory
+from chexdist.run.provenance import machine
+from chexdist.run.saver import Saver
 from chexdist.training.networks import Gan
 from chexdist.training.preflight import check_resumed
 from chexdist.training.progress_line import TrainingProgress
 from chexdist.training.schedule import Phase
 from chexdist.training.step import Losses, Step
-from chexdist.training.stop_request import StopRequest
 from chexdist.training.traffic import Traffic
-from chexdist.training.validation import Evaluator
+from chexdist.training.validation import Validation
+
+
+@dataclass(frozen=True)
+class PendingLosses:
+    """The losses of the batches from `since` to `t`, whose sums over ranks are on their way."""
+
+    since: int
+    t: int
+    sums: Pending
 
 
 class Trainer:
@@ -42,18 +56,18 @@ class Trainer:
         world: World,
         run: RunDirectory,
         accelerator: Accelerator,
-        together: Together,
+        collectives: Collectives,
         stop: StopRequest,
         heartbeat: Heartbeat,
     ) -> None:
         self.config, self.manifest, self.world, self.run_directory = config, manifest, world, run
-        self.together, self.stop, self.heartbeat = together, stop, heartbeat
+        self.collectives, self.stop, self.heartbeat = collectives, stop, heartbeat
         self.accelerator, self.device = accelerator, accelerator.device
         self.gan = Gan(config, manifest.class_counts("train"), accelerator)
         self.step = Step(self.gan, world)
-        self.evaluator = Evaluator(self.gan, manifest, self.together)
-        self.saving = Saving(run, config)
-        self.traffic = Traffic(manifest, together, run, config.train.batch)
+        self.validation = Validation(self.gan, manifest, collectives)
+        self.saver = Saver(run, config)
+        self.traffic = Traffic(manifest, collectives, run, config.train.batch)
         self.since = 0
         """Batches whose losses are in the log."""
         batch = config.train.batch
@@ -67,34 +81,38 @@ class Trainer:
         first = self.resume()
         progress = TrainingProgress(self.total * self.config.train.batch, first * self.config.train.batch)
         if self.world.is_main:
-            progress.say(self.about(first))
-        self.together.on_main(lambda: self.begin(first))
-        self.prepare_evaluation(first, progress)
+            progress.print_line(self.summary(first))
+        self.collectives.run_on_main(lambda: self.begin(first))
+        self.prepare_validation(first, progress)
         shown = progress if self.world.is_main else nullcontext()
         # Left open, the loader's workers would outlive an error, and the process would wait for them.
-        with shown, closing(self.data(first)) as data, self.saving:
+        with shown, closing(self.data(first)) as data, self.saver:
             t = self.loop(first, data, progress)
-            self.together.on_main(self.saving.wait)
+            self.collectives.run_on_main(self.saver.wait)
         done, images = t >= self.total, t * self.config.train.batch
         if self.world.is_main:
             self.run_directory.status("done" if done else "preempted", images)
             if not done:
-                print(f"chexdist: saved images-{images}; the same command goes on from there", flush=True)
+                print(f"chexdist: saved {layout.after(images)}; the same command resumes from it", flush=True)
             elif first == t:
                 print(
                     f"chexdist: all {images} images were done before; give more by --train.images", flush=True
                 )
         return 0 if done else EXIT_STOPPED_EARLY
 
-    def about(self, first: int) -> str:
-        """What is about to be trained, by whom and on what: the world that was got may not be the one that was meant."""
+    def summary(self, first: int) -> str:
+        """What is about to be trained, by whom and on what: the world that was got may not be the one that
+        was meant.
+        """
         config = self.config
         slow = ""
         if config.train.precision == "bf16" and self.device.type == "cpu":
             slow = "; many CPUs only emulate bf16, slowly: `chexdist doctor` measures it"
         return (
-            f"{config.model.name} of {config.model.size} px on {len(self.manifest.splits['train'])} X-rays, images "
-            f"{first * config.train.batch} to {self.total * config.train.batch} in batches of {config.train.batch}; "
+            f"{config.model.name} of {config.model.size} px on {len(self.manifest.splits['train'])} X-rays, "
+            "images "
+            f"{first * config.train.batch} to {self.total * config.train.batch} in batches of "
+            f"{config.train.batch}; "
             f"ranks: {self.world.size} ({self.device.type}, threads: {torch.get_num_threads()}){slow}"
         )
 
@@ -105,80 +123,82 @@ class Trainer:
         tracking.begin(self.accelerator, self.run_directory.path)
 
     def resume(self) -> int:
-        """Load the newest checkpoint that is whole, if there is one, and cut the logs back to it. Returns its batch number."""
+        """Load the newest whole checkpoint, if there is one, and truncate the logs to it. Returns its number
+        of batches.
+        """
         path, problems = checkpoint.newest(self.run_directory.path) if self.world.is_main else (None, [])
-        path = self.together.from_main(path)
+        path = self.collectives.broadcast(path)
         for problem in problems:
             print(f"chexdist: {problem}", flush=True)
         if path is None:
-            self.together.on_main(lambda: self.run_directory.cut_back(-1))
+            self.collectives.run_on_main(lambda: self.run_directory.truncate(-1))
             return 0
         state = checkpoint.read_state(path)
         check_resumed(state.settings, state.manifest, self.config, self.manifest)
-        checkpoint.load(path, self.gan)
+        checkpoint.load(path, self.gan.state())
         self.since = state.since if state.unlogged else state.t
         self.step.losses = Losses.of(state.unlogged, self.world, self.device)
-        self.together.on_main(lambda: self.saving.go_on(state.images))
+        self.collectives.run_on_main(lambda: self.saver.resume(state.images))
         if self.world.is_main:
             changed = {key for key, value in machine(self.world).items() if state.machine.get(key) != value}
             note = f"; {', '.join(sorted(changed))} changed, so rounding will differ" if changed else ""
-            print(f"chexdist: going on from {path.name}{note}", flush=True)
+            print(f"chexdist: resuming from {path.name}{note}", flush=True)
         return state.t
 
-    def prepare_evaluation(self, first: int, progress: TrainingProgress) -> None:
+    def prepare_validation(self, first: int, progress: TrainingProgress) -> None:
         """Measure what does not change, and the untrained generator on a fresh start."""
         self.heartbeat.at(first * self.config.train.batch, "measuring real images")
-        baselines = self.evaluator.baselines()
-        if self.world.is_main and self.evaluator.refusal:
-            progress.say(f"KID is not computed: {self.evaluator.refusal}")
+        baselines = self.validation.baselines()
+        for name, reason in self.validation.refused.items() if self.world.is_main else ():
+            progress.print_line(f"{METRICS[name].label} is not computed: {reason}")
         if first == 0:
             shown = range(min(64, len(self.manifest.splits["train"])))
             self.log(baselines)
-            self.together.on_main(
-                lambda: self.run_directory.grid("real", self.evaluator.real.images("train", shown))
+            self.collectives.run_on_main(
+                lambda: self.run_directory.draw_samples(
+                    layout.REAL, self.validation.real.images("train", shown)
+                )
             )
             self.evaluate(0, progress)
 
     def loop(self, t: int, data: Iterator[Batch], progress: TrainingProgress) -> int:
         """Train from batch t on; returns the number of batches done.
 
-        Before each batch the ranks are asked whether to stop; the answer is looked at after the batch, so that neither they nor the
-        device wait for it. So it is with losses: what a meeting brings is looked at after the batch that follows, unless something is done
-        with it at once.
-        """
+        Before each batch the ranks start to sum their stop requests, and read the sum after the batch, so
+        that neither they nor the device wait for it. So it is with losses: their sum is read after the batch
+        that follows, unless something is done with it at once."""
         batch = self.config.train.batch
-        heard: Callable[[], None] | None = None
+        pending: PendingLosses | None = None
         while t < self.total:
             t += 1
             last = t == self.total
             save = last or self.checkpoints.due((t - 1) * batch, t * batch)
             evaluate = last or self.evaluations.due((t - 1) * batch, t * batch)
-            vote = self.together.sums_later(torch.tensor([float(self.stop.asked)]))
-            self.learn(t - 1, data, progress)
-            if heard:
-                heard()
-                heard = None
-            stopping = bool(vote()) and not last
+            stop_requests = self.collectives.all_reduce_async(torch.tensor([float(self.stop.requested)]))
+            self.train_batch(t - 1, data, progress)
+            if pending:
+                self.log_losses(pending, progress)
+                pending = None
+            stopping = bool(stop_requests.result()) and not last
             if save or evaluate or t % self.config.control.every == 0:
-                heard = self.meet(t, progress)
+                pending = self.sum_losses(t)
                 if save or evaluate or stopping:
-                    heard()
-                    heard = None
+                    self.log_losses(pending, progress)
+                    pending = None
             if self.world.is_main:
                 progress.update(t * batch)
-            self.traffic.tell(t, last or stopping, progress)
+            self.traffic.log(t, last or stopping, progress)
             if evaluate:
                 self.heartbeat.at(t * batch, "evaluating")
                 save = self.evaluate(t * batch, progress) or save
             if save or stopping:
                 self.heartbeat.at(t * batch, "saving")
-                check_alike(self.gan, self.together, t * batch)
                 self.save(t)
             if stopping:
                 break
         return t
 
-    def learn(self, t: int, data: Iterator[Batch], progress: TrainingProgress) -> None:
+    def train_batch(self, t: int, data: Iterator[Batch], progress: TrainingProgress) -> None:
         """Global batch t, from the loader into the networks."""
         self.heartbeat.at(t * self.config.train.batch, "training")
         waiting = time.monotonic()
@@ -188,6 +208,7 @@ class Trainer:
         self.step(t, images, labels.to(self.device, non_blocking=True))
 
     def data(self, first: int) -> Generator[Batch, None, None]:
+        """This rank's share of each global batch, from batch `first` on."""
         train, data = self.config.train, self.config.data
         return batches(
             SampleReader(self.manifest, "train", data.memory),
@@ -200,28 +221,28 @@ class Trainer:
             pin=self.device.type == "cuda",
         )
 
-    def meet(self, t: int, progress: TrainingProgress) -> Callable[[], None]:
-        """One sum over the ranks: the losses since the last meeting, and whether a value was not finite. What is returned hears of
-        it and writes it down.
-
-        Raises:
-            AgreedError: when heard, on all ranks, if a gradient or a weight was not finite since the last meeting.
-        """
-        sums, since = self.together.sums_later(self.measured()), self.since
+    def sum_losses(self, t: int) -> PendingLosses:
+        """Start to sum over ranks the losses since the last sum, and how often a value was not finite."""
+        pending = PendingLosses(self.since, t, self.collectives.all_reduce_async(self.rank_sums()))
         self.step.losses, self.since = Losses.zero(self.device), t
-        return lambda: self.hear(since, t, sums(), progress)
+        return pending
 
-    def measured(self) -> Tensor:
-        """This rank's sums since the last meeting: the losses, and how often a value was not finite; float64 [4]."""
+    def rank_sums(self) -> Tensor:
+        """This rank's losses since the last sum, and how often a value was not finite; float64 [4]."""
         losses = self.step.losses
         broken = losses.not_finite + (~torch.isfinite(self.gan.weight_norm())).double()
         return torch.stack([losses.critic, losses.penalty, losses.generator, broken])
 
-    def hear(self, since: int, t: int, sums: Tensor, progress: TrainingProgress) -> None:
-        """Log the losses of batches `since` to t, or give up; see `meet`."""
-        critic, penalty, generator, not_finite = sums.tolist()
+    def log_losses(self, pending: PendingLosses, progress: TrainingProgress) -> None:
+        """Wait for the sums and log them.
+
+        Raises:
+            AgreedError: on all ranks, if a gradient or a weight was not finite since the last sum.
+        """
+        critic, penalty, generator, not_finite = pending.sums.result().tolist()
         batch, n_critic = self.config.train.batch, self.config.train.n_critic
-        self.refuse(not_finite, since, t)
+        since, t = pending.since, pending.t
+        self.refuse_not_finite(not_finite, since, t)
         shown, made = (t - since) * batch, (t // n_critic - since // n_critic) * batch
         means = {
             "loss/critic": (critic, shown),
@@ -231,18 +252,18 @@ class Trainer:
         values = {name: total / count for name, (total, count) in means.items() if count}
         if self.config.penalty.name == "none":
             del values["loss/penalty"]
-        lines = [self._loss(name, value, t, shown) for name, value in values.items()]
-        self.log(lines)
+        self.log([self._loss(name, value, t, shown) for name, value in values.items()])
         progress.now = ", ".join(
             f"{name.removeprefix('loss/')} {value:.3f}" for name, value in values.items()
         )
 
-    def refuse(self, not_finite: float, since: int, t: int) -> None:
-        if not_finite:
+    def refuse_not_finite(self, count: float, since: int, t: int) -> None:
+        if count:
             batch = self.config.train.batch
             raise AgreedError(
-                f"gradients or weights are not finite between images {since * batch} and {t * batch}; the last checkpoint "
-                "is from before: lower optim.*.lr, or set train.precision no"
+                f"gradients or weights are not finite between images {since * batch} and {t * batch}; the "
+                "last "
+                "checkpoint is from before: lower optim.*.lr, or set train.precision no"
             )
 
     def _loss(self, name: str, value: float, t: int, shown: int) -> Metric:
@@ -253,44 +274,57 @@ class Trainer:
         """Rank 0 writes these."""
 
         def write() -> None:
-            self.saving.check()
+            self.saver.check()
             self.run_directory.log(metrics)
             tracking.track(self.accelerator, metrics)
 
-        self.together.on_main(write)
+        self.collectives.run_on_main(write)
 
     def evaluate(self, images: int, progress: TrainingProgress) -> bool:
-        """Measure, write and show. Returns whether all agree that this is worth a checkpoint."""
-        metrics, grid = self.evaluator.evaluate(images)
+        """Measure, write and show. Returns whether all ranks agree that this is worth a checkpoint."""
+        metrics, samples = self.validation.evaluate(images)
         self.log(metrics)
-        self.together.on_main(lambda: self.run_directory.grid(f"images-{images}", grid))
+        self.collectives.run_on_main(lambda: self.run_directory.draw_samples(layout.after(images), samples))
         for metric in metrics if self.world.is_main else ():
-            progress.say(
-                f"{images} images: {metric.name} {metric.value:.1f} [{metric.low:.1f}, {metric.high:.1f}], "
-                f"floor {metric.floor:.1f}, n {metric.n}"
+            interval = "" if metric.low is None else f" [{metric.low:.4g}, {metric.high:.4g}]"
+            progress.print_line(
+                f"{images} images: {metric.name} {metric.value:.4g}{interval}, "
+                f"real X-rays {metric.real_baseline:.4g}, n {metric.n}"
             )
-        return self.together.from_main(self.saving.is_best(metrics))
+        return self.collectives.broadcast(self.saver.is_best(metrics))
 
     def save(self, t: int) -> None:
-        """Rank 0 copies, and writes while training goes on, since the state is the same on all ranks.
+        """Compare the ranks' states, then rank 0 copies its own and writes it while training continues.
 
         Raises:
-            AgreedError: on all ranks, when the save before this one failed (one that fails later is noticed at a meeting), or when a value
-                was not finite since the last meeting.
+            AgreedError: on all ranks, when their states differ, when the save before this one failed (one
+                that fails later is noticed at the next log line), or when a value was not finite since the
+                last sum.
         """
-        images = t * self.config.train.batch
-        unlogged = self.together.rows(self.measured()[None]) if self.since < t else torch.empty(0, 4)
-        self.refuse(float(unlogged[:, 3].sum()), self.since, t)
-        classes = dict(zip(self.manifest.classes, self.manifest.class_counts("train"), strict=True))
-        settings = frozen(self.config)
-        state = checkpoint.State(
-            t,
+        images, tensors = t * self.config.train.batch, self.gan.state()
+        check_replicas(
+            {
+                f"{file.removesuffix('.safetensors')} {name}": tensor
+                for file, named in tensors.items()
+                for name, tensor in named.items()
+            },
+            self.collectives,
             images,
-            settings,
-            self.manifest.digest,
-            classes,
-            machine(self.world),
-            self.since,
-            unlogged[:, :3].tolist(),
         )
-        self.together.on_main(lambda: self.saving.start(self.gan, state))
+        unlogged = (
+            self.collectives.all_gather(self.rank_sums()[None]) if self.since < t else torch.empty(0, 4)
+        )
+        self.refuse_not_finite(float(unlogged[:, 3].sum()), self.since, t)
+        state = checkpoint.State(
+            t=t,
+            images=images,
+            settings=frozen(self.config),
+            manifest=self.manifest.digest,
+            classes=dict(
+                zip(self.manifest.classes, self.manifest.class_counts("train"), strict=True),
+            ),
+            machine=machine(self.world),
+            since=self.since,
+            unlogged=unlogged[:, :3].tolist(),
+        )
+        self.collectives.run_on_main(lambda: self.saver.start(tensors, state))

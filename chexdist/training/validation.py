@@ -1,36 +1,37 @@
-"""Decides how a generator is measured while it trains: all ranks generate and embed, rank 0 collects and computes."""
-
-import time
+"""Decides how a generator is measured while it trains: all ranks generate and embed, all compute the same
+numbers.
+"""
 
 from torch import Tensor
 
-from chexdist.config.tree import Config
 from chexdist.data.manifest import Manifest
-from chexdist.distributed.collectives import Together
+from chexdist.distributed.collectives import Collectives
+from chexdist.evaluation.line import line_of
 from chexdist.evaluation.reference import RealImages, Reference
-from chexdist.metrics.estimate import Estimate, TooFewImages
+from chexdist.metrics import METRICS
+from chexdist.metrics.estimate import Estimate, Refusal
 from chexdist.metrics.extractor import load_extractor
-from chexdist.metrics.kid import NAME, UNIT
 from chexdist.metrics.protocol import Protocol
 from chexdist.metrics.value import Metric
-from chexdist.run.trained import prepare, sample
+from chexdist.run.sampling import prepare, sample
 from chexdist.training.networks import Gan
 
 
-class Evaluator:
-    """Kernel Inception Distance against held-out patients, beside its floor: the same between real images.
+class Validation:
+    """Every metric of `metrics.METRICS` that is right with few images, against held-out patients, beside its
+    real baseline.
 
-    Features of real images are embedded once. What can't be right is not computed: `refusal` then says why.
-    """
+    Features of real images are embedded once. What can't be right is not computed: `refused` says why, by the
+    metric's name."""
 
-    def __init__(self, gan: Gan, manifest: Manifest, together: Together) -> None:
-        self.gan, self.together = gan, together
+    def __init__(self, gan: Gan, manifest: Manifest, collectives: Collectives) -> None:
+        self.gan, self.collectives = gan, collectives
         self.config = gan.config.eval
         self.extractor = load_extractor(self.config.extractor)
         self.extractor.network.to(gan.device)
-        self.real = RealImages(manifest, self.extractor, gan.device, together)
-        self.refusal: str | None = None
-        self.floor: Estimate | None = None
+        self.real = RealImages(manifest, self.extractor, gan.device, collectives)
+        self.refused: dict[str, str] = {}
+        self.real_baselines: dict[str, Estimate] = {}
         self.protocol = Protocol.of(
             self.extractor,
             image_size=manifest.size,
@@ -41,52 +42,40 @@ class Evaluator:
         self._reference: Reference | None = None
 
     def baselines(self) -> list[Metric]:
-        """What a generator has to beat, measured before training: the floor, and always drawing the mean image."""
+        """What a generator is measured beside, before training: real images, and always drawing the mean
+        image.
+        """
         shown = self.real.shown(self.config.samples)
         self._reference = self.real.reference(self.config.split, shown)
-        mean = self.real.mean_features(shown)
-        try:
-            self.floor = self._reference.floor()
-        except TooFewImages as error:
-            self.refusal = str(error)
-            return []
-        flat = self._reference.kid(mean.expand(self.config.samples, -1))
-        return [
-            self._metric(f"{NAME}/real", 0, self.floor),
-            self._metric(f"{NAME}/mean_image", 0, flat),
-        ]
+        mean = self.real.mean_features(shown).expand(self.config.samples, -1)
+        lines = []
+        for name, spec in METRICS.items():
+            if not spec.in_training:
+                continue
+            try:
+                self.real_baselines[name] = real = self._reference.real_baseline(spec)
+            except Refusal as refusal:
+                self.refused[name] = str(refusal)
+                continue
+            flat = self._reference.measure(spec, mean)
+            lines += [self._line(name, "/real", 0, real), self._line(name, "/mean_image", 0, flat)]
+        return lines
 
     def evaluate(self, images: int) -> tuple[list[Metric], Tensor]:
-        """Metrics of the averaged generator after so many images, and 64 samples of fixed latents for the eye."""
+        """Metrics of the averaged generator after so many images, and 64 samples of fixed latents for the
+        eye.
+        """
         config, counts = self.gan.config, self.gan.class_counts
         prepare(self.gan.ema, config.model.latent, config.train.group, counts, config.train.seed)
-        rows = self.together.share(self.config.samples)
+        rows = self.collectives.rows_of_rank(self.config.samples)
         drawn = sample(self.gan.ema, config.model.latent, counts, config.train.seed, rows)
-        features = self.together.rows(self.extractor.features(drawn))
+        features = self.collectives.all_gather(self.extractor.features(drawn))
         grid = sample(self.gan.ema, config.model.latent, counts, config.train.seed, range(64))
-        if self.refusal or self._reference is None:
+        if self._reference is None:
             return [], grid
-        return [self._metric(NAME, images, self._reference.kid(features))], grid
+        measured = {name: self._reference.measure(METRICS[name], features) for name in self.real_baselines}
+        return [self._line(name, "", images, estimate) for name, estimate in measured.items()], grid
 
-    def _metric(self, name: str, images: int, estimate: Estimate) -> Metric:
-        floor = self.floor.value if self.floor else None
-        return metric(self.gan.config, images, name, UNIT, estimate, floor, self.protocol.hash)
-
-
-def metric(
-    config: Config, images: int, name: str, unit: str, estimate: Estimate, floor: float | None, protocol: str
-) -> Metric:
-    """What was measured of a run's generator after so many images."""
-    return Metric(
-        images=images,
-        step=images // config.train.batch // config.train.n_critic,
-        name=name,
-        unit=unit,
-        value=estimate.value,
-        n=estimate.n_generated,
-        low=estimate.low,
-        high=estimate.high,
-        floor=floor,
-        protocol=protocol,
-        time=time.time(),
-    )
+    def _line(self, name: str, suffix: str, images: int, estimate: Estimate) -> Metric:
+        unit, real = METRICS[name].formula.UNIT, self.real_baselines[name].value
+        return line_of(self.gan.config, images, name + suffix, unit, estimate, real, self.protocol.hash)

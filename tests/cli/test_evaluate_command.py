@@ -23,16 +23,18 @@ from chexdist.__main__ import main
 from chexdist.config.load import load_config
 from chexdist.config.rules import frozen
 from chexdist.data.manifest import read_manifest
-from chexdist.distributed.collectives import Together
+from chexdist.distributed.collectives import Collectives
 from chexdist.distributed.world import World
-from chexdist.metrics.extractor import EXTRACTORS
-from chexdist.metrics.pairs import UNITS
+from chexdist.metrics import computed_from
+from chexdist.metrics.extractors import random_conv
 from chexdist.run import checkpoint
-from chexdist.run.directory import RunDirectory, machine
+from chexdist.run.directory import RunDirectory
+from chexdist.run.provenance import machine
 from chexdist.training.networks import Gan
-from chexdist.training.validation import Evaluator
+from chexdist.training.validation import Validation
 
 ALONE = World(0, 1, 0, 0)
+PAIR_METRICS = tuple(computed_from("pairs"))
 SMALL = ("--model.size=32", "--model.width=4", "--model.latent=8", "--train.batch=4", "--train.group=2")
 OPTIONS = ("--samples", "64", "--pairs", "48", "--extractor", "random-conv")
 IMAGES = (40, 80)
@@ -65,7 +67,7 @@ def make_run(shards: Path, run: Path, conditional: bool) -> Path:
     for images in IMAGES:
         settings = frozen(gan.config)
         state = checkpoint.State(images // 4, images, settings, manifest.digest, classes, machine(ALONE))
-        checkpoint.save(run, checkpoint.snapshot(gan), state)
+        checkpoint.save(run, checkpoint.snapshot(gan.state()), state)
     return run
 
 
@@ -141,7 +143,7 @@ def test_what_is_measured(evaluated: Evaluated) -> None:
     """24 held-out images: 8 with a finding, too few for its metrics."""
     conditional = (evaluated.folder / "finding.png").exists()
     metrics, refused = evaluated.metrics, evaluated.document["refused"]
-    for name in ("kid_x1000", *UNITS):
+    for name in ("kid_x1000", *PAIR_METRICS):
         assert metrics[name]["floor"] == metrics[f"{name}/real"]["value"]
         assert (f"{name}/no_finding" in metrics) == conditional
         if conditional:
@@ -171,10 +173,10 @@ def test_the_table_shows_it(evaluated: Evaluated) -> None:
 
 
 def test_kid_is_what_training_measures(evaluated: Evaluated) -> None:
-    """Of the averaged weights, under the same protocol; the floor to the last bit."""
+    """Of the averaged weights, under the same protocol; the real baseline to the last bit."""
     config = load_config(str(evaluated.run / "config.yaml"), [])
     gan = make_gan(Path(config.data.shards), evaluated.run, config.model.conditional)
-    evaluator = Evaluator(gan, read_manifest(config.data.shards), Together(ALONE, 60))
+    evaluator = Validation(gan, read_manifest(config.data.shards), Collectives(ALONE, 60))
     baselines = evaluator.baselines()
     measured, _ = evaluator.evaluate(80)
     for theirs in (*baselines, *measured):
@@ -195,7 +197,7 @@ def test_the_seed_decides(run: Path, evaluations: dict[bool, Evaluated]) -> None
     assert evaluate(run).numbers == first
     other = evaluate(run, "--seed", "1").numbers
     assert [metric["name"] for metric in other] == [metric["name"] for metric in first]
-    drawn = [metric for metric in first if metric["name"] in ("kid_x1000", *UNITS)]
+    drawn = [metric for metric in first if metric["name"] in ("kid_x1000", *PAIR_METRICS)]
     assert len(drawn) == 4 and not [metric for metric in drawn if metric in other]
 
 
@@ -264,7 +266,8 @@ def test_weights_that_are_not_finite(run: Path, capsys: pytest.CaptureFixture[st
 def test_fid_where_there_are_enough_images(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """12 features need 24 images, which the held-out split has."""
     network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten())
-    monkeypatch.setitem(EXTRACTORS, "random-conv", lambda: ("digest", 12, network))
+    monkeypatch.setattr(random_conv, "FEATURES", 12)
+    monkeypatch.setattr(random_conv, "load", lambda: (network, "digest"))
     evaluated = evaluate(run, *FEW)
     fid = evaluated.metrics["fid"]
     assert fid["value"] > fid["floor"] > 0 and fid["low"] is None

@@ -34,7 +34,7 @@ def test_state_and_checkpoint_are_as_large_as_was_said(name: str, tmp_path: Path
     )
     assert gradients == sum(sizes.gradients)
     state = checkpoint.State(1, 8, {}, "", {}, {})
-    folder = checkpoint.save(tmp_path, checkpoint.snapshot(gan), state)
+    folder = checkpoint.save(tmp_path, checkpoint.snapshot(gan.state()), state)
     written = sum(file.stat().st_size for file in folder.iterdir())
     assert sizes.checkpoint == pytest.approx(written, rel=0.02)
     assert sizes.state(1) == sizes.checkpoint + gradients

@@ -8,8 +8,8 @@ from chexdist.config.load import build_config
 from chexdist.config.rules import NORMS
 from chexdist.config.tree import Config
 from chexdist.errors import UserError
+from chexdist.gan import clips
 from chexdist.gan.augment import AUGMENTS
-from chexdist.gan.clips import GRADIENT_CLIPS, WEIGHT_CLIPS
 from chexdist.gan.losses import LOSSES
 from chexdist.gan.models import FAMILIES
 from chexdist.gan.penalties import PENALTIES
@@ -18,7 +18,8 @@ BATCH = 16
 GROUP = 2
 SIZE = 32
 NORM_NAMES = tuple(dict.fromkeys(norm for norms in NORMS.values() for norm in norms))
-CLIPS = {**dict.fromkeys(GRADIENT_CLIPS, 0.05), **dict.fromkeys(WEIGHT_CLIPS, 0.015)}
+WEIGHT_CLIPS = [name for name, clip in clips.CLIPS.items() if isinstance(clip, clips.WeightClip)]
+CLIPS = {name: 0.015 if name in WEIGHT_CLIPS else 0.05 for name in clips.CLIPS if name != "none"}
 """Clips by name, with a value that bites on these networks."""
 
 

@@ -25,7 +25,7 @@ WRITE = "chexdist.run.checkpoint:_write"  # six in each save: its files, the las
 RENAME = "pathlib:Path.rename"  # of a checkpoint to its name, of one that is deleted to a passing name
 DELETE = "shutil:rmtree"
 SNAPSHOT = "chexdist.run.checkpoint:snapshot"
-REPLACE = "pathlib:Path.replace"  # of config, provenance, status, sheet of real images, of first samples, ...
+REPLACE = "os:replace"  # of config, provenance, status, sheet of real images, of first samples, ...
 
 
 def _at_call(target: str, number: int | None, act: Callable[..., None]) -> None:
@@ -131,15 +131,15 @@ class Synchronous:
     """Training stands still while a checkpoint is written."""
 
     def __call__(self, rank: int) -> None:
-        from chexdist.run.saver import Saving
+        from chexdist.run.saver import Saver
 
-        begin = Saving.start
+        begin = Saver.start
 
-        def start(saving: Saving, *arguments: Any) -> None:
-            begin(saving, *arguments)
-            saving.wait()
+        def start(saver: Saver, *arguments: Any) -> None:
+            begin(saver, *arguments)
+            saver.wait()
 
-        setattr(Saving, "start", start)  # noqa: B010
+        setattr(Saver, "start", start)  # noqa: B010
 
 
 @dataclass(frozen=True)
@@ -165,16 +165,16 @@ class Scores:
     values: dict[int, float]
 
     def __call__(self, rank: int) -> None:
-        from chexdist.training import validation as evaluator
+        from chexdist.training import validation
 
-        measure = evaluator.metric
+        measure = validation.metric
 
         def metric(config: Any, images: int, name: str, *rest: Any) -> Any:
             found = measure(config, images, name, *rest)
-            value = self.values.get(images) if name == evaluator.NAME else None
+            value = self.values.get(images) if name == validation.NAME else None
             return found if value is None else replace(found, value=value, low=value, high=value)
 
-        setattr(evaluator, "metric", metric)  # noqa: B010
+        setattr(validation, "metric", metric)  # noqa: B010
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from chexdist.distributed.process_group import make_accelerator
 from chexdist.distributed.world import World
 from chexdist.gan.models.norms import GhostBatchNorm
 from chexdist.training import step as step_module
-from chexdist.training.networks import waits_for_peers
+from chexdist.training.networks import is_ddp
 from chexdist.training.step import Step
 from helpers.cases import Case
 from helpers.training import Trained, default_dtype, train_case
@@ -77,15 +77,15 @@ def _seed_of_all_alike(patch: pytest.MonkeyPatch) -> None:
 
 
 def _never_reducing(self: Step, network: nn.Module, last: bool) -> AbstractContextManager[object]:
-    return network.no_sync() if waits_for_peers(network) else nullcontext()  # type: ignore[operator]
+    return network.no_sync() if is_ddp(network) else nullcontext()  # type: ignore[operator]
 
 
 def _no_reduction(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Step, "reducing", _never_reducing)
+    patch.setattr(Step, "all_reducing", _never_reducing)
 
 
 def _clip_before_reduction(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Step, "reducing", _never_reducing)
+    patch.setattr(Step, "all_reducing", _never_reducing)
     for name, network in (("critic_gradients", "critic"), ("generator_gradients", "generator")):
         gradients = getattr(Step, name)
 
@@ -121,10 +121,10 @@ def _average_on_rank_zero(patch: pytest.MonkeyPatch) -> None:
     update = Step.update_generator
 
     def only_main(self: Step) -> None:
-        keep = self.gan.ema_keep
-        self.gan.ema_keep = keep if self.world.is_main else 1.0
+        keep = self.gan.ema_decay
+        self.gan.ema_decay = keep if self.world.is_main else 1.0
         update(self)
-        self.gan.ema_keep = keep
+        self.gan.ema_decay = keep
 
     patch.setattr(Step, "update_generator", only_main)
 

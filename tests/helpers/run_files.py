@@ -31,7 +31,7 @@ def metric(
     interval = {"low": None, "high": None} if half is None else {"low": value - half, "high": value + half}
     document = {"images": images, "step": 0, "name": name, "unit": "squared MMD x 1000", "value": value}
     document |= {"n": 512, **interval, "floor": None, "protocol": None, "time": 1.8e9, **fields}
-    return Metric(**document).to_dict()
+    return Metric.from_dict(document).to_dict()
 
 
 def grid(path: Path, seed: int, side: int = 64) -> None:

@@ -80,7 +80,7 @@ def save_in_mid_training(world: World, shards: Path, jobs: list[tuple[Case, int,
             for t in range(MID_TRAINING):
                 step(t, *next(data))
             state = checkpoint.State(MID_TRAINING, MID_TRAINING * BATCH, {}, "", {}, {})
-            checkpoint.save(folder / str(place), checkpoint.snapshot(step.gan), state)
+            checkpoint.save(folder / str(place), checkpoint.snapshot(step.gan.state()), state)
 
 
 def step_in_mid_training(
@@ -95,7 +95,7 @@ def step_in_mid_training(
             step, data = _start(world, shards, reader, accelerator, case, accumulate, MID_TRAINING)
             path, _ = checkpoint.newest(folder / str(place))
             assert path is not None
-            checkpoint.load(path, step.gan)
+            checkpoint.load(path, step.gan.state())
             results.append(_trained(world, step, data, range(MID_TRAINING, MID_TRAINING + 1)))
     return results
 

@@ -40,7 +40,9 @@ def make_run(folder: Path, shards: Path, name: str, conditional: bool, spoil: Ca
                 weight.mul_(1.5)
             spoil(gan)
         checkpoint.save(
-            folder, checkpoint.snapshot(gan), checkpoint.State(t, 64 * t, {}, manifest.digest, classes, {})
+            folder,
+            checkpoint.snapshot(gan.state()),
+            checkpoint.State(t, 64 * t, {}, manifest.digest, classes, {}),
         )
     (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
     return folder

@@ -63,7 +63,7 @@ def test_cut_while_they_train(hosts: TwoHosts, words: list[str], tmp_path: Path)
     assert found["state"] == "failed" and found["cause"].startswith("lost another rank: rank ")
 
     assert codes(hosts.train(words, tmp_path, 2), 300) == [0, 0], said(tmp_path, 2)
-    assert "going on from images-" in said(tmp_path, 2)[0]
+    assert "resuming from images-" in said(tmp_path, 2)[0]
     assert (jobs.status(run)["state"], jobs.status(run)["images"]) == ("done", 1600)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from chexdist.config.load import build_config
 from chexdist.gan.augment import AUGMENTS, translate
-from chexdist.gan.clips import GRADIENT_CLIPS, WEIGHT_CLIPS
+from chexdist.gan.clips import CLIPS, GradientClip, WeightClip
 from chexdist.gan.losses import LOSSES
 from chexdist.gan.penalties import PENALTIES
 from chexdist.training.schedule import phases
@@ -31,11 +31,13 @@ CRITIC_LOSS: dict[str, Callable[..., np.ndarray]] = {
     "non-saturating": lambda real, fake: -np.log(expit(real)) - np.log(1 - expit(fake)),
     "wasserstein": lambda real, fake: fake - real,
     "hinge": lambda real, fake: np.maximum(0, 1 - real) + np.maximum(0, 1 + fake),
+    "relativistic": lambda real, fake: -np.log(expit(real - fake)),
 }
 GENERATOR_LOSS: dict[str, Callable[..., np.ndarray]] = {
-    "non-saturating": lambda fake: -np.log(expit(fake)),
-    "wasserstein": lambda fake: -fake,
-    "hinge": lambda fake: -fake,
+    "non-saturating": lambda fake, real: -np.log(expit(fake)),
+    "wasserstein": lambda fake, real: -fake,
+    "hinge": lambda fake, real: -fake,
+    "relativistic": lambda fake, real: -np.log(expit(fake - real)),
 }
 
 
@@ -43,13 +45,22 @@ GENERATOR_LOSS: dict[str, Callable[..., np.ndarray]] = {
 def test_loss(name: str) -> None:
     real, fake = torch.linspace(-6, 6, 50), torch.linspace(5, -7, 50)
     np.testing.assert_allclose(LOSSES[name].critic(real, fake), CRITIC_LOSS[name](real.numpy(), fake.numpy()))
-    np.testing.assert_allclose(LOSSES[name].generator(fake), GENERATOR_LOSS[name](fake.numpy()))
+    np.testing.assert_allclose(
+        LOSSES[name].generator(fake, real), GENERATOR_LOSS[name](fake.numpy(), real.numpy())
+    )
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_generator_sees_real_scores_only_where_it_says_so(name: str) -> None:
+    fake, scores = torch.linspace(-1, 1, 9), [torch.linspace(low, 2, 9) for low in (-2, 1)]
+    one, other = (LOSSES[name].generator(fake, real) for real in scores)
+    assert LOSSES[name].GENERATOR_SEES_REAL != torch.equal(one, other)
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_loss_of_certain_scores_is_finite(name: str) -> None:
     scores = torch.tensor([-1e4, 1e4], dtype=torch.float32, requires_grad=True)
-    losses = LOSSES[name].critic(scores, -scores) + LOSSES[name].generator(scores)
+    losses = LOSSES[name].critic(scores, -scores) + LOSSES[name].generator(scores, -scores)
     losses.sum().backward()
     assert scores.grad is not None
     assert torch.isfinite(losses).all() and torch.isfinite(scores.grad).all()
@@ -104,7 +115,7 @@ NAMES = [name for name in PENALTIES if name != "none"]
 def test_penalty_of_a_linear_critic(name: str) -> None:
     critic, penalty = Linear(), PENALTIES[name]
     assert penalty is not None
-    penalties = penalty(critic, REAL, FAKE, LABEL, WEIGHTS)
+    penalties = penalty.penalty(critic, REAL, FAKE, LABEL, WEIGHTS)
     value, gradient = LINEAR[name](critic.w.detach().numpy())
     np.testing.assert_allclose(penalties.detach(), np.full(IMAGES, value), rtol=1e-10)
     penalties.sum().backward()
@@ -118,7 +129,7 @@ def test_penalty_looks_at_the_right_images(name: str) -> None:
     assert penalty is not None
     real, fake = REAL.clone().requires_grad_(), FAKE.clone().requires_grad_()
     np.testing.assert_allclose(
-        penalty(Square(), real, fake, LABEL, WEIGHTS).detach(), SQUARE[name](), rtol=1e-9
+        penalty.penalty(Square(), real, fake, LABEL, WEIGHTS).detach(), SQUARE[name](), rtol=1e-9
     )
 
 
@@ -128,14 +139,23 @@ def test_penalty_of_a_constant_critic_has_a_gradient(name: str) -> None:
     critic, penalty = Linear(), PENALTIES[name]
     assert penalty is not None
     nn.init.zeros_(critic.w)
-    penalty(critic, REAL, FAKE, LABEL, WEIGHTS).sum().backward()
+    penalty.penalty(critic, REAL, FAKE, LABEL, WEIGHTS).sum().backward()
     assert critic.w.grad is not None and torch.isfinite(critic.w.grad).all()
+
+
+def type_of_clip(name: str) -> str:
+    clip = CLIPS[name]
+    return "gradients" * isinstance(clip, GradientClip) + "weights" * isinstance(clip, WeightClip)
 
 
 def test_registries_are_covered() -> None:
     assert CRITIC_LOSS.keys() == GENERATOR_LOSS.keys() == LOSSES.keys()
     assert LINEAR.keys() == SQUARE.keys() == set(NAMES)
-    assert set(GRADIENT_CLIPS) == {"norm"} and set(WEIGHT_CLIPS) == {"weight"}
+    assert {name: type_of_clip(name) for name in CLIPS} == {
+        "norm": "gradients",
+        "weight": "weights",
+        "none": "",
+    }
     assert set(AUGMENTS) == {"none", "translate"}
 
 
@@ -147,7 +167,9 @@ def test_norm_clip_is_that_of_torch(value: float) -> None:
         one.grad = torch.randn(one.shape, generator=torch.Generator().manual_seed(len(one)))
         other.grad = one.grad.clone()
     gradients = [parameter.grad for parameter in ours if parameter.grad is not None]
-    GRADIENT_CLIPS["norm"](gradients, torch.nn.utils.get_total_norm(gradients), value)
+    clip = CLIPS["norm"]
+    assert isinstance(clip, GradientClip)
+    clip.clip_gradients(gradients, torch.nn.utils.get_total_norm(gradients), value)
     torch.nn.utils.clip_grad_norm_(theirs, value)
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one.grad, other.grad)
@@ -155,7 +177,9 @@ def test_norm_clip_is_that_of_torch(value: float) -> None:
 
 def test_weight_clip() -> None:
     weights = nn.Parameter(torch.tensor([-2.0, -0.1, 0.0, 0.1, 2.0]))
-    WEIGHT_CLIPS["weight"]([weights], 0.1)
+    clip = CLIPS["weight"]
+    assert isinstance(clip, WeightClip)
+    clip.clip_weights([weights], 0.1)
     assert weights.tolist() == [-0.1, -0.1, 0.0, 0.1, 0.1]
 
 

@@ -9,7 +9,7 @@ from helpers.training import default_dtype
 from torch import nn
 
 from chexdist.config.rules import NORMS
-from chexdist.gan.models import FAMILIES, build_critic, build_generator
+from chexdist.gan.models import FAMILIES
 from chexdist.gan.models.norms import GhostBatchNorm, calibrate
 from chexdist.gan.models.spec import Spec
 
@@ -28,7 +28,7 @@ def float64() -> Iterator[None]:
 def test_shapes_and_ranges(model: str, norm: str, size: int) -> None:
     for classes in (0, 2):
         spec = Spec(size=size, latent=5, width=1, classes=classes, norm=norm, group=2)
-        generator, critic = build_generator(model, spec), build_critic(model, spec)
+        generator, critic = FAMILIES[model].Generator(spec), FAMILIES[model].Critic(spec)
         label = torch.tensor([0, 1, 1, 0])
         images = generator(100 * torch.randn(4, 5), label)
         assert images.shape == (4, 1, size, size) and images.abs().max() <= 1
@@ -42,7 +42,7 @@ def test_shapes_and_ranges(model: str, norm: str, size: int) -> None:
 def test_every_parameter_has_a_gradient(model: str, norm: str) -> None:
     """DDP waits for all; one that never gets a gradient stops it."""
     spec = Spec(size=32, latent=5, width=2, classes=2, norm=norm, group=2)
-    generator, critic = build_generator(model, spec), build_critic(model, spec)
+    generator, critic = FAMILIES[model].Generator(spec), FAMILIES[model].Critic(spec)
     label = torch.tensor([0, 1, 1, 0])
     (critic(generator(torch.randn(4, 5), label), label).square()).sum().backward()
     for name, parameter in [*generator.named_parameters(), *critic.named_parameters()]:
@@ -54,7 +54,7 @@ def test_every_parameter_has_a_gradient(model: str, norm: str) -> None:
 def test_critic_without_batch_norm_judges_each_image_by_itself(model: str, norm: str) -> None:
     if norm not in NORMS[model]:
         pytest.skip(f"{model} takes {NORMS[model]}")
-    critic = build_critic(model, Spec(size=32, latent=5, width=2, classes=0, norm=norm, group=2))
+    critic = FAMILIES[model].Critic(Spec(size=32, latent=5, width=2, classes=0, norm=norm, group=2))
     images, label = torch.rand(4, 1, 32, 32), torch.zeros(4, dtype=torch.int64)
     torch.testing.assert_close(critic(images, label)[1:2], critic(images[1:2], label[1:2]))
 
@@ -84,7 +84,7 @@ def test_training_mode_remembers_nothing() -> None:
 
 
 def test_calibration_takes_the_statistics_of_the_pass() -> None:
-    generator = build_generator("dcgan", Spec(size=32, latent=5, width=2, classes=0, norm="none", group=4))
+    generator = FAMILIES["dcgan"].Generator(Spec(size=32, latent=5, width=2, classes=0, norm="none", group=4))
     latent, label = torch.randn(16, 5), torch.zeros(16, dtype=torch.int64)
     inputs: dict[nn.Module, np.ndarray] = {}
     layers = [layer for layer in generator.modules() if isinstance(layer, GhostBatchNorm)]

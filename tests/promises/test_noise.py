@@ -99,6 +99,7 @@ def test_draw_numbers_are_kept() -> None:
         "SAMPLE_LABEL": 9,
         "CALIBRATION_LATENT": 10,
         "CALIBRATION_LABEL": 11,
+        "AUGMENT_REAL_FOR_GENERATOR": 12,
     }
 
 

@@ -19,11 +19,11 @@ SAMPLES_PER_SHARD = {1: 72, 3: 24, 7: 11}
 def _train(world: World, combinations: list[tuple[Path, int, Path]]) -> list[int]:
     """The command itself, once for each (shards, loader processes, run directory), with an evaluation in the last; its exit codes."""
     from chexdist.__main__ import main
-    from chexdist.training.validation import Evaluator
+    from chexdist.training.validation import Validation
 
-    codes, measured = [], (Evaluator.baselines, Evaluator.evaluate)
-    Evaluator.baselines = lambda self: []  # type: ignore[method-assign]
-    Evaluator.evaluate = lambda self, images: ([], torch.zeros(1, 1, 32, 32))  # type: ignore[method-assign]
+    codes, measured = [], (Validation.baselines, Validation.evaluate)
+    Validation.baselines = lambda self: []  # type: ignore[method-assign]
+    Validation.evaluate = lambda self, images: ([], torch.zeros(1, 1, 32, 32))  # type: ignore[method-assign]
     for shards, workers, run in combinations:
         settings = {
             "data.shards": shards,
@@ -42,7 +42,7 @@ def _train(world: World, combinations: list[tuple[Path, int, Path]]) -> list[int
             "run.dir": run,
         }
         if run == combinations[-1][2]:
-            Evaluator.baselines, Evaluator.evaluate = measured  # type: ignore[method-assign]
+            Validation.baselines, Validation.evaluate = measured  # type: ignore[method-assign]
         words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
         faulthandler.dump_traceback_later(SECONDS, exit=True)  # says where it hangs, and ends the rank
         codes.append(main(["train", "--config", "vanilla", *words]))

@@ -21,7 +21,8 @@ from helpers.faults import STEP, Waits
 
 from chexdist.config.load import load_config
 from chexdist.errors import UserError, WorkError
-from chexdist.run import checkpoint
+from chexdist.run import checkpoint, layout
+from chexdist.run.retention import prune
 from chexdist.training.networks import Gan
 
 SMALL = ["--model.size=32", "--model.width=4", "--model.latent=8", "--train.batch=16"]
@@ -43,19 +44,11 @@ def fill(gan: Gan, value: float) -> Gan:
 
 def tensors(gan: Gan) -> list[torch.Tensor]:
     """Both networks, the average, and Adam's state for each."""
-    found: list[torch.Tensor] = [
-        p for network in (gan.generator, gan.critic, gan.ema) for p in network.parameters()
-    ]
-    for network, optimizer in (
-        (gan.generator, gan.generator_optimizer),
-        (gan.critic, gan.critic_optimizer),
-    ):
-        found += [t for p in network.parameters() for t in checkpoint.adam_state(optimizer, p).values()]
-    return found
+    return [tensor for named in gan.state().values() for tensor in named.values()]
 
 
 def save(run: Path, gan: Gan, t: int) -> Path:
-    return checkpoint.save(run, checkpoint.snapshot(gan), state_at(t))
+    return checkpoint.save(run, checkpoint.snapshot(gan.state()), state_at(t))
 
 
 def state_at(t: int) -> checkpoint.State:
@@ -87,7 +80,7 @@ def test_everything_comes_back(run: Path) -> None:
     state = checkpoint.read_state(path, verify=True)
     assert state == state_at(2)
     gan = make_gan("dcgan", "--train.seed=5")
-    checkpoint.load(path, gan)
+    checkpoint.load(path, gan.state())
     pairs = list(zip(tensors(gan), tensors(fill(make_gan(), 2.0)), strict=True))
     assert len(pairs) > 30
     assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
@@ -119,7 +112,7 @@ NAMES = ["generator", "critic", "ema", "generator_optimizer", "critic_optimizer"
 DAMAGE = [
     *((f"{name}.safetensors", damage) for name in NAMES for damage in (flip, Path.unlink)),
     *(("ema.safetensors", damage) for damage in (shorten, empty)),
-    *((checkpoint.LAST_FILE, damage) for damage in (shorten, empty, make_a_list, raise_schema)),
+    *((layout.STATE, damage) for damage in (shorten, empty, make_a_list, raise_schema)),
 ]
 
 
@@ -153,7 +146,7 @@ def test_the_last_file_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     final = save(tmp_path, make_gan(), 1)
     names = [Path(path).name for path in flushed]
     assert sorted(names[:5]) == sorted(f"{name}.safetensors" for name in NAMES)
-    assert names[5:] == [checkpoint.LAST_FILE, "checkpoints"]
+    assert names[5:] == [layout.STATE, "checkpoints"]
     assert {Path(path).parent.name for path in flushed[:6]} == {f".partial-{final.name}"}
 
 
@@ -161,7 +154,7 @@ def test_only_the_newest_are_kept_and_nothing_half_saved(run: Path) -> None:
     save(run, make_gan(), 3)
     (run / "checkpoints/.partial-images-48").mkdir()
     (run / "checkpoints/.partial-images-48/ema.safetensors").write_bytes(b"half")
-    checkpoint.prune(run, keep=2)
+    prune(run, keep=2)
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["images-32", "images-48"]
 
 
@@ -169,12 +162,12 @@ def test_the_best_is_kept_besides_the_newest(run: Path) -> None:
     """Among the newest it counts as one of them; damaged it is no better than any other."""
     for t in (3, 4):
         save(run, make_gan(), t)
-    checkpoint.prune(run, keep=2, best=64)
+    prune(run, keep=2, best=64)
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["images-48", "images-64"]
-    checkpoint.prune(run, keep=1, best=48)
+    prune(run, keep=1, best=48)
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["images-48", "images-64"]
     flip(run / "checkpoints/images-48/ema.safetensors")
-    checkpoint.prune(run, keep=1, best=48)
+    prune(run, keep=1, best=48)
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["images-64"]
 
 
@@ -182,22 +175,22 @@ def test_what_a_killed_deletion_leaves_is_deleted(run: Path, monkeypatch: pytest
     """Also where the last file went first, so that nothing looks like a checkpoint any more."""
 
     def last_file_first(path: Path) -> NoReturn:
-        (path / checkpoint.LAST_FILE).unlink()
+        (path / layout.STATE).unlink()
         raise KeyboardInterrupt
 
     with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
         killed.setattr(shutil, "rmtree", last_file_first)
-        checkpoint.prune(run, keep=1)
-    checkpoint.prune(run, keep=1)
+        prune(run, keep=1)
+    prune(run, keep=1)
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["images-32"]
 
 
 def test_a_snapshot_is_a_copy() -> None:
     """What is trained later is not in it, whatever the memory layout; nor can it share memory with the networks."""
     gan = fill(make_gan(), 1.0)
-    taken, live = checkpoint.snapshot(gan), {tensor.data_ptr() for tensor in tensors(gan)}
+    taken, live = checkpoint.snapshot(gan.state()), {tensor.data_ptr() for tensor in tensors(gan)}
     fill(gan, 2.0)
-    again = checkpoint.snapshot(fill(gan, 1.0))
+    again = checkpoint.snapshot(fill(gan, 1.0).state())
     for file, content in taken.items():
         for key, tensor in content.items():
             assert tensor.is_contiguous() and tensor.data_ptr() not in live
@@ -207,8 +200,8 @@ def test_a_snapshot_is_a_copy() -> None:
 def test_a_damaged_checkpoint_does_not_push_out_a_whole_one(run: Path) -> None:
     """A run that fell back to 16 images and saved at 24 must keep that, though the damaged one has more images."""
     flip(run / "checkpoints/images-32/ema.safetensors")
-    checkpoint.save(run, checkpoint.snapshot(make_gan()), replace(state_at(2), images=24))
-    checkpoint.prune(run, keep=1)
+    checkpoint.save(run, checkpoint.snapshot(make_gan().state()), replace(state_at(2), images=24))
+    prune(run, keep=1)
     path, _ = checkpoint.newest(run)
     assert path is not None and path.name == "images-24"
 
@@ -219,7 +212,7 @@ def test_a_damaged_checkpoint_does_not_push_out_a_whole_one(run: Path) -> None:
 )
 def test_other_networks_are_refused(config: str, settings: list[str], run: Path) -> None:
     with pytest.raises(UserError, match="other networks"):
-        checkpoint.load(run / "checkpoints/images-32", make_gan(config, *settings))
+        checkpoint.load(run / "checkpoints/images-32", make_gan(config, *settings).state())
 
 
 class Bomb:
@@ -245,7 +238,7 @@ def test_a_pickle_is_refused_and_not_run(how: str, run: Path) -> None:
     (path / "state.json").write_text(json.dumps(document))
     assert checkpoint.newest(run)[0] == path
     with pytest.raises(WorkError, match="ema.safetensors"):
-        checkpoint.load(path, make_gan())
+        checkpoint.load(path, make_gan().state())
     assert not mark.exists()
     pickle.loads(pickle.dumps(Bomb(mark)))
     assert mark.exists()
@@ -260,7 +253,7 @@ def test_loading_uses_no_pickle(run: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(builtins, "exec", refuse)
     path, _ = checkpoint.newest(run)
     assert path is not None
-    checkpoint.load(path, make_gan())
+    checkpoint.load(path, make_gan().state())
 
 
 @pytest.mark.parametrize("number", range(1, 8))
@@ -322,5 +315,5 @@ def test_a_full_disk_ends_the_run(
         assert found["state"] == "failed" and found["images"] == 48 and "No space left" in found["cause"]
     filler.unlink()
     output = jobs.run(words, tmp_path / "again", size).output
-    assert "going on from images-48" in output
+    assert "resuming from images-48" in output
     assert "Traceback" not in job.output, job.output

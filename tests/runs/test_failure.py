@@ -26,8 +26,8 @@ from chexdist.distributed.replica_check import digests
 from chexdist.distributed.world import World
 
 TIMEOUT = 6
-BASELINES = "chexdist.training.validation:Evaluator.baselines"
-EVALUATE = "chexdist.training.validation:Evaluator.evaluate"
+BASELINES = "chexdist.training.validation:Validation.baselines"
+EVALUATE = "chexdist.training.validation:Validation.evaluate"
 SAVE = "chexdist.run.checkpoint:save"
 LAST_SEEN = rf"rank {{}} on {re.escape(platform.node())} was last seen at image {{}}, {{}}, \d+ s before"
 

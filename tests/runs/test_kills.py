@@ -40,8 +40,8 @@ AIMS: dict[str, list[Kill]] = {
     "evaluation": [
         *(Kill(f"{EVALUATOR}:sample", call, ANY_RANK) for call in (3, 4, 6)),
         *(Kill(f"{EVALUATOR}:prepare", call, ANY_RANK) for call in (2, 3)),
-        *(Kill("chexdist.evaluation.reference:Reference.kid", call, ANY_RANK) for call in (3, 4)),
-        *(Kill(f"{RUN}.grid", call) for call in (3, 4)),
+        *(Kill("chexdist.evaluation.reference:Reference.measure", call, ANY_RANK) for call in (3, 4)),
+        *(Kill(f"{RUN}.draw_samples", call) for call in (3, 4)),
     ],
     "step": [
         *(Kill(STEP, call, ANY_RANK) for call in (1, 2, 5, 6, 12)),
@@ -49,14 +49,14 @@ AIMS: dict[str, list[Kill]] = {
         *(Kill("chexdist.training.step:Step.update_generator", call, ANY_RANK) for call in (2, 4)),
     ],
     "start-up": [
-        Kill(f"{RUN}.take", 1),
+        Kill(f"{RUN}.lock", 1),
         Kill("chexdist.training.networks:Gan.__init__", 1, ANY_RANK),
         Kill("chexdist.training.step:Step.warm_up", 1, ANY_RANK),
         Kill("chexdist.run.checkpoint:load", 1, ANY_RANK),
-        Kill(f"{RUN}.cut_back", 1),
-        Kill("chexdist.run.checkpoint:prune", 1),
+        Kill(f"{RUN}.truncate", 1),
+        Kill("chexdist.run.saver:prune", 1),
         Kill(DESCRIBE, 1),
-        Kill(f"{EVALUATOR}:Evaluator.baselines", 1, ANY_RANK),
+        Kill(f"{EVALUATOR}:Validation.baselines", 1, ANY_RANK),
         Kill(REPLACE, 4),
     ],
 }
@@ -177,7 +177,7 @@ def test_fifty_killed_runs_end_bitwise_alike(
         for number, (size, gan, place, kill) in enumerate(fifty()):
             run, log = tmp_path / f"run-{number}", tmp_path / f"log-{number}"
             words = jobs.small(shards, run, gan, *GANS[gan])
-            if place == "start-up" and kill.target != f"{RUN}.take":
+            if place == "start-up" and kill.target != f"{RUN}.lock":
                 killed(words, log, size, Kill(STEP, 8))
             found.append(killed(words, log, size, kill, Slow(FLUSH, 0.05) if place == "step" else None))
             jobs.run(words, log, size)

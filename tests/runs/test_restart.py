@@ -46,7 +46,7 @@ def test_the_command_itself_is_killed(shards: Path, undisturbed: Callable[..., P
     with jobs.true_command(words) as second:
         output, errors = second.communicate(timeout=90)
     assert second.returncode == 0, errors
-    assert "going on from images-" in output
+    assert "resuming from images-" in output
     jobs.same_result(tmp_path / "run", undisturbed("dcgan", 1, *more))
 
 
@@ -64,8 +64,8 @@ def test_another_world_size_goes_on_with_the_next_keys(shards: Path, tmp_path: P
             jobs.run(words, log, size, notes)
         output, first = log.read_text(), 2 * number
         if number:
-            line = f"going on from images-{16 * first}; world_size changed, so rounding will differ"
-            assert output.count("going on") == output.count(line) == 1
+            line = f"resuming from images-{16 * first}; world_size changed, so rounding will differ"
+            assert output.count("resuming") == output.count(line) == 1
         read[first:] = notes.batches()  # those after the checkpoint were for nothing
     split = read_manifest(str(shards)).splits["train"]
     assert len(read) == 12

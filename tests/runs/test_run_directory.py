@@ -72,7 +72,7 @@ def test_what_is_free_may_change(begun: Path, shards: Path, tmp_path: Path) -> N
     free += " --checkpoint.best none"
     more = [*free.split(), "--data.workers", "2", "--data.memory", "0", "--control.every", "5"]
     job = jobs.run(jobs.small(moved, run, "wgan-gp", *BEGUN, *more), tmp_path / "log")
-    assert "going on from images-192" in job.output
+    assert "resuming from images-192" in job.output
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["images-240"]
     evaluated = {line["images"] for line in jobs.metrics(run) if line["name"] == "kid_x1000"}
     assert evaluated == {0, 96, 192, 208, 224, 240}
@@ -105,7 +105,7 @@ def test_a_damaged_checkpoint_is_passed_over_by_the_run(begun: Path, shards: Pat
     (run / "checkpoints/.partial-images-176").mkdir()
     output = jobs.run(jobs.small(shards, run, "wgan-gp", *BEGUN), tmp_path / "log").output
     passed = r"^chexdist: checkpoint \S*images-192 is damaged: generator\.safetensors .* passed over$"
-    assert re.search(passed, output, re.MULTILINE) and "going on from images-144" in output
+    assert re.search(passed, output, re.MULTILINE) and "resuming from images-144" in output
     jobs.same_result(run, begun)
 
 

@@ -14,7 +14,8 @@ from torch import Tensor
 import chexdist
 from chexdist.data.manifest import read_manifest
 from chexdist.errors import UserError, WorkError
-from chexdist.run.trained import load_run, sample
+from chexdist.run.sampling import sample
+from chexdist.run.trained import load_run
 
 COUNTS = (30, 40)
 

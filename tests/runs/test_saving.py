@@ -23,9 +23,9 @@ from helpers.faults import (
 )
 
 from chexdist.errors import UserError
-from chexdist.metrics.kid import NAME, UNIT
+from chexdist.metrics.kid import UNIT
 from chexdist.metrics.value import Metric
-from chexdist.run.saver import best
+from chexdist.run.retention import best
 from chexdist.run.trained import load_run
 
 KEEP_ALL = ["--checkpoint.every", "48", "--checkpoint.keep", "9"]
@@ -135,7 +135,7 @@ def test_the_best_is_kept_through_kills(shards: Path, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "calm/checkpoints/images-80")
     assert load_run(tmp_path / "calm", "best").images == 192  # of those that are there
     (tmp_path / "calm/metrics.jsonl").write_text("")
-    with pytest.raises(UserError, match="KID was measured for none of its checkpoints: images-192"):
+    with pytest.raises(UserError, match="kid_x1000 was measured for none of its checkpoints: images-192"):
         load_run(tmp_path / "calm", "best")
 
 
@@ -145,14 +145,17 @@ def test_no_best_is_kept_where_none_is_asked_for(shards: Path, tmp_path: Path) -
     assert checkpoints(tmp_path / "run") == [192]
 
 
+KID = "kid_x1000"
+
+
 def kid(images: int, value: float, protocol: str = "a") -> Metric:
-    return Metric(images, images, NAME, UNIT, value, 64, value, value, 0.0, protocol, 0.0)
+    return Metric(images, images, KID, UNIT, value, 64, value, value, 0.0, protocol, 0.0)
 
 
 def test_the_best_is_a_function_of_the_log() -> None:
     """The untrained generator, losses and another protocol's values don't count; of equals the first is best."""
     loss = Metric(20, 20, "loss/critic", "mean per image", 0.0, 16, None, None, None, None, 0.0)
     log = [kid(0, 1), kid(10, 9), loss, kid(20, 5), kid(30, 5), kid(40, 6)]
-    assert [best(log[:length]) for length in range(len(log) + 1)] == [None, None, 10, 10, 20, 20, 20]
-    assert best([*log, kid(50, 8, "b")]) == 50
-    assert best([*log, kid(50, 8, "b"), kid(60, 7, "b")]) == 60
+    assert [best(log[:length], KID) for length in range(len(log) + 1)] == [None, None, 10, 10, 20, 20, 20]
+    assert best([*log, kid(50, 8, "b")], KID) == 50
+    assert best([*log, kid(50, 8, "b"), kid(60, 7, "b")], KID) == 60

@@ -25,7 +25,7 @@ def test_one_rank_is_asked_and_all_stop(
     assert job.wait() == [75, 75], job.output
     stopped_at(tmp_path / "run", 5)
     jobs.run(words, tmp_path / "log", 2)
-    assert "going on from images-80" in job.output and "Traceback" not in job.output
+    assert "resuming from images-80" in job.output and "Traceback" not in job.output
     jobs.same_result(tmp_path / "run", undisturbed("wgan-gp", 2))
 
 
@@ -42,7 +42,7 @@ def test_every_signal_that_asks(shards: Path, undisturbed: Callable[..., Path], 
         job = jobs.start(words, tmp_path / "log", 1, Signal(STEP, 1, number=number))
         assert job.wait() == [75], job.output
         assert f"{number.name}: saving soon" in job.output
-        assert f"saved images-{batches * jobs.BATCH}; the same command goes on" in job.output
+        assert f"saved images-{batches * jobs.BATCH}; the same command resumes" in job.output
         stopped_at(tmp_path / "run", batches)
     jobs.run(words, tmp_path / "log")
     jobs.same_result(tmp_path / "run", undisturbed("vanilla", 1))

@@ -44,7 +44,7 @@ def test_every_way_to_stop_early(
     stopped_at(run, 6)
     slurm.run("scontrol", "requeue", job.number)
     assert job.until_over() == "COMPLETED 0", job.log()
-    assert "going on from images-128" in job.log()
+    assert "resuming from images-128" in job.log()
     assert job.field("Restarts") == "3"
     assert json.loads((run / "provenance.json").read_text())["machine"]["world_size"] == 2
     jobs.same_result(run, undisturbed)

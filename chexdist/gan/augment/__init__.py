@@ -1,7 +1,34 @@
-"""The augmentations by name, applied to real and generated images alike, so that the generator does not learn them."""
+"""The augmentations by name, applied to real and generated images alike, so that the generator does not learn
+them.
 
-from types import ModuleType
+A new one is a file with what `Augmentation` names, and a line here.
+"""
 
-from chexdist.gan.augment import translate
+from typing import TYPE_CHECKING, Protocol
 
-AUGMENTS: dict[str, ModuleType | None] = {"translate": translate, "none": None}
+from chexdist.gan.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Augmentation(Protocol):
+    """What the file of an augmentation holds."""
+
+    DRAWS: int
+    """Uniform numbers that each image takes."""
+
+    def augment(self, images: "Tensor", draws: "Tensor") -> "Tensor":
+        """Images [N, 1, S, S] in [-1, 1] and draws [N, DRAWS] in [0, 1) -> images of the same shape.
+
+        Differentiable by the images; image i depends on images[i] and draws[i] only.
+        """
+
+
+AUGMENTS: Registry[Augmentation | None] = Registry(
+    __name__,
+    {
+        "translate": "translate",
+        "none": None,
+    },
+)

@@ -1,4 +1,5 @@
-"""Translation and cutout (Zhao 2020, "Differentiable Augmentation for Data-Efficient GAN Training", sec. 4.1).
+"""Translation and cutout (Zhao 2020, "Differentiable Augmentation for Data-Efficient GAN Training", sec.
+4.1).
 
 No left-right flip: a mirrored chest is situs inversus, which is a finding.
 """
@@ -14,7 +15,9 @@ CUTOUT_SIDE = 1 / 2
 
 
 def augment(images: Tensor, draws: Tensor) -> Tensor:
-    """Images [N, 1, S, S] in [-1, 1] and uniform draws [N, 4] -> images of the same shape; what comes in is 0, mid-grey."""
+    """Images [N, 1, S, S] in [-1, 1] and uniform draws [N, 4] -> images of the same shape; what comes in is
+    0, mid-grey.
+    """
     count, _, size, _ = images.shape
     place = torch.arange(size, device=images.device)
 

@@ -1,25 +1,39 @@
-"""The clips by name: of gradients before the optimizer's step, or of the critic's weights after it.
-
-Gradients are clipped after their reduction over the ranks, so that every rank scales by the same norm.
+"""The clips by name. A new one is a file with one of the functions of `GradientClip` and `WeightClip`, and a
+line here.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-import torch
-from torch import Tensor
+from chexdist.gan.registry import Registry
 
-
-def _scale_to_norm(gradients: list[Tensor], norm: Tensor, value: float) -> None:
-    """Scale `gradients` in place so that their joint norm is `value` at most (Pascanu 2013, algorithm 1)."""
-    torch._foreach_mul_(gradients, (value / (norm + 1e-6)).clamp(max=1.0))
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def _clamp_weights(parameters: Iterable[Tensor], value: float) -> None:
-    """Clamp every weight to [-value, value] in place (Arjovsky 2017, algorithm 1, line 7)."""
-    with torch.no_grad():
-        for parameter in parameters:
-            parameter.clamp_(-value, value)
+@runtime_checkable
+class GradientClip(Protocol):
+    """A clip of both networks' gradients after their all-reduce, so that every rank scales by the same
+    norm.
+    """
+
+    def clip_gradients(self, gradients: "list[Tensor]", norm: "Tensor", value: float) -> None:
+        """Change `gradients` in place; `norm` is their joint Euclidean norm, a number on the device."""
 
 
-GRADIENT_CLIPS: dict[str, Callable[[list[Tensor], Tensor, float], None]] = {"norm": _scale_to_norm}
-WEIGHT_CLIPS: dict[str, Callable[[Iterable[Tensor], float], None]] = {"weight": _clamp_weights}
+@runtime_checkable
+class WeightClip(Protocol):
+    """A clip of the critic's weights after each step of its optimizer."""
+
+    def clip_weights(self, parameters: "Iterable[Tensor]", value: float) -> None:
+        """Change `parameters` in place."""
+
+
+CLIPS: Registry[GradientClip | WeightClip | None] = Registry(
+    __name__,
+    {
+        "weight": "weight",
+        "norm": "norm",
+        "none": None,
+    },
+)

@@ -1,26 +1,40 @@
-"""The GANs by name. A new one is a file with its networks, a line here, and its norms in `config.rules`.
+"""The GANs by name. A new one is a file with the networks of `Family`, and a line here.
 
-Every generator maps latents [N, latent] and labels [N] (int64) to images [N, 1, size, size] in [-1, 1]; every critic maps
-such images and labels to scores [N]. Without classes, labels are ignored.
+Without classes, labels are ignored.
 """
 
-from torch import nn
+from typing import TYPE_CHECKING, Protocol
 
-from chexdist.gan.models import dcgan, vanilla, wgan
-from chexdist.gan.models.spec import Spec
+from chexdist.gan.registry import Registry
 
-FAMILIES: dict[str, tuple[type[nn.Module], type[nn.Module]]] = {
-    "vanilla": (vanilla.Generator, vanilla.Critic),
-    "wgan": (dcgan.Generator, wgan.Critic),
-    "dcgan": (dcgan.Generator, dcgan.Critic),
-}
+if TYPE_CHECKING:
+    from torch import nn
+
+    from chexdist.gan.models.spec import Spec
 
 
-def build_generator(name: str, spec: Spec) -> nn.Module:
-    """A freshly initialised generator of the named GAN."""
-    return FAMILIES[name][0](spec)
+class Family(Protocol):
+    """What the file of a GAN holds."""
+
+    NORMS: tuple[str, ...]
+    """What its critic may be normalised with, its paper's choice first; a literal, since checks read it from
+    the source.
+    """
+
+    def Generator(self, spec: "Spec") -> "nn.Module":
+        """A fresh network: latents [N, latent], labels [N] (int64) -> images [N, 1, size, size] in [-1,
+        1].
+        """
+
+    def Critic(self, spec: "Spec") -> "nn.Module":
+        """A fresh network: images [N, 1, size, size] in [-1, 1], labels [N] -> scores [N]."""
 
 
-def build_critic(name: str, spec: Spec) -> nn.Module:
-    """A freshly initialised critic of the named GAN."""
-    return FAMILIES[name][1](spec)
+FAMILIES: Registry[Family] = Registry(
+    __name__,
+    {
+        "vanilla": "vanilla",
+        "wgan": "wgan",
+        "dcgan": "dcgan",
+    },
+)

@@ -6,10 +6,11 @@ from torch.nn import functional
 
 
 class LabelledLatent(nn.Module):
-    """Latent [N, latent] -> [N, latent] or, with classes, [N, latent + classes]: the class as one-hot numbers beside it (Mirza 2014).
+    """Latent [N, latent] -> [N, latent] or, with classes, [N, latent + classes]: the class as one-hot numbers
+    beside it (Mirza 2014).
 
-    Not an embedding as wide as the latent: two fixed vectors of that size drown the latent, and each class collapses to one image.
-    """
+    Not an embedding as wide as the latent: two fixed vectors of that size drown the latent, and each class
+    collapses to one image."""
 
     def __init__(self, latent: int, classes: int) -> None:
         super().__init__()
@@ -23,10 +24,11 @@ class LabelledLatent(nn.Module):
 
 
 class ProjectionHead(nn.Module):
-    """Features [N, features] -> scores [N]: w.h + embedding(label).h (Miyato 2018, "cGANs with Projection Discriminator", eq. 3).
+    """Features [N, features] -> scores [N]: w.h + embedding(label).h (Miyato 2018, "cGANs with Projection
+    Discriminator", eq. 3).
 
-    No bias: a Wasserstein loss can't see it, and no penalty on the gradient by the image would give it a gradient.
-    """
+    No bias: a Wasserstein loss can't see it, and no penalty on the gradient by the image would give it a
+    gradient."""
 
     def __init__(self, features: int, classes: int) -> None:
         super().__init__()

@@ -1,8 +1,9 @@
-"""DCGAN: strided convolutions, batch norm, weights from N(0, 0.02) (Radford 2016, "Unsupervised Representation Learning").
+"""DCGAN: strided convolutions, batch norm, weights from N(0, 0.02) (Radford 2016, "Unsupervised
+Representation Learning").
 
-The side doubles from 4 to `size` and the channels halve down to `width`; no layer has more than 8 * `width` channels. Batch
-norm is in both networks, as in the paper, unless a penalty asks for another norm in the critic.
-"""
+The side doubles from 4 to `size` and the channels halve down to `width`; no layer has more than 8 * `width`
+channels. Batch norm is in both networks, as in the paper, unless a penalty asks for another norm in the
+critic."""
 
 import itertools
 
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 from chexdist.gan.models.conditioning import LabelledLatent, ProjectionHead
 from chexdist.gan.models.norms import GhostBatchNorm, critic_norm
 from chexdist.gan.models.spec import Spec
+
+NORMS = ("batch", "none", "instance", "group")
 
 
 def channels(spec: Spec) -> list[int]:

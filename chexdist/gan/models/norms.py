@@ -8,12 +8,12 @@ from torch.nn import functional
 
 
 class GhostBatchNorm(nn.Module):
-    """Batch norm (Ioffe 2015) over fixed groups of consecutive images (Hoffer 2017, "Train longer, generalize better", sec. 4).
+    """Batch norm (Ioffe 2015) over fixed groups of consecutive images (Hoffer 2017, "Train longer, generalize
+    better", sec. 4).
 
-    In training mode [N, C, H, W] (N a multiple of `group`) is normalised group by group and nothing is remembered, so that
-    there is nothing to communicate and nothing to race. `calibrate` sets the statistics of evaluation mode, where each
-    image is computed by itself.
-    """
+    In training mode [N, C, H, W] (N a multiple of `group`) is normalised group by group and nothing is
+    remembered, so that there is nothing to communicate and nothing to race. `calibrate` sets the statistics
+    of evaluation mode, where each image is computed by itself."""
 
     mean: Tensor
     variance: Tensor
@@ -42,9 +42,9 @@ class GhostBatchNorm(nn.Module):
 def calibrate(network: nn.Module, forward: Callable[[], object]) -> None:
     """Set the evaluation statistics of every ghost batch norm from one training-mode pass of `forward()`.
 
-    Mean and variance over all images of that pass ("precise batch norm", Wu and Johnson 2021, "Rethinking 'Batch' in
-    BatchNorm", sec. 3.1), from the activations that training mode gives. Leaves the network in evaluation mode.
-    """
+    Mean and variance over all images of that pass ("precise batch norm", Wu and Johnson 2021, "Rethinking
+    'Batch' in BatchNorm", sec. 3.1), from the activations that training mode gives. Leaves the network in
+    evaluation mode."""
 
     def remember(layer: nn.Module, inputs: tuple[Tensor]) -> None:
         assert isinstance(layer, GhostBatchNorm)

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Spec:
-    """`classes` is 0 for an unconditional network; `group` is the number of images that share batch statistics."""
+    """`classes` is 0 for an unconditional network; `group` is the number of images that share batch
+    statistics.
+    """
 
     size: int
     latent: int

@@ -1,7 +1,7 @@
 """The vanilla GAN: multilayer perceptrons (Goodfellow 2014, "Generative Adversarial Nets").
 
-As there, weights start uniform in +-0.05; the critic has leaky rectifiers where the paper has maxout with dropout.
-"""
+As there, weights start uniform in +-0.05; the critic has leaky rectifiers where the paper has maxout with
+dropout."""
 
 import itertools
 
@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from chexdist.gan.models.conditioning import LabelledLatent, ProjectionHead
 from chexdist.gan.models.spec import Spec
+
+NORMS = ("none",)
 
 
 def _initialise(module: nn.Module) -> None:

@@ -1,17 +1,20 @@
 """WGAN: a convolutional critic without batch norm, against the DCGAN generator.
 
-Arjovsky 2017 ("Wasserstein GAN", sec. 4.1) takes the DCGAN generator; Gulrajani 2017 ("Improved Training of Wasserstein GANs",
-sec. 4) leaves batch norm out of the critic, since the penalty is per image, and initialises it after He 2015.
-"""
+Arjovsky 2017 ("Wasserstein GAN", sec. 4.1) takes the DCGAN generator; Gulrajani 2017 ("Improved Training of
+Wasserstein GANs", sec. 4) leaves batch norm out of the critic, since the penalty is per image, and
+initialises it after He 2015."""
 
 import itertools
 
 from torch import Tensor, nn
 
 from chexdist.gan.models.conditioning import ProjectionHead
+from chexdist.gan.models.dcgan import Generator as Generator  # noqa: PLC0414 - this family has it too
 from chexdist.gan.models.dcgan import channels
 from chexdist.gan.models.norms import critic_norm
 from chexdist.gan.models.spec import Spec
+
+NORMS = ("none", "instance", "group")
 
 
 def _initialise(module: nn.Module) -> None:

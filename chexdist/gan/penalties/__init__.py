@@ -1,19 +1,37 @@
-"""The penalties on the critic's gradient, by name. A new one is a file with one function, a line here and its name in `config.tree`.
-
-A penalty maps (critic, real [N, 1, H, W], fake [N, 1, H, W], label [N], weights [N] uniform in [0, 1)) to a penalty for each image [N],
-still to be multiplied by `penalty.weight`. It is differentiable by the critic's parameters.
+"""The penalties on the critic's gradient, by name. A new one is a file with the function of `Penalty`, and a
+line here.
 """
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
-from torch import Tensor
+from chexdist.gan.registry import Registry
 
-from chexdist.gan.penalties import gradient_penalty, r1
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
-Penalty = Callable[..., Tensor]
 
-PENALTIES: dict[str, Penalty | None] = {
-    "gp": gradient_penalty.penalty,
-    "r1": r1.penalty,
-    "none": None,
-}
+class Penalty(Protocol):
+    """What the file of a penalty holds."""
+
+    def penalty(
+        self, critic: "nn.Module", real: "Tensor", fake: "Tensor", label: "Tensor", weights: "Tensor"
+    ) -> "Tensor":
+        """A penalty for each image [N], still to be multiplied by `penalty.weight`; differentiable by the
+        critic's parameters.
+
+        Args:
+            critic: maps images [N, 1, S, S] and labels [N] to scores [N].
+            real, fake: images [N, 1, S, S] in [-1, 1].
+            label: the class of both, [N].
+            weights: [N], uniform in [0, 1), of the index in the global batch.
+        """
+
+
+PENALTIES: Registry[Penalty | None] = Registry(
+    __name__,
+    {
+        "gp": "gradient_penalty",
+        "r1": "r1",
+        "none": None,
+    },
+)

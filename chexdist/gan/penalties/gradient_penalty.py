@@ -1,4 +1,6 @@
-"""Two-sided gradient penalty (Gulrajani 2017, eq. 3): (|grad_x C(x)| - 1)^2 at x between a real and a generated image."""
+"""Two-sided gradient penalty (Gulrajani 2017, eq. 3): (|grad_x C(x)| - 1)^2 at x between a real and a
+generated image.
+"""
 
 import torch
 from torch import Tensor, nn

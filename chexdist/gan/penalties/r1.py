@@ -1,4 +1,6 @@
-"""R1 (Mescheder 2018, "Which Training Methods for GANs do actually Converge?", eq. 9): |grad_x C(x)|^2 / 2 at real images."""
+"""R1 (Mescheder 2018, "Which Training Methods for GANs do actually Converge?", eq. 9): |grad_x C(x)|^2 / 2 at
+real images.
+"""
 
 import torch
 from torch import Tensor, nn

@@ -18,9 +18,9 @@ BATCHES = [int(batch) for batch in os.environ.get("HELD_AT", "").split(",") if b
 def hold(at: int) -> None:
     """Wrap the training step and the signal handler."""
     from chexdist.training.step import Step
-    from chexdist.training.stop_request import StopRequest
+    from chexdist.distributed.stop_request import StopRequest
 
-    step, ask = Step.__call__, StopRequest._ask
+    step, ask = Step.__call__, StopRequest._request
     asked = []
 
     def held_step(self: Step, t: int, *rest: Any) -> Any:
@@ -36,7 +36,7 @@ def hold(at: int) -> None:
         asked.append(signal)
         ask(self, *signal)
 
-    Step.__call__, StopRequest._ask = held_step, noted  # type: ignore[method-assign]
+    Step.__call__, StopRequest._request = held_step, noted  # type: ignore[method-assign]
 
 
 ALONE = "SLURM_STEP_ID" in os.environ and os.environ.get("CHEXDIST_WORLD_SIZE") == "1"

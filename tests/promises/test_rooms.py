@@ -1,0 +1,150 @@
+"""The rooms of `chexdist`, read from the sources: imports run down only, each says what it decides, and each owns what it names."""
+
+import ast
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "chexdist"
+ROOMS = (
+    "errors",
+    "gan",
+    "metrics",
+    "config",
+    "distributed",
+    "data",
+    "run",
+    "evaluation",
+    "training",
+    "generation",
+    "report",
+    "doctor",
+    "commands",
+)
+"""From the ground up."""
+FILES = sorted(PACKAGE.rglob("*.py"))
+MOST_LINES = 400
+
+
+def room_of(path: Path) -> str:
+    """The folder or module right below `chexdist`."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def rooms_imported(path: Path) -> set[str]:
+    """The rooms that a file's import statements name, wherever they stand in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    parts = [name.split(".") for name in names]
+    return {part[1] for part in parts if part[0] == "chexdist" and len(part) > 1} & set(ROOMS)
+
+
+def test_there_are_no_other_rooms() -> None:
+    found = {room_of(path) for path in FILES} - {"__init__", "__main__"}
+    assert found == set(ROOMS) and len(ROOMS) <= 13
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_imports_run_down(room: str) -> None:
+    allowed = {*ROOMS[: ROOMS.index(room)], room}
+    for path in (path for path in FILES if room_of(path) == room):
+        higher = rooms_imported(path) - allowed
+        assert not higher, f"{path.relative_to(PACKAGE)} imports from {sorted(higher)}, above its room"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Not even within a room: what imports what can be put in one order."""
+    named = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in FILES}
+    modules = {name.removesuffix(".__init__"): path for name, path in named.items()}
+    edges: dict[str, set[str]] = {}
+    for name, path in modules.items():
+        found = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                for alias in node.names:
+                    inner = f"{node.module}.{alias.name}"
+                    found.add(inner if inner in modules else node.module)
+        edges[name] = (found & modules.keys()) - {name}
+    while leaves := [name for name, below in edges.items() if not below]:
+        for leaf in leaves:
+            del edges[leaf]
+        edges = {name: below - set(leaves) for name, below in edges.items()}
+    assert not edges, f"in a circle: {edges}"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_each_room_says_what_it_decides(room: str) -> None:
+    documentation = importlib.import_module(f"chexdist.{room}").__doc__ or ""
+    assert len(documentation.split()) >= 10
+    lines = documentation.strip().splitlines()
+    assert room == "errors" or 2 <= len(lines) <= 12, lines
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_modules_are_short_and_say_what_they_are(path: Path) -> None:
+    text = path.read_text()
+    assert ast.get_docstring(ast.parse(text)), "no docstring"
+    assert len(text.splitlines()) <= MOST_LINES
+
+
+def spelled(path: Path) -> set[str]:
+    """The strings of a file that are no sentences and no docstrings, and of these the folders that a path is joined with."""
+    tree = ast.parse(path.read_text())
+    statements = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    strings = [
+        node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    found = {node.value for node in strings if id(node) not in statements and " " not in node.value}
+    joined = {
+        node.right.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.BinOp)
+        and isinstance(node.op, ast.Div)
+        and isinstance(node.right, ast.Constant)
+    }
+    return {text for text in found if re.search(FILE_NAMES, text)} | (joined & FOLDERS)
+
+
+FILE_NAMES = (
+    r"(metrics|fetched)\.jsonl|(status|provenance|evaluation|state)\.json$|(^|/)config\.yaml|images-[*N]"
+    r"|(checkpoints|samples|evaluations|heartbeats)/|(generator|critic|ema)(_optimizer)?\.safetensors"
+)
+FOLDERS = {"samples", "evaluations", "checkpoints", "heartbeats", "tensorboard", "lock"}
+ELSEWHERE = {
+    "generation/produce.py": {"provenance.json"},  # of a folder of pictures, which is no run
+    "data/cache.py": {"lock"},  # of a shard cache
+}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_the_layout_spells_the_names_in_a_run_directory(path: Path) -> None:
+    """As paths, that is: a sentence for people may name them."""
+    name = str(path.relative_to(PACKAGE))
+    assert name == "run/layout.py" or spelled(path) == ELSEWHERE.get(name, set())
+
+
+WAITING = {
+    "distributed/collectives.py": "every collective of training besides DDP's",
+    "distributed/process_group.py": "the rendezvous",
+    "doctor/peers.py": "the doctor's own",
+    "doctor/examine.py": "the end of the doctor's process group",
+    "training/networks.py": "DDP's type",
+    "training/start.py": "torch's errors of a lost rank",
+}
+
+
+def test_collectives_are_where_they_are_said_to_be() -> None:
+    """No other file touches torch.distributed, so nowhere else can a rank wait for another in a collective."""
+    touching = {
+        str(path.relative_to(PACKAGE))
+        for path in FILES
+        if re.search(r"torch\.distributed|from torch import .*\bdistributed\b|nn\.parallel", path.read_text())
+        or "make_accelerator" in path.read_text()
+    }
+    assert touching == WAITING.keys()
