@@ -102,6 +102,7 @@ def special_cases() -> list[Case]:
             ),
         ]
         cases += [_case(model, "none", loss, "none", "none", augment__name=name) for name in AUGMENTS]
+    cases.append(paired_case())
     cases.append(
         _case("dcgan", "batch", "hinge", "none", "norm", model__conditional=True, augment__name=augment)
     )
@@ -113,6 +114,14 @@ def full_case() -> Case:
     augment = next(name for name in AUGMENTS if name != "none")
     return _case(
         *("wgan", "instance", "wasserstein", "gp", "none", 3), model__conditional=True, augment__name=augment
+    )
+
+
+def paired_case() -> Case:
+    """One case in which the generator's loss sees the scores of real images, each paired with an image of its class."""
+    augment = next(name for name in AUGMENTS if name != "none")
+    return _case(
+        *("dcgan", "none", "relativistic", "r1", "none", 3), model__conditional=True, augment__name=augment
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.cases import BATCH, full_case
+from helpers.cases import BATCH, full_case, paired_case
 from helpers.checks import check_same_draws
 from helpers.training import Trained, train_cases
 from helpers.worlds import run_world
@@ -14,8 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from chexdist.data.loader import batches, to_unit_range
+from chexdist.data.manifest import read_manifest
+from chexdist.data.reader import SampleReader
 from chexdist.distributed import noise
 from chexdist.distributed.noise import Draw
+from chexdist.distributed.process_group import make_accelerator
+from chexdist.distributed.world import World
+from chexdist.training.networks import Gan
+from chexdist.training.step import Step
 
 SEEDS = st.integers(0, 2**63 - 1)
 STEPS = st.integers(0, 2**40)
@@ -164,3 +171,51 @@ def test_step_draws_the_same_bytes_in_any_world(world_size: int, alone: Trained,
             for key, parts in alone.draws.items()
         }
         check_same_draws(reference, draws, BATCH, f"world {world_size}, accumulate {accumulate}, {dtype}")
+
+
+def _generator_labels(world: World, shards: Path) -> list[tuple[list[int], list[int]]]:
+    """For each batch: the labels of this rank's real images, and those that the generator's step drew images of."""
+    config = paired_case().config()
+    accelerator, manifest = make_accelerator(world, 60), read_manifest(str(shards))
+    step = Step(Gan(config, manifest.class_counts("train"), accelerator), world)
+    seen: list[int] = []
+    generate = step.gan.ddp_generator.forward
+    data = batches(
+        SampleReader(manifest, "train", 64),
+        seed=config.train.seed,
+        window=0,
+        batch=BATCH,
+        share=step.share,
+        first=0,
+        workers=0,
+    )
+    found = []
+    for t, (pixels, labels) in zip(range(3), data, strict=False):
+        images = to_unit_range(pixels, manifest.bits, step.dtype)
+        step.critic_gradients(t, images, labels)
+        step.gan.ddp_generator.forward = lambda latent, label: (
+            seen.extend(label.tolist()) or generate(latent, label)
+        )
+        step.generator_gradients(t, images, labels)
+        step.gan.ddp_generator.forward = generate
+        found.append((labels.tolist(), seen[:]))
+        seen.clear()
+    return found
+
+
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_pairs_are_of_one_class(world_size: int, shards: Path) -> None:
+    """A loss of pairs: generated image i is of the class of real image i, whose scores the generator's loss sees."""
+    pairs = [pair for rank in run_world(world_size, _generator_labels, shards) for pair in rank]
+    assert all(real == generated for real, generated in pairs)
+    assert len({label for real, _ in pairs for label in real}) == 2
+
+
+def test_a_loss_of_pairs_draws_the_same_bytes_in_any_world(shards: Path) -> None:
+    jobs = [(paired_case(), accumulate, "float64") for accumulate in (1, 2)]
+    ((alone, _),) = run_world(1, train_cases, shards, jobs)
+    names = {name for name, _ in alone.draws}
+    assert "AUGMENT_REAL_FOR_GENERATOR" in names and "GENERATOR_LABEL" not in names
+    ranks = run_world(3, train_cases, shards, jobs)
+    for number in range(len(jobs)):
+        check_same_draws(alone.draws, [rank[number].draws for rank in ranks], BATCH, f"pairs, {number}")
