@@ -1,4 +1,4 @@
-"""Keeps results: as a table on the terminal, as JSON with all that was measured, and as Markdown made from such JSON."""
+"""How results are kept: a table on the terminal, JSON with all that was measured, Markdown made from it."""
 
 import json
 from dataclasses import dataclass

@@ -1,6 +1,7 @@
 """README, CONTRIBUTING and docs/ show what the commands that they name print, and name only what is there."""
 
 import argparse
+import configparser
 import re
 import shlex
 from collections.abc import Iterator
@@ -237,6 +238,27 @@ def test_the_readme_is_short() -> None:
     lines = README.splitlines()
     assert len(lines) <= 160
     assert not [line for line in lines if len(line) > 140 and not line.startswith("|")]
+
+
+@pytest.mark.parametrize("name", sorted(name for name in PAGES if name.startswith("docs/")))
+def test_a_page_is_short_and_shows_something(name: str) -> None:
+    """Three screens at most, with a table or a picture; the reference of all settings may be longer."""
+    lines = PAGES[name].splitlines()
+    assert len(lines) <= 150 or name == "docs/settings.md"
+    assert "|---" in PAGES[name] or "![" in PAGES[name]
+
+
+def test_the_readme_says_what_each_dependency_is_for() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    extras = setup["options.extras_require"]
+    named = f"{setup['options']['install_requires']}\n{extras['notebooks']}\n{extras['tensorboard']}"
+    names = {match[0].lower() for line in named.split("\n") if (match := re.match(r"[\w-]+", line.strip()))}
+    table = README.partition("## What it needs")[2].lower()
+    said = set(
+        re.findall(r"[\w-]+", "\n".join(line.split("|")[1] for line in table.splitlines() if "|" in line))
+    )
+    assert len(names) > 15 and names - said == set()
 
 
 def test_the_glossary_is_short() -> None:
