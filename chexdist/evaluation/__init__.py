@@ -1,1 +1,5 @@
-"""What is measured of a generator, and of real X-rays beside it."""
+"""Decides which images are measured: generated ones, held-out real ones, and training images for the real baseline.
+
+Called by `training` (while it trains), `commands.evaluate` and benchmarks. Knows every metric by `metrics.METRICS` alone. Imports
+`run` and what is below it; the formulae are in `metrics`.
+"""

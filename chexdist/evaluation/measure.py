@@ -6,19 +6,20 @@ import torch
 from torch import Tensor
 
 from chexdist.data.manifest import Manifest
-from chexdist.distributed.collectives import Together
+from chexdist.distributed.collectives import Collectives
 from chexdist.distributed.world import World
 from chexdist.errors import WorkError
+from chexdist.evaluation.line import line_of
 from chexdist.evaluation.pairing import Pairs, Scored
 from chexdist.evaluation.reference import RealImages, Reference, chunks
-from chexdist.metrics import fid, kid
+from chexdist.metrics import METRICS, computed_from
 from chexdist.metrics.estimate import Estimate, Refusal
 from chexdist.metrics.extractor import Extractor
-from chexdist.metrics.pairs import UNITS, PairProtocol, mean_over_pairs
+from chexdist.metrics.pairs import PairProtocol, mean_over_pairs
 from chexdist.metrics.protocol import Hashed, Protocol
 from chexdist.metrics.value import Metric
+from chexdist.run import layout
 from chexdist.run.trained import Loaded
-from chexdist.training.validation import metric
 from shards.progress import Progress
 
 NO_CLASSES = "the model is unconditional, so its images are of no class"
@@ -26,8 +27,8 @@ SAME_CLASS, ANY_CLASS = "random, of one class, as many of each class", "random, 
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How much is measured: `samples` generated images for KID and FID, as many again of each class; `pairs` in all."""
+class EvaluationOptions:
+    """How much is measured: features of `samples` generated images, and of as many again of each class; `pairs` in all."""
 
     split: str
     samples: int
@@ -36,7 +37,7 @@ class Plan:
 
 
 class Evaluation:
-    """The metrics of one generator, the protocols behind their hashes, and by a metric's name why it is not among them.
+    """Every metric of one generator, the protocols behind their hashes, and by a metric's name why it is not among them.
 
     Metrics by class are for conditional models only. All that is drawn is a function of the seed.
 
@@ -49,89 +50,90 @@ class Evaluation:
         loaded: Loaded,
         manifest: Manifest,
         extractor: Extractor,
-        plan: Plan,
+        options: EvaluationOptions,
         device: torch.device,
     ) -> None:
-        self.loaded, self.manifest, self.extractor, self.plan = loaded, manifest, extractor, plan
+        self.loaded, self.manifest, self.extractor, self.options = loaded, manifest, extractor, options
         self.device = device
-        self.real = RealImages(manifest, extractor, device, Together(World(0, 1, 0, 0), timeout_seconds=0))
+        alone = Collectives(World(0, 1, 0, 0), timeout_seconds=0)
+        self.real = RealImages(manifest, extractor, device, alone)
         self.conditional = loaded.config.model.conditional
         self.metrics: list[Metric] = []
         self.protocols: dict[str, dict[str, object]] = {}
         self.refused: dict[str, str] = {}
         loaded.generator.to(device)
-        self.measure_distances()
+        self.measure_features()
         self.measure_pairs()
         if not self.conditional:
-            names = (kid.NAME, *UNITS)
+            names = [name for name, spec in METRICS.items() if spec.few_images]
             self.refused |= {f"{name}/{each}": NO_CLASSES for each in manifest.classes for name in names}
 
-    def measure_distances(self) -> None:
-        """KID, by class too, and FID."""
-        plan = self.plan
+    def measure_features(self) -> None:
+        """The metrics of features: of all images, and those that are right with few images by class too."""
+        options = self.options
         protocol = Protocol.of(
             self.extractor,
             image_size=self.manifest.size,
             reference=self.manifest.digest,
-            reference_split=plan.split,
-            n=plan.samples,
+            reference_split=options.split,
+            n=options.samples,
         )
-        shown = self.real.shown(plan.samples)
-        total = len(self.manifest.splits[plan.split]) + len(shown)
+        shown = self.real.shown(options.samples)
+        total = len(self.manifest.splits[options.split]) + len(shown)
         with Progress("features of real images", total, "images") as progress:
-            reference = self.real.reference(plan.split, shown)
-            mean = self.real.mean_features(shown).expand(plan.samples, -1)
+            reference = self.real.reference(options.split, shown)
+            mean = self.real.mean_features(shown).expand(options.samples, -1)
             progress.advance(total)
         generated = self.features(None, "any class")
-        self.kid("", reference, {"": generated, "/mean_image": mean}, protocol)
-        self.fid(reference, generated, protocol)
-        for label, name in enumerate(self.manifest.classes) if self.conditional else ():
-            own = replace(protocol, reference_split=f"{plan.split}, class {name}")
-            self.kid(f"/{name}", reference.only(label), {"": self.features(label, f"class {name}")}, own)
+        metrics = computed_from("features")
+        for name, spec in metrics.items():
+            sides = {"": generated, "/mean_image": mean} if spec.few_images else {"": generated}
+            self.compare(name, "", reference, sides, protocol)
+        for label, each in enumerate(self.manifest.classes) if self.conditional else ():
+            own = replace(protocol, reference_split=f"{options.split}, class {each}")
+            sides = {"": self.features(label, f"class {each}")}
+            for name in (name for name, spec in metrics.items() if spec.few_images):
+                self.compare(name, f"/{each}", reference.only(label), sides, own)
 
     def features(self, label: int | None, what: str) -> Tensor:
         """Features [samples, D] of generated images, on the CPU."""
         parts = []
         what = f"features of generated images of {what}"
-        with Progress(what, self.plan.samples, "images") as progress:
-            for rows in chunks(range(self.plan.samples)):
+        with Progress(what, self.options.samples, "images") as progress:
+            for rows in chunks(range(self.options.samples)):
                 parts.append(self.extractor.features(self.drawn(rows, label)).cpu())
                 progress.advance(len(rows))
         return torch.cat(parts)
 
     def drawn(self, rows: range, label: int | None) -> Tensor:
         """Generated images. Raises WorkError where the weights are broken."""
-        images = self.loaded.sample(self.plan.seed, rows, label)
+        images = self.loaded.sample(self.options.seed, rows, label)
         if not bool(torch.isfinite(images).all()):
-            raise WorkError(f"checkpoint images-{self.loaded.images} draws images that are not finite")
+            name = layout.after(self.loaded.images)
+            raise WorkError(f"checkpoint {name} draws images that are not finite")
         return images
 
-    def kid(self, suffix: str, reference: Reference, sides: dict[str, Tensor], protocol: Protocol) -> None:
-        """KID of each side's features, beside that of real images."""
-        name = kid.NAME + suffix
+    def compare(
+        self, name: str, suffix: str, reference: Reference, sides: dict[str, Tensor], protocol: Protocol
+    ) -> None:
+        """A metric of each side's features, beside that of real images."""
+        spec = METRICS[name]
         try:
-            floor = reference.floor()
-            measured = {f"{name}{side}": reference.kid(features) for side, features in sides.items()}
+            measured = {side: reference.measure(spec, features) for side, features in sides.items()}
+            real = reference.real_baseline(spec)
         except Refusal as refusal:
-            self.refused[name] = str(refusal)
+            self.refused[name + suffix] = str(refusal)
             return
-        for each, estimate in {**measured, f"{name}/real": floor}.items():
-            self.record(each, kid.UNIT, estimate, floor, protocol)
-
-    def fid(self, reference: Reference, generated: Tensor, protocol: Protocol) -> None:
-        """FID where there are enough images on every side."""
-        held_out = reference.held_out.features
-        try:
-            value, floor = (fid.fid(held_out, side) for side in (generated, reference.training.features))
-        except Refusal as refusal:
-            self.refused[fid.NAME] = str(refusal)
-            return
-        self.record(fid.NAME, fid.UNIT, value, floor, protocol)
-        self.refused[f"{fid.NAME} interval"] = fid.NO_INTERVAL
+        if measured[""].no_interval:
+            self.refused[f"{name} interval"] = measured[""].no_interval
+        if spec.few_images:
+            measured["/real"] = real
+        for side, estimate in measured.items():
+            self.record(f"{name}{suffix}{side}", spec.formula.UNIT, estimate, real, protocol)
 
     def measure_pairs(self) -> None:
-        """PSNR, MSE and SSIM of random pairs: of one class each, or of any where the model has no classes."""
-        pairs, split, classes = self.plan.pairs, self.plan.split, self.manifest.classes
+        """The metrics of random pairs: of one class each, or of any where the model has no classes."""
+        pairs, split, classes = self.options.pairs, self.options.split, self.manifest.classes
         if not self.conditional:
             both = self.scored(None, pairs, "any class", "")
             if both:
@@ -144,30 +146,30 @@ class Evaluation:
             generated, real = (Scored.joined([*parts]) for parts in zip(*whole, strict=True))
             self.means("", generated, real, SAME_CLASS, split)
         else:
-            self.refused |= {name: "a class has no pairs" for name in UNITS}
+            self.refused |= {name: "a class has no pairs" for name in computed_from("pairs")}
         for name, both in zip(classes, scored, strict=True):
             if both:
                 self.means(f"/{name}", *both, SAME_CLASS, f"{split}, class {name}")
 
     def scored(self, label: int | None, n: int, what: str, suffix: str) -> tuple[Scored, Scored] | None:
         """Scores of n pairs with generated images, and of as many as there are with training images."""
-        plan = self.plan
+        options = self.options
         try:
-            pairs = Pairs.draw(self.manifest, plan.split, label, n, plan.seed)
+            pairs = Pairs.draw(self.manifest, options.split, label, n, options.seed)
         except Refusal as refusal:
-            self.refused |= {f"{name}{suffix}": str(refusal) for name in UNITS}
+            self.refused |= {f"{name}{suffix}": str(refusal) for name in computed_from("pairs")}
             return None
-        patients = self.manifest.splits[plan.split].patient[pairs.held_out].tolist()
-        first = n * (label or 0)  # other latents for each class, so that no two of its images are alike
+        patients = self.manifest.splits[options.split].patient[pairs.held_out].tolist()
+        first = n * (label or 0)  # other latents for each class, so that no two of its images are the same
 
-        def generated(places: range) -> Tensor:
-            return self.drawn(range(first + places.start, first + places.stop), label)
+        def generated(numbers: range) -> Tensor:
+            return self.drawn(range(first + numbers.start, first + numbers.stop), label)
 
-        def training(places: range) -> Tensor:
-            return self.real.images("train", pairs.training[places]).to(self.device)
+        def training(numbers: range) -> Tensor:
+            return self.real.images("train", pairs.training[numbers]).to(self.device)
 
-        def held_out(places: range) -> Tensor:
-            return self.real.images(plan.split, pairs.held_out[places]).to(self.device)
+        def held_out(numbers: range) -> Tensor:
+            return self.real.images(options.split, pairs.held_out[numbers]).to(self.device)
 
         known = patients[: len(pairs.training)]
         with Progress(f"pairs of {what}, generated and real", n + len(known), "pairs") as progress:
@@ -185,19 +187,19 @@ class Evaluation:
             reference_split=split,
             n=len(generated.patients),
         )
-        for name, unit in UNITS.items():
+        for name, spec in computed_from("pairs").items():
             try:
-                value, floor = (
+                value, baseline = (
                     mean_over_pairs(side.scores[name], side.patients) for side in (generated, real)
                 )
             except Refusal as refusal:
                 self.refused[name + suffix] = str(refusal)
                 continue
-            self.record(name + suffix, unit, value, floor, protocol)
-            self.record(f"{name}{suffix}/real", unit, floor, floor, protocol)
+            self.record(name + suffix, spec.formula.UNIT, value, baseline, protocol)
+            self.record(f"{name}{suffix}/real", spec.formula.UNIT, baseline, baseline, protocol)
 
-    def record(self, name: str, unit: str, estimate: Estimate, floor: Estimate, protocol: Hashed) -> None:
-        """Keep a metric and its protocol."""
+    def record(self, name: str, unit: str, estimate: Estimate, real: Estimate, protocol: Hashed) -> None:
+        """Add a metric and its protocol."""
         config, images = self.loaded.config, self.loaded.images
-        self.metrics.append(metric(config, images, name, unit, estimate, floor.value, protocol.hash))
+        self.metrics.append(line_of(config, images, name, unit, estimate, real.value, protocol.hash))
         self.protocols[protocol.hash] = asdict(protocol)  # type: ignore[call-overload]

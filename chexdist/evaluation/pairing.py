@@ -1,8 +1,8 @@
-"""Decides which images are paired for PSNR, MSE and SSIM, and scores the pairs.
+"""Decides which images are paired for the metrics of pairs, and scores the pairs.
 
-Every generated image is in one pair, and every training image is of another patient, while held-out images recur as
-evenly as they can: there are few. So two pairs depend on each other only through the held-out patient, and the interval
-of their mean has to reckon with nothing else (see `mean_over_pairs`).
+Every generated image is in one pair, and every training image is of another patient, while held-out images recur as evenly as they
+can: there are few. So two pairs depend on each other only through the held-out patient, and the interval of their mean has to reckon
+with nothing else (see `pairs.mean_over_pairs`).
 """
 
 from collections.abc import Callable
@@ -19,15 +19,15 @@ from chexdist.evaluation.reference import chunks
 from chexdist.metrics.estimate import TooFewImages
 from chexdist.metrics.pairs import pair_scores
 
-Draw = Callable[[range], Tensor]
-"""Images [len(places), 1, S, S] in [-1, 1] for a range of places among the pairs."""
+ImagesOf = Callable[[range], Tensor]
+"""Images [len(numbers), 1, S, S] in [-1, 1] for a range of pair numbers."""
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Which real images are in which pair, by sample number: `held_out` [n], and for the floor also `training` [m], m <= n.
+    """Which real images are in which pair, by sample number: `held_out` [n], and for the real baseline `training` [m], m <= n.
 
-    Pair i is generated image i with held-out image i; for the floor, training image i with held-out image i.
+    Pair i is generated image i with held-out image i; for the real baseline, training image i with held-out image i.
     """
 
     held_out: np.ndarray
@@ -70,17 +70,19 @@ class Scored:
     patients: list[str]
 
     @classmethod
-    def of(cls, images: Draw, held_out: Draw, patients: list[str], advance: Callable[[int], None]) -> Self:
+    def of(
+        cls, images: ImagesOf, held_out: ImagesOf, patients: list[str], advance: Callable[[int], None]
+    ) -> Self:
         """Score as many pairs as there are patients, a few at a time; `advance` counts them."""
         parts = []
-        for places in chunks(range(len(patients))):
-            parts.append(pair_scores(images(places), held_out(places)))
-            advance(len(places))
+        for numbers in chunks(range(len(patients))):
+            parts.append(pair_scores(images(numbers), held_out(numbers)))
+            advance(len(numbers))
         return cls({name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}, patients)
 
     @classmethod
     def joined(cls, parts: list[Self]) -> Self:
-        """Pairs of several classes together, as many of each."""
+        """The pairs of several classes in one, as many of each."""
         n = min(len(part.patients) for part in parts)
         return cls(
             {name: torch.cat([part.scores[name][:n] for part in parts]) for name in parts[0].scores},

@@ -1,4 +1,4 @@
-"""Decides what generated images are measured against: held-out real images, and training images for the floor."""
+"""Decides what features of generated images are measured against: held-out real images, beside training images as the real baseline."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -10,17 +10,17 @@ from torch import Tensor
 from chexdist.data.loader import to_unit_range
 from chexdist.data.manifest import Manifest, Split
 from chexdist.data.reader import SampleReader
-from chexdist.distributed.collectives import Together
+from chexdist.distributed.collectives import Collectives
+from chexdist.metrics import MetricSpec
 from chexdist.metrics.estimate import Estimate
 from chexdist.metrics.extractor import Extractor
-from chexdist.metrics.kid import kid
 
 CHUNK = 64  # images in memory at once
 
 
-def chunks(places: range) -> list[range]:
+def chunks(rows: range) -> list[range]:
     """A range in pieces of CHUNK, in order; the last may be shorter."""
-    return [places[start : start + CHUNK] for start in range(0, len(places), CHUNK)]
+    return [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
 
 
 @dataclass(frozen=True)
@@ -52,23 +52,29 @@ class Reference:
         """What images of one class are measured against."""
         return type(self)(self.held_out.only(label), self.training.only(label))
 
-    def kid(self, generated: Tensor) -> Estimate:
-        """KID of features [n, D]; raises as `kid` does."""
-        return kid(self.held_out.features, generated, self.held_out.patients)
+    def measure(self, metric: MetricSpec, generated: Tensor) -> Estimate:
+        """A metric of features [n, D]; raises as its `measure` does."""
+        held_out = self.held_out
+        estimate: Estimate = metric.formula.measure(held_out.features, generated, held_out.patients)
+        return estimate
 
-    def floor(self) -> Estimate:
-        """KID of the training images; raises as `kid` does."""
+    def real_baseline(self, metric: MetricSpec) -> Estimate:
+        """A metric of the training images; raises as its `measure` does."""
         ours, theirs = self.held_out, self.training
-        return kid(ours.features, theirs.features, ours.patients, 0, theirs.patients)
+        estimate: Estimate = metric.formula.measure(
+            ours.features, theirs.features, ours.patients, theirs.patients
+        )
+        return estimate
 
 
 class RealImages:
     """Reads and embeds a shard directory's images, each rank its share of them."""
 
     def __init__(
-        self, manifest: Manifest, extractor: Extractor, device: torch.device, together: Together
+        self, manifest: Manifest, extractor: Extractor, device: torch.device, collectives: Collectives
     ) -> None:
-        self.manifest, self.extractor, self.device, self.together = manifest, extractor, device, together
+        self.manifest, self.extractor, self.device = manifest, extractor, device
+        self.collectives = collectives
 
     def images(self, split: str, samples: np.ndarray | range) -> Tensor:
         """Real images [n, 1, S, S] in [-1, 1] of these sample numbers, on the CPU."""
@@ -88,15 +94,17 @@ class RealImages:
 
     def _embed(self, split: str, samples: np.ndarray) -> Embedded:
         parts = [torch.empty(0, self.extractor.dim)]
-        for places in chunks(self.together.share(len(samples))):
-            images = self.images(split, samples[places])
+        for rows in chunks(self.collectives.rows_of_rank(len(samples))):
+            images = self.images(split, samples[rows])
             parts.append(self.extractor.features(images.to(self.device)).cpu())
-        return Embedded(self.manifest.splits[split], samples, self.together.rows(torch.cat(parts)))
+        features = self.collectives.all_gather(torch.cat(parts))
+        return Embedded(self.manifest.splits[split], samples, features)
 
     def mean_features(self, samples: np.ndarray) -> Tensor:
         """Features [1, D] of the mean of these training images, on the CPU."""
-        total = torch.zeros(1, self.manifest.size**2, dtype=torch.float64)
-        for places in chunks(self.together.share(len(samples))):
-            total += self.images("train", samples[places]).double().flatten(1).sum(0)
-        mean = (self.together.sums(total) / len(samples)).view(1, 1, self.manifest.size, self.manifest.size)
+        size = self.manifest.size
+        total = torch.zeros(1, size**2, dtype=torch.float64)
+        for rows in chunks(self.collectives.rows_of_rank(len(samples))):
+            total += self.images("train", samples[rows]).double().flatten(1).sum(0)
+        mean = (self.collectives.all_reduce(total) / len(samples)).view(1, 1, size, size)
         return self.extractor.features(mean.to(self.device)).cpu()

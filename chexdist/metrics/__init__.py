@@ -1,1 +1,71 @@
-"""How generated images are measured: pure formulae on tensors, numbers with interval and protocol."""
+"""How generated images are measured: formulae, feature extractors, intervals, and what makes two numbers comparable.
+
+Pure: tensors in, numbers out; no rank, no run directory, no choice of images or device. `evaluation` and `training` measure with it,
+`report` and the configuration read its registries. Imports `gan.registry` and errors alone; importing this file loads no torch.
+
+A new metric is a file beside `kid.py` or `psnr.py` and a line in METRICS here; from these follow its lines in `metrics.jsonl` and
+`evaluation.json`, its row in the tables, its charts, and, where training measures it, its name in `checkpoint.best`. The file holds
+UNIT, a short text, and one function:
+
+    measure(real, generated, real_patients=None, generated_patients=None) -> Estimate
+        "features": of features real [N, D] and generated [M, D], any float dtype. `real_patients` [N] and `generated_patients` [M]
+        tell which images are of one patient; None, that all are independent. Raises Refusal where the number could not be right.
+    score(a, b) -> Tensor
+        "pairs": of images a[i] with b[i], both [N, 1, S, S] float32 in [0, 1], as `pairs.pair_scores` prepares them: float32 [N].
+
+The name says which formula it is: two numbers of one name and protocol are compared, so a formula that changes takes another name.
+"""
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from chexdist.metrics.value import Metric
+
+
+@dataclass(frozen=True)
+class MetricSpec:
+    """What is known of a metric before its module is loaded.
+
+    module: where its formula is; label: what people read; computed_from: which of the two functions the module has; better: which
+    values are, `near real` meaning those near the value of real X-rays, from either side; few_images: whether it is right with few
+    images, so that it is also measured by class, of the mean image and while training, or else once, by `chexdist evaluate`.
+    """
+
+    module: str
+    label: str
+    computed_from: Literal["features", "pairs"]
+    better: Literal["lower", "higher", "near real"]
+    few_images: bool = True
+
+    @property
+    def formula(self) -> Any:
+        """The module, imported."""
+        return import_module(self.module)
+
+    def distance(self, metric: "Metric") -> float:
+        """How far a value is from the best one: the lower, the better; only the order of two such numbers means anything."""
+        if self.better == "near real":
+            return abs(metric.value - (metric.real_baseline or 0.0))
+        return metric.value if self.better == "lower" else -metric.value
+
+    @property
+    def in_training(self) -> bool:
+        """Whether training measures it, so that it has a course over training and can choose the best checkpoint."""
+        return self.computed_from == "features" and self.few_images
+
+
+METRICS: dict[str, MetricSpec] = {
+    "kid_x1000": MetricSpec("chexdist.metrics.kid", "KID × 1000", "features", "lower"),
+    "fid": MetricSpec("chexdist.metrics.fid", "FID", "features", "lower", few_images=False),
+    "psnr_db_random_pairs_256px": MetricSpec("chexdist.metrics.psnr", "PSNR", "pairs", "near real"),
+    "mse_random_pairs_256px": MetricSpec("chexdist.metrics.mse", "MSE", "pairs", "near real"),
+    "ssim_random_pairs_256px": MetricSpec("chexdist.metrics.ssim", "SSIM", "pairs", "near real"),
+}
+"""By the name in the log, in the order in which they are measured and shown."""
+
+
+def computed_from(source: Literal["features", "pairs"]) -> dict[str, MetricSpec]:
+    """The metrics of one kind."""
+    return {name: spec for name, spec in METRICS.items() if spec.computed_from == source}

@@ -1,4 +1,4 @@
-"""What a measurement gives: a value with its interval, or the reason why there is none."""
+"""What a measurement gives: a value with its interval (`intervals` says how that is computed), or the reason why there is none."""
 
 from dataclasses import dataclass
 
@@ -13,10 +13,11 @@ class TooFewImages(Refusal):
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and its 95 % interval, if it has one, with the numbers of images behind it."""
+    """A value and its 95 % interval with the numbers of images behind it; without an interval, `no_interval` says why."""
 
     value: float
     low: float | None
     high: float | None
     n_real: int
     n_generated: int
+    no_interval: str | None = None

@@ -1,8 +1,10 @@
 """Frechet Inception Distance, where there are enough images for it.
 
-Heusel et al. 2017 (arXiv:1706.08500), eq. 6. FID is biased by an amount that depends on the number of images and on the
-generator (Chong & Forsyth 2020, arXiv:1911.07023), and with fewer images than features its covariances are singular.
+Heusel et al. 2017 (arXiv:1706.08500), eq. 6. FID is biased by an amount that depends on the number of images and on the generator
+(Chong & Forsyth 2020, arXiv:1911.07023), and with fewer images than features its covariances are singular.
 """
+
+from collections.abc import Hashable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,13 +12,12 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 from chexdist.metrics.estimate import Estimate, TooFewImages
 
-NAME = "fid"
 UNIT = "squared Frechet distance of features"
 NO_INTERVAL = "resampled images would add to FID's bias, so an interval would not lie around the value"
 
 
 class _Features(nn.Module):
-    """Takes the place of the extractor, whose features are given."""
+    """Stands in for torchmetrics' network, since the features are given."""
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
@@ -26,8 +27,15 @@ class _Features(nn.Module):
         return features
 
 
-def fid(real: Tensor, generated: Tensor) -> Estimate:
+def measure(
+    real: Tensor,
+    generated: Tensor,
+    real_patients: Sequence[Hashable] | None = None,
+    generated_patients: Sequence[Hashable] | None = None,
+) -> Estimate:
     """FID between features real [N, D] and generated [M, D], by torchmetrics in float64; no interval (see NO_INTERVAL).
+
+    Patients don't enter: the mean and the covariance are those of all images.
 
     Raises TooFewImages where N or M is below 2 D.
     """
@@ -40,4 +48,4 @@ def fid(real: Tensor, generated: Tensor) -> Estimate:
     metric = FrechetInceptionDistance(feature=_Features(size))
     metric.update(real.to(torch.float64), real=True)
     metric.update(generated.to(torch.float64), real=False)
-    return Estimate(float(metric.compute()), None, None, len(real), len(generated))
+    return Estimate(float(metric.compute()), None, None, len(real), len(generated), NO_INTERVAL)

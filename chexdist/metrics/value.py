@@ -1,17 +1,21 @@
-"""What one line of metrics.jsonl holds: a number, its unit, sample count, interval, floor and protocol."""
+"""What one line of metrics.jsonl holds: a number, its unit, sample count, interval, real baseline and protocol."""
 
 import math
 from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+ON_DISK = {"real_baseline": "floor"}
+"""Fields that the log calls otherwise."""
 
 
 @dataclass(frozen=True)
 class Metric:
     """One measured number. Raises ValueError for values that are not finite, or an interval that is not one.
 
-    images: real images shown to the critic so far; step: generator steps; n: images behind the value; low,
-    high: 95 % interval; floor: the same metric between real images under the same protocol; protocol: its
-    hash; time: seconds since the epoch. None means that the metric has no such thing, for example a loss has
-    no floor.
+    images: real images shown to the critic so far; step: generator steps; n: images behind the value; low, high:
+    95 % interval; real_baseline: the same metric between real images under the same protocol; protocol: its hash;
+    time: seconds since the epoch. None means that the metric has no such thing, for example a loss has no real
+    baseline.
     """
 
     images: int
@@ -22,14 +26,15 @@ class Metric:
     n: int
     low: float | None
     high: float | None
-    floor: float | None
+    real_baseline: float | None
     protocol: str | None
     time: float
 
     def __post_init__(self) -> None:
-        for key in ("value", "low", "high", "floor", "time"):
+        for key in ("value", "low", "high", "real_baseline", "time"):
             number = getattr(self, key)
             if number is not None and not math.isfinite(number):
+                key = ON_DISK.get(key, key)
                 raise ValueError(f"metric {self.name}: {key} is {number}; only finite numbers are recorded")
         if (self.low is None) != (self.high is None):
             raise ValueError(f"metric {self.name}: an interval needs both low and high")
@@ -41,5 +46,15 @@ class Metric:
             )
 
     def to_dict(self) -> dict[str, int | float | str | None]:
-        """The fields in their order, for one line of JSON; `Metric(**line)` is the way back."""
-        return asdict(self)
+        """The fields in their order under their names on disk, for one line of JSON."""
+        return {ON_DISK.get(key, key): value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, line: Any) -> Self:
+        """What `to_dict` gave. Raises TypeError for anything that lacks a field or has others, else as the class does."""
+        fields = dict(line)
+        for name, on_disk in ON_DISK.items():
+            if name in fields or on_disk not in fields:
+                raise TypeError(f"a metric without {on_disk}, or with {name}")
+            fields[name] = fields.pop(on_disk)
+        return cls(**fields)

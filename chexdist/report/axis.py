@@ -18,7 +18,7 @@ class Axis:
 
     @classmethod
     def over(cls, values: list[float], start: float, end: float) -> "Axis":
-        """An axis that holds all the values, and a little more where they are all alike."""
+        """An axis that holds all the values, and a little more where they are all equal."""
         bounded = [max(-LARGEST, min(LARGEST, value)) for value in values] or [0.0]
         low, high = min(bounded), max(bounded)
         if high - low <= 1e-9 * max(abs(low), abs(high)) or high - low < 1e-200:
@@ -27,7 +27,7 @@ class Axis:
         return cls(low, high, start, end)
 
     def __call__(self, value: float) -> float:
-        """The place of a value, rounded to a tenth; what lies beyond an end is drawn at that end."""
+        """Where a value is on it, rounded to a tenth; what lies beyond an end is drawn at that end."""
         share = (max(-LARGEST, min(LARGEST, value)) - self.low) / (self.high - self.low)
         return round(self.start + max(0.0, min(1.0, share)) * (self.end - self.start), 1) + 0.0
 
@@ -38,7 +38,9 @@ class Axis:
         step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         # Very far from zero, neighbouring multiples round to one number.
-        return sorted({float(f"{place * step:.12g}") for place in range(first, min(last, first + 99) + 1)})
+        return sorted(
+            {float(f"{multiple * step:.12g}") for multiple in range(first, min(last, first + 99) + 1)}
+        )
 
     def widened(self, below: float, above: float) -> "Axis":
         """The same with these shares of its length added at its ends."""

@@ -9,21 +9,17 @@ from typing import Any
 
 from chexdist.errors import UserError
 from chexdist.metrics.value import Metric
-from chexdist.report.files import (
-    flat,
-    metrics_of,
-    read_metrics,
-    read_object,
-    read_settings,
-    tidy,
-)
+from chexdist.report.files import flat, metrics_of, read_metrics, read_object, read_settings, tidy
+from chexdist.run import layout
 
 MOST_RUNS = 8
 STATES = ("running", "done", "preempted", "failed")
+BASELINES = ("real", "mean_image")
+"""Last parts of a metric's name that say what was measured instead of generated images."""
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class EvaluationRecord:
     """What `chexdist evaluate` left of one checkpoint: numbers, the fields of their protocols, and what was refused."""
 
     folder: Path
@@ -36,8 +32,8 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run directory as it was found. `state` is one of STATES or unknown; `heard` when that was written, epoch seconds."""
+class RunRecord:
+    """A run directory as it was found. `state` is one of STATES or unknown, written at `state_time`, epoch seconds."""
 
     name: str
     path: Path
@@ -45,10 +41,10 @@ class Run:
     state: str
     images: int
     cause: str
-    heard: object
+    state_time: object
     provenance: dict[str, str]
     log: list[Metric]
-    evaluations: list[Evaluation]
+    evaluations: list[EvaluationRecord]
 
     @property
     def metrics(self) -> list[Metric]:
@@ -63,7 +59,7 @@ class Run:
         return int(text) if re.fullmatch("[0-9]{1,15}", text) else None
 
 
-def collect(directories: list[str]) -> list[Run]:
+def collect(directories: list[str]) -> list[RunRecord]:
     """The runs in the order given, each under a name of its own.
 
     Raises:
@@ -71,7 +67,7 @@ def collect(directories: list[str]) -> list[Run]:
     """
     if len(directories) > MOST_RUNS:
         raise UserError(
-            f"{len(directories)} runs: up to {MOST_RUNS} can be told apart side by side; make several reports"
+            f"{len(directories)} runs: up to {MOST_RUNS} can be distinguished side by side; make several reports"
         )
     paths = []
     for directory in directories:
@@ -87,40 +83,42 @@ def collect(directories: list[str]) -> list[Run]:
 
 
 def _names(paths: list[Path]) -> list[str]:
-    """The last parts of each path, as many as tell it from the others."""
+    """The last parts of each path, as many as distinguish it from the others."""
     names = []
     for path in paths:
         depth = 1
         while sum(other.parts[-depth:] == path.parts[-depth:] for other in paths) > 1:
             depth += 1
         names.append(tidy("/".join(path.parts[-depth:])) or "run")
-    return [name if names.count(name) == 1 else f"{name} ({place})" for place, name in enumerate(names, 1)]
+    return [name if names.count(name) == 1 else f"{name} ({number})" for number, name in enumerate(names, 1)]
 
 
-def _read_run(path: Path, name: str) -> Run:
+def _read_run(path: Path, name: str) -> RunRecord:
     try:
         is_directory = path.is_dir()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     if not is_directory:
         raise UserError(f"{path} is no directory; give the run.dir of `chexdist train`")
-    settings = read_settings(path / "config.yaml")
+    settings = read_settings(path / layout.CONFIG)
     if settings is None:
-        raise UserError(f"{path} is no run directory: it has no config.yaml, which `chexdist train` writes")
-    status = read_object(path / "status.json")
+        raise UserError(
+            f"{path} is no run directory: it has no {layout.CONFIG}, which `chexdist train` writes"
+        )
+    status = read_object(path / layout.STATUS)
     state, images = status.get("state"), status.get("images")
     if status and (state not in STATES or not _is_count(images)):
-        raise UserError(f"{path / 'status.json'} is damaged: state {tidy(state)}, images {tidy(images)}")
-    provenance = flat(read_object(path / "provenance.json"))
+        raise UserError(f"{path / layout.STATUS} is damaged: state {tidy(state)}, images {tidy(images)}")
+    provenance = flat(read_object(path / layout.PROVENANCE))
     log = read_metrics(path)
-    return Run(
+    return RunRecord(
         name=name,
         path=path,
         settings=settings,
         state=state or "unknown",
         images=max([images or 0, *(metric.images for metric in log)]),
         cause=tidy(status.get("cause") or ""),
-        heard=status.get("time"),
+        state_time=status.get("time"),
         provenance=provenance,
         log=log,
         evaluations=_read_evaluations(path),
@@ -131,14 +129,13 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 10**15
 
 
-def _read_evaluations(run: Path) -> list[Evaluation]:
+def _read_evaluations(run: Path) -> list[EvaluationRecord]:
     """Those that are complete, oldest checkpoint first."""
-    files = sorted((run / "evaluations").glob("*/evaluation.json"))
-    found = [_read_evaluation(file) for file in files]
+    found = [_read_evaluation(file) for file in layout.evaluations(run)]
     return sorted(found, key=lambda evaluation: (evaluation.images, evaluation.folder.name))
 
 
-def _read_evaluation(file: Path) -> Evaluation:
+def _read_evaluation(file: Path) -> EvaluationRecord:
     document = read_object(file)
     try:
         if not _is_count(document.get("images")):
@@ -156,7 +153,7 @@ def _read_evaluation(file: Path) -> Evaluation:
             raise ValueError(f"a metric's protocol {min(map(str, unknown))} is not among its protocols")
     except (ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{file} is damaged: {tidy(error)}; make it again with `chexdist evaluate`") from None
-    return Evaluation(
+    return EvaluationRecord(
         folder=file.parent,
         images=document["images"],
         split=tidy(document["split"]),
@@ -175,8 +172,8 @@ def _check_protocol(name: str, fields: Any) -> None:
         raise ValueError(f"the fields of protocol {name} are not those that it was named after")
 
 
-def classes(evaluation: Evaluation) -> list[str]:
+def classes(evaluation: EvaluationRecord) -> list[str]:
     """The classes that its numbers, or its refusals, are about."""
     names = [metric.name for metric in evaluation.metrics] + list(evaluation.refused)
     found = (name.removesuffix("/real").partition("/")[2] for name in names)
-    return sorted({name for name in found if name and name not in ("real", "mean_image")})
+    return sorted({name for name in found if name and name not in BASELINES})

@@ -2,18 +2,10 @@
 
 from dataclasses import dataclass, field
 
+from chexdist.metrics import METRICS, MetricSpec
 from chexdist.metrics.value import Metric
-from chexdist.report.collect import Run
+from chexdist.report.collect import BASELINES, RunRecord
 from chexdist.report.files import tidy
-
-KID, FID = "kid_x1000", "fid"
-PAIRS = {
-    "psnr_db_random_pairs_256px": "PSNR",
-    "mse_random_pairs_256px": "MSE",
-    "ssim_random_pairs_256px": "SSIM",
-}
-LABELS = {KID: "KID × 1000", FID: "FID", **PAIRS}
-BASELINES = ("real", "mean_image")
 
 
 @dataclass(frozen=True)
@@ -27,14 +19,14 @@ class Entry:
     untrained: Metric | None
 
     @property
-    def floor(self) -> float | None:
+    def real_baseline(self) -> float | None:
         """The same between real images."""
-        return self.real.value if self.real else self.metric.floor
+        return self.real.value if self.real else self.metric.real_baseline
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Numbers that were measured alike; `curves` holds each run's over training, oldest first."""
+    """Numbers that were measured in one way; `curves` holds each run's over training, oldest first."""
 
     base: str
     of_class: str
@@ -43,8 +35,13 @@ class Comparison:
     curves: dict[int, list[Metric]] = field(default_factory=dict)
 
     @property
+    def spec(self) -> MetricSpec | None:
+        """What is known of the metric; None for one that this version does not measure."""
+        return METRICS.get(self.base)
+
+    @property
     def label(self) -> str:
-        return LABELS.get(self.base, tidy(self.base))
+        return label_of(self.base)
 
 
 @dataclass(frozen=True)
@@ -58,11 +55,16 @@ class Measured:
 
     @property
     def are_pairs(self) -> bool:
-        return all(comparison.base in PAIRS for comparison in self.comparisons)
+        return all(each.spec and each.spec.computed_from == "pairs" for each in self.comparisons)
 
     @property
     def runs(self) -> set[int]:
         return {entry.run for comparison in self.comparisons for entry in comparison.entries}
+
+
+def label_of(base: str) -> str:
+    """What people read for a metric's name."""
+    return METRICS[base].label if base in METRICS else tidy(base)
 
 
 def name_parts(name: str) -> tuple[str, str, str]:
@@ -72,8 +74,8 @@ def name_parts(name: str) -> tuple[str, str, str]:
     return base, "/".join(rest), baseline
 
 
-def compare(runs: list[Run]) -> list[Measured]:
-    """Every protocol with the numbers under it; overall before classes, KID before pairs, most runs first."""
+def compare(runs: list[RunRecord]) -> list[Measured]:
+    """Every protocol with the numbers under it; features before pairs, overall before classes, most runs first."""
     found: dict[tuple[str, str, str], Comparison] = {}
     for number, run in enumerate(runs):
         by_key: dict[tuple[str, str, str], dict[str, dict[int, Metric]]] = {}
@@ -108,7 +110,7 @@ def compare(runs: list[Run]) -> list[Measured]:
 
 
 def _base_rank(comparison: Comparison) -> tuple[int, str]:
-    known = list(LABELS)
+    known = list(METRICS)
     return (known.index(comparison.base) if comparison.base in known else len(known), comparison.base)
 
 

@@ -10,6 +10,7 @@ import yaml
 
 from chexdist.errors import UserError
 from chexdist.metrics.value import Metric
+from chexdist.run import layout
 from chexdist.run.log import read_log
 
 MOST_BYTES = 2**20
@@ -118,8 +119,8 @@ def _flat(tree: dict[Any, Any], prefix: str) -> list[tuple[str, str]]:
 
 
 def read_metrics(run: Path) -> list[Metric]:
-    """What `metrics.jsonl` holds, as `read_log` reads it; nothing when there is none yet."""
-    path = run / "metrics.jsonl"
+    """What the log holds, as `read_log` reads it; nothing when there is none yet."""
+    path = run / layout.METRICS
     if not is_there(path, MOST_LOG_BYTES):
         return []
     try:
@@ -141,7 +142,7 @@ def metrics_of(documents: object) -> list[Metric]:
             raise ValueError("a metric lacks fields, or has others")
         _check_types(document)
         try:
-            found.append(Metric(**document))
+            found.append(Metric.from_dict(document))
         except OverflowError:
             raise ValueError(f"metric {tidy(document['name'])}: a number is too large") from None
     return found

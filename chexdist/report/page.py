@@ -9,10 +9,10 @@ from markupsafe import Markup
 from chexdist import __version__
 from chexdist.metrics.value import Metric
 from chexdist.report import summary
-from chexdist.report.collect import Run
-from chexdist.report.compare import KID, Comparison, Measured
+from chexdist.report.collect import RunRecord
+from chexdist.report.compare import Comparison, Measured
 from chexdist.report.files import tidy
-from chexdist.report.numbers import count, decimals_for, number, with_interval
+from chexdist.report.numbers import count, decimals_for, listed, number, with_interval
 from chexdist.report.plots import Bar, Level, Line, bars, curves, key
 from chexdist.report.samples import figures
 from chexdist.report.tables import (
@@ -26,6 +26,11 @@ from chexdist.report.tables import (
 )
 
 LOSSES = {"loss/critic": "critic", "loss/generator": "generator", "loss/penalty": "penalty"}
+BETTER = {
+    "lower": "lower is better",
+    "higher": "higher is better",
+    "near real": "nearer to the value of real X-rays is better, from either side",
+}
 WIDE, LOSS, NARROW = 960, 500, 360
 
 
@@ -51,14 +56,16 @@ class Card:
     fields: dict[str, str]
 
 
-def as_page(runs: list[Run], measured: list[Measured], with_real: bool) -> str:
+def as_page(runs: list[RunRecord], measured: list[Measured], with_real: bool) -> str:
     """The page. Raises UserError when a picture is damaged."""
     folder = resources.files("chexdist.report")
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     template = environment.from_string((folder / "page.html.jinja").read_text(encoding="utf-8"))
-    unlike, shared = settings_tables(runs)
+    differing, shared = settings_tables(runs)
+    of_features = [each for each in measured if not each.are_pairs]
+    of_pairs = [each for each in measured if each.are_pairs]
     return template.render(
         title=summary.title(runs),
         sentence=summary.sentence(runs, measured).replace(" × ", "\u00a0×\u00a0").replace(" %", "\u00a0%"),
@@ -69,42 +76,60 @@ def as_page(runs: list[Run], measured: list[Measured], with_real: bool) -> str:
         states=[run.state for run in runs],
         notices=notices(runs, measured),
         runs_table=runs_table(runs),
-        distances=[_card(each, runs) for each in measured if not each.are_pairs],
-        pairs=[_card(each, runs) for each in measured if each.are_pairs],
+        directions=_directions(of_features),
+        of_features=[_card(each, runs) for each in of_features],
+        of_pairs=[_card(each, runs) for each in of_pairs],
+        pair_labels=_labels(of_pairs),
         losses=_losses(runs),
         figures=figures(runs, with_real),
         with_real=with_real,
         refused=refused_table(runs),
-        unlike=unlike,
+        differing=differing,
         shared=shared,
         provenance=provenance_table(runs),
     )
 
 
-def _card(measured: Measured, runs: list[Run]) -> Card:
+def _labels(measured: list[Measured]) -> list[str]:
+    """The metrics that are among these, each once."""
+    return list(dict.fromkeys(each.label for group in measured for each in group.comparisons))
+
+
+def _directions(measured: list[Measured]) -> str:
+    """`KID × 1000 and FID: lower is better.`, for the metrics that are among these."""
+    labels: dict[str, dict[str, None]] = {}
+    for group in measured:
+        for each in group.comparisons:
+            if each.spec:
+                labels.setdefault(BETTER[each.spec.better], {})[each.label] = None
+    return " ".join(f"{listed(list(names))}: {words}." for words, names in labels.items())
+
+
+def _card(measured: Measured, runs: list[RunRecord]) -> Card:
     return Card(
         runs=sorted(measured.runs),
-        missing=[run.name for place, run in enumerate(runs) if place not in measured.runs],
+        missing=[run.name for index, run in enumerate(runs) if index not in measured.runs],
         charts=[_chart(comparison, runs) for comparison in measured.comparisons],
         table=metric_table(measured, runs),
         fields=measured.fields,
     )
 
 
-def _chart(comparison: Comparison, runs: list[Run]) -> Chart:
-    """KID over training where there is a course of it, else bars."""
-    text = _in_words(comparison, runs)
-    if comparison.base == KID and any(len(metrics) > 1 for metrics in comparison.curves.values()):
+def _chart(comparison: Comparison, runs: list[RunRecord]) -> Chart:
+    """A metric of features over training where there is a course of it, else bars."""
+    text, spec = _in_words(comparison, runs), comparison.spec
+    courses = comparison.curves.values()
+    if spec and spec.computed_from == "features" and any(len(course) > 1 for course in courses):
         lines = [Line(run, metrics, marked=True) for run, metrics in comparison.curves.items()]
         levels = _levels(comparison)
         wide = curves(lines, levels, WIDE, 400, text, robust=False)
-        return Chart(
-            f"{comparison.label} over training",
-            "bands: 95 % intervals; lower is nearer to real X-rays",
-            wide,
-            curves(lines, levels, NARROW, 300, text, robust=False),
-        )
-    rows = [Bar(each.run, runs[each.run].name, each.metric, each.floor) for each in comparison.entries]
+        narrow = curves(lines, levels, NARROW, 300, text, robust=False)
+        bands = any(metric.low is not None for course in courses for metric in course)
+        unit = f"{'bands: 95 % intervals; ' if bands else ''}{BETTER[spec.better]}"
+        return Chart(f"{comparison.label} over training", unit, wide, narrow)
+    rows = [
+        Bar(each.run, runs[each.run].name, each.metric, each.real_baseline) for each in comparison.entries
+    ]
     unit = tidy(comparison.entries[0].metric.unit)
     return Chart(comparison.label, unit, bars(rows, NARROW, text))
 
@@ -120,29 +145,29 @@ def _levels(comparison: Comparison) -> list[Level]:
     return found
 
 
-def _in_words(comparison: Comparison, runs: list[Run]) -> str:
+def _in_words(comparison: Comparison, runs: list[RunRecord]) -> str:
     parts = [f"{comparison.label}:"]
     for entry in comparison.entries:
         metric = entry.metric
         shown = with_interval(metric.value, metric.low, metric.high)
         parts.append(f"{runs[entry.run].name} {shown} after {count(metric.images)} images;")
-        if entry.floor is not None:
+        if entry.real_baseline is not None:
             decimals = decimals_for(metric.value, metric.low, metric.high)
-            parts.append(f"real X-rays {number(entry.floor, decimals)};")
+            parts.append(f"real X-rays {number(entry.real_baseline, decimals)};")
     return " ".join(parts).rstrip(";") + "."
 
 
-def _losses(runs: list[Run]) -> list[Chart]:
-    """A chart for each run: losses of unlike objectives have no common axis."""
+def _losses(runs: list[RunRecord]) -> list[Chart]:
+    """A chart for each run: losses of different objectives have no common axis."""
     charts = []
-    for place, run in enumerate(runs):
+    for index, run in enumerate(runs):
         by_name: dict[str, list[Metric]] = {}
         for metric in run.log:
             by_name.setdefault(metric.name, []).append(metric)
-        lines = [Line(place, by_name[name], style) for name, style in LOSSES.items() if name in by_name]
+        lines = [Line(index, by_name[name], style) for name, style in LOSSES.items() if name in by_name]
         if lines:
             last = ", ".join(f"{line.style} {number(line.metrics[-1].value, 3)}" for line in lines)
             text = f"Losses of {run.name} over training; last: {last}."
             wide, narrow = (curves(lines, [], width, 220, text, robust=True) for width in (LOSS, NARROW))
-            charts.append(Chart(run.name, "", wide, narrow, place))
+            charts.append(Chart(run.name, "", wide, narrow, index))
     return charts

@@ -48,7 +48,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar of the run's colour, its interval as a whisker, and the real-vs-real value as a line across."""
+    """A bar of the run's colour, its interval as a whisker, and the value of real X-rays as a line across."""
 
     run: int
     label: str
@@ -111,8 +111,8 @@ def bars(entries: list[Bar], width: int, text: str) -> Markup:
     ends = [end for bar in entries for end in (bar.metric.value, bar.metric.low, bar.metric.high, bar.real)]
     x = Axis.over([0.0, *(end for end in ends if end is not None)], left, right)
     parts = [_x_grid(x, x.ticks(3), top, bottom)]
-    for place, bar in enumerate(entries):
-        y = top + row * place
+    for index, bar in enumerate(entries):
+        y = top + row * index
         value, low, high = bar.metric.value, bar.metric.low, bar.metric.high
         start, end = sorted((x(0), x(value)))
         label = bar.label if len(bar.label) <= LABEL_LETTERS else f"{bar.label[: LABEL_LETTERS - 1]}…"
@@ -158,15 +158,15 @@ def _band(line: Line, x: Axis, y: Axis) -> Markup:
 
 
 def _level(level: Level, x: Axis, y: Axis) -> Markup:
-    place = y(level.value)
-    line = Markup('<path class="level" d="M{} {}H{}"/>').format(x.start, place, x.end)
+    height = y(level.value)
+    line = Markup('<path class="level" d="M{} {}H{}"/>').format(x.start, height, x.end)
     if level.low is not None and level.high is not None:
         top, bottom = y(level.high), y(level.low)
         line += Markup('<rect class="level-band" x="{}" y="{}" width="{:g}" height="{:g}"/>').format(
             x.start, top, x.end - x.start, max(0.0, bottom - top)
         )
     return line + Markup('<text class="level-label" x="{}" y="{}">{}</text>').format(
-        x.end - 4, place - 5, level.label
+        x.end - 4, height - 5, level.label
     )
 
 

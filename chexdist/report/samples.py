@@ -1,29 +1,29 @@
 """Which pictures of a run are shown: the grids of its newest evaluation by class, or else its newest training samples."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from chexdist.report.collect import Run, classes
+from chexdist.report.collect import RunRecord, classes
 from chexdist.report.files import tidy
 from chexdist.report.numbers import count
 from chexdist.report.pictures import Picture, embed
+from chexdist.run import layout
 
 MOST_CLASSES = 6
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture and its words. `run` is None for real X-rays; `place` is where it stands: alone, first of several, or next."""
+    """A picture and its words. `run` is None for real X-rays; `position` in the row: alone, first of several, or next."""
 
     run: int | None
-    place: str
+    position: str
     caption: str
     alt: str
     picture: Picture
 
 
-def figures(runs: list[Run], with_real: bool) -> list[Figure]:
+def figures(runs: list[RunRecord], with_real: bool) -> list[Figure]:
     """Generated images of every run, after real ones where the reader wants those and a run has them.
 
     Only files that hold generated images by their name are opened, so that no real X-ray gets in by itself.
@@ -31,19 +31,19 @@ def figures(runs: list[Run], with_real: bool) -> list[Figure]:
     found = _real(runs) if with_real else []
     for number, run in enumerate(runs):
         shown = _generated(run)
-        for place, (path, images, what) in enumerate(shown):
+        for index, (path, images, what) in enumerate(shown):
             picture = embed(path)
+            position = "first" if len(shown) > 1 and index == 0 else "next"
             caption = f"{what}, after {count(images)} images{_reduced(picture)}"
             alt = f"A grid of synthetic chest X-rays drawn by {run.name}: {caption}"
-            found.append(
-                Figure(number, "first" if len(shown) > 1 and not place else "next", caption, alt, picture)
-            )
+            found.append(Figure(number, position, caption, alt, picture))
     return found
 
 
-def _generated(run: Run) -> list[tuple[Path, int, str]]:
+def _generated(run: RunRecord) -> list[tuple[Path, int, str]]:
     """Files with their number of images and what is in them."""
-    newest = _newest_grid(run.path / "samples")
+    images, path = max(layout.samples(run.path).items(), default=(0, None))
+    newest = (path, images) if path else None
     if run.evaluations and (newest is None or run.evaluations[-1].images >= newest[1]):
         evaluation = run.evaluations[-1]
         grids = [(name, f"class {tidy(name)}") for name in classes(evaluation)] or [("all", "all images")]
@@ -56,22 +56,12 @@ def _generated(run: Run) -> list[tuple[Path, int, str]]:
     return [(*newest, "samples while training")] if newest else []
 
 
-def _newest_grid(folder: Path) -> tuple[Path, int] | None:
-    found = [
-        (int(match[1]), path)
-        for path in folder.glob("images-*.png")
-        if (match := re.fullmatch(r"images-([0-9]{1,15})\.png", path.name))
-    ]
-    images, path = max(found, default=(0, None))
-    return (path, images) if path else None
-
-
-def _real(runs: list[Run]) -> list[Figure]:
+def _real(runs: list[RunRecord]) -> list[Figure]:
     """Runs on the same shards have the same real X-rays: each such picture once."""
     names: dict[str, list[str]] = {}
     pictures: dict[str, Picture] = {}
     for run in runs:
-        path = run.path / "samples" / "real.png"
+        path = layout.real_samples(run.path)
         if path.exists():
             picture = embed(path)
             pictures[picture.uri] = picture

@@ -1,12 +1,15 @@
-"""Says in one sentence what the numbers show, and no more than that."""
+"""Decides what one sentence says of the runs: which is nearest to real X-rays by KID, and no more than its intervals allow."""
 
-from chexdist.report.collect import Run
-from chexdist.report.compare import KID, Comparison, Entry, Measured
+from chexdist.report.collect import RunRecord
+from chexdist.report.compare import Comparison, Entry, Measured
 from chexdist.report.numbers import count, decimals_for, in_words, listed, number, with_interval
 from chexdist.report.tables import size_text
 
+KID = "kid_x1000"
+"""What the runs are ranked by: of the metrics, the one that is unbiased with few images, lower being better."""
 
-def title(runs: list[Run]) -> str:
+
+def title(runs: list[RunRecord]) -> str:
     return (
         f"Chest X-ray GAN {runs[0].name}"
         if len(runs) == 1
@@ -14,7 +17,7 @@ def title(runs: list[Run]) -> str:
     )
 
 
-def sentence(runs: list[Run], measured: list[Measured]) -> str:
+def sentence(runs: list[RunRecord], measured: list[Measured]) -> str:
     """Which run is nearest to held-out patients by KID, and whether its interval stands apart."""
     comparisons = [
         each
@@ -29,7 +32,7 @@ def sentence(runs: list[Run], measured: list[Measured]) -> str:
     ranked = sorted(chosen.entries, key=lambda entry: entry.metric.value)
     best = ranked[0]
     metric = best.metric
-    text = f"{_subject(runs, chosen, best)} a KID × 1000 of {with_interval(metric.value, metric.low, metric.high)} "
+    text = f"{_subject(runs, chosen, best)} a {chosen.label} of {with_interval(metric.value, metric.low, metric.high)} "
     text += f"after {count(metric.images)} images{_yardsticks(best)}"
     overlapping = [runs[entry.run].name for entry in ranked[1:] if _overlap(best, entry)]
     if overlapping:
@@ -39,14 +42,14 @@ def sentence(runs: list[Run], measured: list[Measured]) -> str:
     return text + "."
 
 
-def _subject(runs: list[Run], chosen: Comparison, best: Entry) -> str:
+def _subject(runs: list[RunRecord], chosen: Comparison, best: Entry) -> str:
     name, size = runs[best.run].name, size_text(runs[best.run])
     if len(chosen.entries) == 1:
         others = f", the only one of {in_words(len(runs))} runs with such a number," if len(runs) > 1 else ""
         return f"At {size}, {name}{others} has"
     some = f"the {in_words(len(runs))} GANs"
     if len(chosen.entries) < len(runs):
-        some = f"the {in_words(len(chosen.entries))} GANs that were measured alike"
+        some = f"the {in_words(len(chosen.entries))} GANs that were measured in the same way"
     return f"Of {some} at {size}, {name} is nearest to held-out patients, with"
 
 
@@ -54,8 +57,8 @@ def _yardsticks(best: Entry) -> str:
     """The number of real X-rays and of the mean image, and whether this one is better than the latter."""
     parts = []
     decimals = decimals_for(best.metric.value, best.metric.low, best.metric.high)
-    if best.floor is not None:
-        parts.append(f"real X-rays: {number(best.floor, decimals)}")
+    if best.real_baseline is not None:
+        parts.append(f"real X-rays: {number(best.real_baseline, decimals)}")
     if best.mean_image:
         not_beaten = "" if best.metric.value < best.mean_image.value else ", which it does not beat"
         parts.append(f"always the mean image: {number(best.mean_image.value, decimals)}{not_beaten}")

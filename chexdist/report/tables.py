@@ -4,15 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from chexdist.metrics.value import Metric
-from chexdist.report.collect import Run
-from chexdist.report.compare import LABELS, Entry, Measured, name_parts
+from chexdist.report.collect import RunRecord
+from chexdist.report.compare import Entry, Measured, label_of, name_parts
 from chexdist.report.files import tidy
 from chexdist.report.numbers import NONE, count, decimals_for, listed, moment, number, with_interval
+from chexdist.run import layout
 
 PRIVATE = ("data.shards", "data.cache", "run.dir", "run.tracker")
 """Settings that say where, not what; paths name people."""
 PROVENANCE = ("started", "commit", "manifest", "versions.", "machine.", "cpus")
-"""What is shown of `provenance.json`; the command line and the host's name stay out."""
+"""What is shown of a run's provenance; the command line and the host's name stay out."""
 PROVENANCE_LABELS = {
     "started": "last start",
     "commit": "source commit",
@@ -26,7 +27,7 @@ PROVENANCE_LABELS = {
 
 @dataclass(frozen=True)
 class Table:
-    """`columns` are the headings; the first cell of a row names it. `runs` are the rows' run numbers; None where a row is no run."""
+    """`columns` are the headings; the first cell of a row names it. `runs` are the rows' run numbers, None for no run."""
 
     title: str
     note: str
@@ -36,7 +37,7 @@ class Table:
     numeric: bool = False
 
 
-def runs_table(runs: list[Run]) -> Table:
+def runs_table(runs: list[RunRecord]) -> Table:
     rows = [
         [
             run.name,
@@ -49,17 +50,17 @@ def runs_table(runs: list[Run]) -> Table:
         ]
         for run in runs
     ]
-    columns = ["run", "GAN", "loss", "kept smooth by", "image side", "real images seen", "status"]
+    columns = ["run", "GAN", "loss", "regularisation", "image side", "real images seen", "status"]
     return Table("Runs", "", columns, rows, [*range(len(runs))])
 
 
-def progress_text(run: Run) -> str:
+def progress_text(run: RunRecord) -> str:
     """`120,000`, or `60,000 of 120,000` while some are missing."""
     complete = run.budget is None or run.images >= run.budget
     return count(run.images) if complete else f"{count(run.images)} of {count(run.budget or 0)}"
 
 
-def size_text(run: Run) -> str:
+def size_text(run: RunRecord) -> str:
     """`64 px`"""
     size = run.settings.get("model.size", NONE)
     return size if size == NONE else f"{size} px"
@@ -76,23 +77,23 @@ def _regularisation(settings: dict[str, str]) -> str:
     return ", ".join(parts) or "nothing"
 
 
-def status_text(run: Run) -> str:
-    """`done`, or `running, last heard of at ...`, or `failed: why`."""
-    heard = moment(run.heard)
+def status_text(run: RunRecord) -> str:
+    """`done, ...`, or `running, last status ...`, or `failed: why`."""
+    written = moment(run.state_time)
     if run.state == "done":
-        return f"done, {heard}"
+        return f"done, {written}"
     if run.state == "failed":
         return f"failed: {run.cause or 'no cause was recorded'}"
     if run.state == "unknown":
-        return "unknown: no status.json"
-    return f"{run.state}, last heard of {heard}"
+        return f"unknown: no {layout.STATUS}"
+    return f"{run.state}, last status {written}"
 
 
 def class_text(of_class: str) -> str:
     return f"class {tidy(of_class)}" if of_class else "all images"
 
 
-def described(measured: Measured, runs: list[Run]) -> str:
+def described(measured: Measured, runs: list[RunRecord]) -> str:
     """One line: what the numbers were measured against, and how."""
     fields, run = measured.fields, runs[min(measured.runs)]
     if not fields and not measured.protocol.startswith("not recorded"):
@@ -109,8 +110,8 @@ def described(measured: Measured, runs: list[Run]) -> str:
     return "; ".join([*parts, f"protocol {tidy(measured.protocol)}"])
 
 
-def metric_table(measured: Measured, runs: list[Run]) -> Table:
-    """Runs as rows and the protocol's metrics as columns; below them real X-rays and the mean image, measured alike."""
+def metric_table(measured: Measured, runs: list[RunRecord]) -> Table:
+    """Runs as rows and the protocol's metrics as columns; below them real X-rays and the mean image, measured in the same way."""
     comparisons = measured.comparisons
     rows: dict[tuple[int, int, int], dict[str, Entry]] = {}
     for comparison in comparisons:
@@ -127,7 +128,7 @@ def metric_table(measured: Measured, runs: list[Run]) -> Table:
         starts = [_text(entries[each.base].untrained if each.base in entries else None) for each in untrained]
         cells.append([runs[run].name, *values, *starts, count(n), count(images)])
     numbers: list[int | None] = [run for run, _, _ in sorted(rows)]
-    for label, texts in (("real X-rays (floor)", _floor), ("mean image", _mean_image)):
+    for label, texts in (("real X-rays", _real), ("mean image", _mean_image)):
         for names, shown in _baselines(measured, runs, texts):
             cells.append([f"{label}{names}", *shown, *[NONE] * (len(untrained) + 2)])
             numbers.append(None)
@@ -136,26 +137,26 @@ def metric_table(measured: Measured, runs: list[Run]) -> Table:
 
 
 def _baselines(
-    measured: Measured, runs: list[Run], text: Callable[[Entry], str]
+    measured: Measured, runs: list[RunRecord], text: Callable[[Entry], str]
 ) -> list[tuple[str, tuple[str, ...]]]:
     """One row of texts where all runs have the same, else one for each kind with the names of its runs."""
     by_run: dict[int, dict[str, str]] = {}
     for comparison in measured.comparisons:
         for entry in comparison.entries:
             by_run.setdefault(entry.run, {})[comparison.base] = text(entry)
-    alike: dict[tuple[str, ...], list[str]] = {}
+    of_row: dict[tuple[str, ...], list[str]] = {}
     for run, texts in by_run.items():
         row = tuple(texts.get(comparison.base, NONE) for comparison in measured.comparisons)
-        alike.setdefault(row, []).append(runs[run].name)
-    shown = {row: names for row, names in alike.items() if set(row) != {NONE}}
-    return [(f", beside {listed(names)}" if len(alike) > 1 else "", row) for row, names in shown.items()]
+        of_row.setdefault(row, []).append(runs[run].name)
+    shown = {row: names for row, names in of_row.items() if set(row) != {NONE}}
+    return [(f", beside {listed(names)}" if len(of_row) > 1 else "", row) for row, names in shown.items()]
 
 
-def _floor(entry: Entry) -> str:
+def _real(entry: Entry) -> str:
     metric = entry.metric
-    if entry.real or entry.floor is None:
+    if entry.real or entry.real_baseline is None:
         return _text(entry.real)
-    return number(entry.floor, decimals_for(metric.value, metric.low, metric.high))
+    return number(entry.real_baseline, decimals_for(metric.value, metric.low, metric.high))
 
 
 def _mean_image(entry: Entry) -> str:
@@ -166,7 +167,7 @@ def _text(metric: Metric | None) -> str:
     return with_interval(metric.value, metric.low, metric.high) if metric else NONE
 
 
-def refused_table(runs: list[Run]) -> Table | None:
+def refused_table(runs: list[RunRecord]) -> Table | None:
     """What was not computed, by whom, and why; None when nothing was refused."""
     reasons: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
     for run in runs:
@@ -188,7 +189,7 @@ def _labels(names: list[str]) -> str:
     for name in names:
         base, of_class, _ = name_parts(name)
         first, space, rest = base.partition(" ")
-        by_class.setdefault(of_class, []).append(f"{LABELS.get(first, tidy(first))}{space}{tidy(rest)}")
+        by_class.setdefault(of_class, []).append(f"{label_of(first)}{space}{tidy(rest)}")
     by_labels: dict[str, list[str]] = {}
     for of_class, labels in by_class.items():
         by_labels.setdefault(", ".join(labels), []).append(of_class)
@@ -198,27 +199,27 @@ def _labels(names: list[str]) -> str:
     )
 
 
-def settings_tables(runs: list[Run]) -> tuple[Table | None, Table]:
+def settings_tables(runs: list[RunRecord]) -> tuple[Table | None, Table]:
     """Settings that differ between the runs, None for a single run; and those that they share."""
     keys = list(dict.fromkeys(key for run in runs for key in run.settings if key not in PRIVATE))
     values = {key: [_setting(run, key) for run in runs] for key in keys}
-    unlike = [[key, *each] for key, each in values.items() if len(set(each)) > 1]
-    alike = [[key, each[0]] for key, each in values.items() if len(set(each)) == 1]
-    shared = Table("Settings that all runs share", "", ["setting", "value"], alike)
+    differing = [[key, *each] for key, each in values.items() if len(set(each)) > 1]
+    equal = [[key, each[0]] for key, each in values.items() if len(set(each)) == 1]
+    shared = Table("Settings that all runs share", "", ["setting", "value"], equal)
     if len(runs) == 1:
-        return None, Table("Settings", "", ["setting", "value"], alike)
+        return None, Table("Settings", "", ["setting", "value"], equal)
     names = [run.name for run in runs]
-    return Table("Settings that differ", "", ["setting", *names], unlike), shared
+    return Table("Settings that differ", "", ["setting", *names], differing), shared
 
 
-def _setting(run: Run, key: str) -> str:
+def _setting(run: RunRecord, key: str) -> str:
     """A dash where the setting is of something that the run does not have, such as the weight of no penalty."""
     section, _, name = key.partition(".")
     absent = name != "name" and run.settings.get(f"{section}.name") == "none"
     return NONE if absent else run.settings.get(key, NONE)
 
 
-def provenance_table(runs: list[Run]) -> Table:
+def provenance_table(runs: list[RunRecord]) -> Table:
     """Where each run comes from: versions, machine, commit, manifest digest, evaluated checkpoints."""
     found = dict.fromkeys(
         key for run in runs for key in run.provenance if key.startswith(PROVENANCE) and key != "machine."
@@ -241,27 +242,27 @@ def _provenance(key: str, value: str) -> str:
     return value[:12] if key in ("commit", "manifest") else value
 
 
-def all_tables(runs: list[Run], measured: list[Measured]) -> list[Table]:
+def all_tables(runs: list[RunRecord], measured: list[Measured]) -> list[Table]:
     """Every table, in the page's order."""
-    unlike, shared = settings_tables(runs)
+    differing, shared = settings_tables(runs)
     tables = [runs_table(runs), *(metric_table(each, runs) for each in measured)]
     return [
         *tables,
         *(
             table
-            for table in (refused_table(runs), unlike, shared, provenance_table(runs))
+            for table in (refused_table(runs), differing, shared, provenance_table(runs))
             if table and table.rows
         ),
     ]
 
 
-def notices(runs: list[Run], measured: list[Measured]) -> list[str]:
-    """What a reader must know before comparing: unfinished runs, unlike data, nothing measured."""
+def notices(runs: list[RunRecord], measured: list[Measured]) -> list[str]:
+    """What a reader must know before comparing: unfinished runs, different data, nothing measured."""
     found = []
-    for place, run in enumerate(runs):
+    for index, run in enumerate(runs):
         if run.state != "done":
             found.append(f"{run.name} is {status_text(run)}. Its numbers are not those of a finished run.")
-        if not any(place in each.runs for each in measured):
+        if not any(index in each.runs for each in measured):
             found.append(f"{run.name} has no metrics yet.")
     for what, values in (
         ("image sides", [size_text(run) for run in runs]),
@@ -269,5 +270,7 @@ def notices(runs: list[Run], measured: list[Measured]) -> list[str]:
     ):
         if len(set(values)) > 1:
             pairs = listed([f"{run.name} {value}" for run, value in zip(runs, values, strict=True)])
-            found.append(f"The runs have unlike {what} ({pairs}), so their numbers are in separate tables.")
+            found.append(
+                f"The runs have different {what} ({pairs}), so their numbers are in separate tables."
+            )
     return found

@@ -13,10 +13,16 @@ from PIL import Image
 from torch import Tensor
 
 from chexdist.errors import UserError, WorkError
-from chexdist.metrics import extractor as module
-from chexdist.metrics.efficientnet_lite import EfficientNetLite0, SameConv2d
-from chexdist.metrics.extractor import EXTRACTORS, Extractor, load_extractor, read_pinned, weights_path
-from chexdist.metrics.kid import kid
+from chexdist.metrics.extractor import Extractor, load_extractor
+from chexdist.metrics.extractors import EXTRACTORS, efficientnet_lite0
+from chexdist.metrics.extractors.efficientnet_lite0 import (
+    WEIGHTS_SHA256,
+    EfficientNetLite0,
+    SameConv2d,
+    read_pinned,
+    weights_path,
+)
+from chexdist.metrics.kid import measure as kid
 from chexdist.metrics.preprocess import preprocess, resize
 
 RANDOM_CONV_SHA256 = "d985781cef2b"
@@ -64,12 +70,12 @@ def test_features_have_the_stated_form(name: str) -> None:
 @pytest.mark.parametrize("name", EXTRACTORS)
 def test_features_do_not_depend_on_the_batch(name: str) -> None:
     extractor, images = load_extractor(name), chests(1, 21)
-    together = extractor.features(images)
+    at_once = extractor.features(images)
     alone = torch.cat([extractor.features(image[None]) for image in images])
     backwards = extractor.features(images.flip(0)).flip(0)
     for other in (alone, backwards):
-        assert float((other - together).norm() / together.norm()) < 1e-5
-    assert float((together[0] - together[1]).norm() / together.norm()) > 1e-3
+        assert float((other - at_once).norm() / at_once.norm()) < 1e-5
+    assert float((at_once[0] - at_once[1]).norm() / at_once.norm()) > 1e-3
 
 
 @pytest.mark.parametrize("name", EXTRACTORS)
@@ -98,7 +104,7 @@ def test_convolution_precision_is_left_as_it_was(setting: str) -> None:
 
 
 def test_digests_are_pinned(lite0: Extractor) -> None:
-    assert lite0.digest == hashlib.sha256(weights_path().read_bytes()).hexdigest() == module.WEIGHTS_SHA256
+    assert lite0.digest == hashlib.sha256(weights_path().read_bytes()).hexdigest() == WEIGHTS_SHA256
     assert load_extractor("random-conv").digest.startswith(RANDOM_CONV_SHA256)
 
 
@@ -108,8 +114,8 @@ def test_weights_are_refused_when_tampered_with(tmp_path: Path, monkeypatch: pyt
     copy = tmp_path / "weights.pth"
     copy.write_bytes(content)
     with pytest.raises(WorkError, match="SHA-256"):
-        read_pinned(copy, module.WEIGHTS_SHA256)
-    monkeypatch.setattr(module, "weights_path", lambda: copy)
+        read_pinned(copy, WEIGHTS_SHA256)
+    monkeypatch.setattr(efficientnet_lite0, "weights_path", lambda: copy)
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("unpickled before the check"))
     with pytest.raises(WorkError, match="SHA-256"):
         load_extractor("efficientnet-lite0")
@@ -118,7 +124,7 @@ def test_weights_are_refused_when_tampered_with(tmp_path: Path, monkeypatch: pyt
 def test_unknown_or_missing_extractors_are_the_users_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="known: efficientnet-lite0, random-conv"):
         load_extractor("inception")
-    monkeypatch.setattr(module, "WEIGHTS_PACKAGE", "no_such_package")
+    monkeypatch.setattr(efficientnet_lite0, "WEIGHTS_PACKAGE", "no_such_package")
     with pytest.raises(UserError, match="install no-such-package"):
         load_extractor("efficientnet-lite0")
 

@@ -7,7 +7,8 @@ from scipy import linalg
 from torch import Tensor
 
 from chexdist.metrics.estimate import TooFewImages
-from chexdist.metrics.fid import fid
+from chexdist.metrics.fid import NO_INTERVAL
+from chexdist.metrics.fid import measure as fid
 
 
 def sample(seed: int, n: int, shift: float = 0.0, dim: int = 12) -> Tensor:
@@ -31,7 +32,8 @@ def test_value_is_that_of_the_definition(n: int, m: int, shift: float, dtype: to
     assert estimate.value == pytest.approx(
         by_definition(real.double().numpy(), generated.double().numpy()), rel=1e-6
     )
-    assert (estimate.low, estimate.high, estimate.n_real, estimate.n_generated) == (None, None, n, m)
+    assert (estimate.low, estimate.high, estimate.no_interval) == (None, None, NO_INTERVAL)
+    assert (estimate.n_real, estimate.n_generated) == (n, m)
 
 
 def test_equal_sets_have_none() -> None:

@@ -9,7 +9,9 @@ from torch import Tensor
 from torchmetrics.image.kid import poly_mmd
 
 from chexdist.metrics import kid as kid_module
-from chexdist.metrics.kid import MIN_UNITS, TooFewImages, kid, polynomial_kernel
+from chexdist.metrics.estimate import TooFewImages
+from chexdist.metrics.kid import MIN_UNITS, polynomial_kernel
+from chexdist.metrics.kid import measure as kid
 
 
 def sample(seed: int, n: int, shift: float = 0.0, dim: int = 24) -> Tensor:

@@ -26,14 +26,14 @@ def metric(**changes: Any) -> Metric:
         "low": 1.0,
         "high": 5.0,
     }
-    return Metric(**{**record, "floor": 0.1, "protocol": "0123456789ab", "time": 1.0, **changes})
+    return Metric(**{**record, "real_baseline": 0.1, "protocol": "0123456789ab", "time": 1.0, **changes})
 
 
 @given(finite, st.none() | finite, st.integers(0, 2**60))
-def test_line_of_json_and_back(value: float, floor: float | None, images: int) -> None:
-    record = metric(value=value, floor=floor, images=images)
+def test_line_of_json_and_back(value: float, real: float | None, images: int) -> None:
+    record = metric(value=value, real_baseline=real, images=images)
     line = json.dumps(record.to_dict(), allow_nan=False)
-    assert Metric(**json.loads(line)) == record
+    assert Metric.from_dict(json.loads(line)) == record
 
 
 def test_fields_are_those_of_the_log() -> None:
@@ -44,8 +44,9 @@ def test_fields_are_those_of_the_log() -> None:
 @pytest.mark.parametrize("field", ["value", "low", "high", "floor", "time"])
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
 def test_refuses_numbers_that_are_not_finite(field: str, number: float) -> None:
+    line = {**metric().to_dict(), field: number}
     with pytest.raises(ValueError, match=f"kid_x1000: {field} is"):
-        metric(**{field: number})
+        Metric.from_dict(line)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,20 @@ def test_refuses_records_that_make_no_sense(changes: dict[str, Any]) -> None:
         metric(**changes)
 
 
-@pytest.mark.parametrize("line", [b"\xff", b"{}", b"[" * 100_000, b"not json"])
+def test_a_line_has_exactly_its_fields() -> None:
+    line = metric().to_dict()
+    without = {key: value for key, value in line.items() if key != "floor"}
+    for other in (
+        without,
+        {**line, "real_baseline": 1.0},
+        {**line, "more": 1},
+        {**without, "real_baseline": 1.0},
+    ):
+        with pytest.raises(TypeError):
+            Metric.from_dict(other)
+
+
+@pytest.mark.parametrize("line", [b"[1]", b"5", b"null", b"\xff", b"{}", b"[" * 100_000, b"not json"])
 def test_a_log_of_something_else_is_a_line(line: bytes, tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_bytes(line + b"\n")
     with pytest.raises(UserError, match=r"metrics.jsonl holds a line that is no metric"):

