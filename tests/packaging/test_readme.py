@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.__main__ import main as benchmarks
@@ -15,6 +16,7 @@ from benchmarks.__main__ import parser as benchmarks_parser
 from chexdist.__main__ import main
 from chexdist.__main__ import parser as chexdist_parser
 from chexdist.config.load import load_config
+from chexdist.config.rules import check_world
 from chexdist.config.tree import Config
 from shards.__main__ import _parser as shards_parser
 
@@ -65,8 +67,8 @@ def commands(page: str) -> list[list[str]]:
     return [shlex.split(line.replace("...", "")) for line in blocks(page) if re.match(ours, f"{line} ")]
 
 
-def check_ours(words: list[str]) -> None:
-    """A command line of ours is one that its parser takes, with settings that exist and may be combined."""
+def check_ours(words: list[str], ranks: int = 1) -> None:
+    """A command line of ours is one that its parser takes, with settings that so many ranks can train by."""
     program, *rest = words
     if program == "chexdist-shards":
         shards_parser().parse_args(rest)
@@ -75,7 +77,7 @@ def check_ours(words: list[str]) -> None:
     options, settings = chexdist_parser().parse_known_args(rest)
     assert not settings or options.command in ("train", "doctor"), words
     if options.command in ("train", "doctor") and options.config:
-        load_config(options.config, settings)
+        check_world(load_config(options.config, settings), ranks)
 
 
 def check_launched(words: list[str]) -> None:
@@ -86,16 +88,32 @@ def check_launched(words: list[str]) -> None:
         if cut < len(words):
             assert (ROOT / words[cut]).is_file(), words
             command = {"train.sbatch": "train", "evaluate.sbatch": "evaluate"}[Path(words[cut]).name]
-            check_ours(["chexdist", command, *words[cut + 1 :]])
+            check_ours(["chexdist", command, *words[cut + 1 :]], ranks(words[:cut]))
     else:
         cut = words.index("-m") if "-m" in words else len(words)
         if cut < len(words):
-            check_ours(words[cut + 1 :])
+            check_ours(words[cut + 1 :], ranks(words[:cut]))
     own = [word.partition("=")[0] for word in words[:cut] if word.startswith("--")]
     assert set(own) <= FOREIGN[name], words
     for word in words[:cut]:
         if word.startswith("launch/"):
             assert (ROOT / word).is_file(), word
+
+
+def ranks(words: list[str]) -> int:
+    """How many a launcher starts."""
+    options = dict(zip(words, [*words[1:], ""], strict=True))
+    if "--config_file" in options:
+        return int(yaml.safe_load((ROOT / options["--config_file"]).read_text())["num_processes"])
+    each = next(
+        (
+            options[name]
+            for name in ("--num_processes", "--nproc-per-node", "--gpus-per-node")
+            if name in options
+        ),
+        1,
+    )
+    return int(each) * int(options.get("--nodes", 1))
 
 
 def check_make(words: list[str]) -> None:
@@ -198,6 +216,9 @@ def test_a_command_that_does_not_parse_is_found() -> None:
         "accelerate launch --nproc 2 -m chexdist train --config dcgan",
         "accelerate launch --num_processes 2 -m chexdist train --config dgcan",
         "sbatch launch/slurm/train.sbatch --config dcgan --train.batsh 3",
+        "accelerate launch --num_processes 3 -m chexdist train --config dcgan",
+        "torchrun --nproc-per-node 16 -m chexdist train --config dcgan-256",
+        "sbatch --nodes 2 --gpus-per-node 8 launch/slurm/train.sbatch --config dcgan-256",
         "make demos",
         "python -m benchmarks steps",
     ):
