@@ -1,7 +1,7 @@
-"""`chexdist demo`: phantom X-rays as DICOM -> shards -> three GANs, each over two processes -> metrics -> a report.
+"""`chexdist demo`: phantom DICOM files -> shards -> three GANs over two processes each -> metrics -> report.
 
-It only types what a user would type: every step is a command of its own, shown before it runs, and a second call skips
-what is done.
+It only types what a user would type: every step is a command of its own, shown before it runs, and a second
+call skips what is done.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 
 from chexdist.errors import UserError, WorkError
+from chexdist.run import layout
 
 GANS = ("vanilla", "wgan-gp", "dcgan")
 PHANTOMS, PER_CLASS, SIZE, IMAGES = 480, 200, 32, 24_000
@@ -29,11 +30,12 @@ def run(options: argparse.Namespace, settings: list[str]) -> int:
     for name, run_directory in zip(GANS, runs, strict=True):
         _train(name, shards, run_directory)
         _call("-m", "chexdist", "evaluate", run_directory, "--samples", 128, "--pairs", 128)
-    report = out / "report.html"
+    report = out / layout.REPORT
     _call("-m", "chexdist", "report", *runs, "--out", report)
     print(f"\nOpen {report} in a browser: the three GANs side by side.")
     print(
-        f"Their newest X-rays: {out}/runs/*/samples/images-{IMAGES}.png; real ones: {runs[-1]}/samples/real.png"
+        f"Their newest X-rays: {out}/runs/*/{layout.SAMPLES}/{layout.after(IMAGES)}.png; "
+        f"real ones: {layout.real_samples(runs[-1])}"
     )
     return 0
 
@@ -52,7 +54,7 @@ def _shards(out: Path) -> Path:
 
 
 def _train(name: str, shards: Path, run_directory: Path) -> None:
-    """One GAN over two CPU processes; the status file says how it ended, since launchers turn every exit code into 1."""
+    """One GAN over two CPU processes; its status file is read: launchers turn every exit code into 1."""
     settings = {
         "--config": name,
         "--data.shards": shards,
@@ -70,7 +72,7 @@ def _train(name: str, shards: Path, run_directory: Path) -> None:
     words = [word for setting in settings.items() for word in setting]
     with resources.as_file(resources.files("chexdist.launch") / LAUNCH) as launch:
         _call("-m", "accelerate.commands.launch", "--config_file", launch, "-m", "chexdist", "train", *words)
-    status = json.loads((run_directory / "status.json").read_text())
+    status = json.loads((run_directory / layout.STATUS).read_text())
     if status["state"] != "done":
         raise WorkError(f"{run_directory} is {status['state']}: {status['cause']}")
 

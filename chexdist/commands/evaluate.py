@@ -1,4 +1,4 @@
-"""`chexdist evaluate`: a run's averaged generator on every scale, beside real images; a table, and a file in the run."""
+"""`chexdist evaluate`: the metrics of a run's averaged generator beside real images, as table and file."""
 
 import argparse
 import json
@@ -11,6 +11,7 @@ from rich.table import Table
 
 from chexdist.distributed.world import World
 from chexdist.errors import UserError, WorkError
+from chexdist.run import layout
 from shards.files import replace_file
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def run(options: argparse.Namespace, settings: list[str]) -> int:
 
     import torch
 
-    from chexdist.evaluation.measure import Evaluation, Plan
+    from chexdist.evaluation.measure import Evaluation, EvaluationOptions
     from chexdist.metrics.extractor import load_extractor
     from chexdist.run.trained import load_run
 
@@ -42,10 +43,10 @@ def run(options: argparse.Namespace, settings: list[str]) -> int:
         print(f"chexdist: {line}", file=sys.stderr)
     manifest = _shards(options, loaded)
     extractor = load_extractor(options.extractor or loaded.config.eval.extractor)
-    plan = Plan(options.split, options.samples, options.pairs, options.seed)
+    plan = EvaluationOptions(options.split, options.samples, options.pairs, options.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     found = Evaluation(loaded, manifest, extractor, plan, device)
-    folder = Path(options.run) / "evaluations" / f"images-{loaded.images}-{plan.split}"
+    folder = layout.evaluation(Path(options.run), loaded.images, plan.split)
     _write(folder, plan.seed, plan.split, loaded, found)
     _show(folder, found)
     return 0 if found.metrics else 1
@@ -84,8 +85,8 @@ def _shards(options: argparse.Namespace, loaded: "Loaded") -> "Manifest":
     shared = {*manifest.splits["train"].patient.tolist()} & {*manifest.splits[options.split].patient.tolist()}
     if shared:
         raise UserError(
-            f"{directory}: {len(shared)} patients are in train and in {options.split}, so nothing is held out; "
-            "build the shards again"
+            f"{directory}: {len(shared)} patients are in train and in {options.split}, so nothing is held "
+            "out; build the shards again"
         )
     return manifest
 
@@ -96,7 +97,7 @@ def _write(folder: Path, seed: int, split: str, loaded: "Loaded", found: "Evalua
 
     labels = dict(enumerate(found.manifest.classes)) if found.conditional else {None: "all"}
     document = {
-        "checkpoint": f"images-{loaded.images}",
+        "checkpoint": layout.after(loaded.images),
         "images": loaded.images,
         "split": split,
         "seed": seed,
@@ -108,7 +109,7 @@ def _write(folder: Path, seed: int, split: str, loaded: "Loaded", found: "Evalua
         folder.mkdir(parents=True, exist_ok=True)
         for label, name in labels.items():
             draw_grid(folder / f"{name}.png", loaded.sample(seed, range(GRID), label))
-        replace_file(folder / "evaluation.json", json.dumps(document, indent=1, allow_nan=False))
+        replace_file(folder / layout.EVALUATION, json.dumps(document, indent=1, allow_nan=False))
     except OSError as error:
         raise WorkError(f"{error.filename or folder}: {error.strerror or error}") from None
 
@@ -119,14 +120,15 @@ def _show(folder: Path, found: "Evaluation") -> None:
         metric.name.removesuffix("/real"): metric for metric in found.metrics if metric.name.endswith("/real")
     }
     table = Table(
-        title=str(folder), caption="95 % intervals; floor: the same between real images of unlike patients"
+        title=str(folder),
+        caption="95 % intervals; real X-rays: the same between real images of different patients",
     )
-    for column in ("metric", "value", "floor", "n"):
+    for column in ("metric", "value", "real X-rays", "n"):
         table.add_column(column, justify="left" if column == "metric" else "right", no_wrap=True)
     for metric in found.metrics:
         if not metric.name.endswith("/real"):
-            floor = _text(real[metric.name]) if metric.name in real else f"{metric.floor:.4g}"
-            table.add_row(metric.name, _text(metric), floor, str(metric.n))
+            beside = _text(real[metric.name]) if metric.name in real else f"{metric.real_baseline:.4g}"
+            table.add_row(metric.name, _text(metric), beside, str(metric.n))
     console = Console(width=None if sys.stdout.isatty() else 120, markup=False)
     if found.metrics:
         console.print(table)
@@ -136,7 +138,10 @@ def _show(folder: Path, found: "Evaluation") -> None:
     for reason, names in reasons.items():
         console.print(f"not computed: {', '.join(names)}: {reason}", highlight=False, soft_wrap=True)
     if any(name.startswith("kid") for name in found.refused):
-        cure = "for more held-out patients, build the shards from more images, or with --split train=0.6,val=0.2,test=0.2"
+        cure = (
+            "for more held-out patients, build the shards from more images, or with "
+            "--split train=0.6,val=0.2,test=0.2"
+        )
         console.print(cure, highlight=False, soft_wrap=True)
 
 

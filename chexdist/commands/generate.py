@@ -1,4 +1,4 @@
-"""`chexdist generate`: audited synthetic X-rays of a run as files. The folder appears complete or not at all."""
+"""`chexdist generate`: audited synthetic X-rays of a run in a folder that appears complete or not."""
 
 import argparse
 import signal
@@ -42,29 +42,29 @@ def _check(options: argparse.Namespace, out: Path) -> None:
 
 def _generate(options: argparse.Namespace, out: Path) -> int:
     from chexdist.generation.audit import Audit, training_shards
-    from chexdist.generation.produce import Order, class_number, generate
+    from chexdist.generation.produce import Request, class_number, generate
     from chexdist.run.trained import load_run
 
     loaded = load_run(options.run, options.checkpoint)
     for line in loaded.passed_over:
         print(f"chexdist: {line}", file=sys.stderr)
     class_number(loaded, options.label)  # before the audit, which takes a while
-    order = Order(options.n, options.seed, options.label, options.format)
+    request = Request(options.n, options.seed, options.label, options.format)
     shards = options.shards or loaded.config.data.shards
     manifest = None if options.no_audit else training_shards(shards, loaded.manifest, loaded.config.data)
     try:
         with appearing_folder(out) as folder:
             audit = Audit(manifest) if manifest else None
-            made = generate(loaded, order, audit, folder)
+            made = generate(loaded, request, audit, folder)
     except OSError as error:
         raise WorkError(f"--out {out}: {error.strerror or error}; it was not made") from None
     print(f"{made.kept} synthetic X-rays of images-{loaded.images} in {out}, with index.csv and sheet.png")
     if audit:
         found = audit.threshold
         print(
-            f"audit: {made.near_copies} of {len(made.rows)} drawn were near-copies of {len(audit.references)} training "
-            f"images, and were replaced: likeness above {found.value:.3f}, which {100 * found.rate:.1f} % of "
-            f"{found.images} real X-rays exceed towards other patients"
+            f"audit: {made.near_copies} of {len(made.rows)} drawn were near-copies of "
+            f"{len(audit.references)} training images, and were replaced: likeness above {found.value:.3f}, "
+            f"which {100 * found.rate:.1f} % of {found.images} real X-rays exceed towards other patients"
         )
     else:
         print("audit: none, as --no-audit asks; any of these pictures may be a copy of a patient's X-ray")

@@ -1,4 +1,4 @@
-"""`chexdist report`: runs side by side as one HTML file that needs no network, or their tables as Markdown."""
+"""`chexdist report`: runs side by side as one HTML file that needs no network, or as Markdown tables."""
 
 import argparse
 from pathlib import Path

@@ -1,7 +1,8 @@
-"""Decides which shards have to be at hand while a training stream stands at a position, and what room they need.
+"""Decides which remote shards a node fetches ahead and keeps, and how many bytes of cache that takes.
 
-Like the order, this is a function of (shard sizes, seed, window, position) and of nothing else. All ranks of a node read the
-same windows at nearly the same time: each samples of its own, out of the same shards.
+Like the order, this is a function of (shard sizes, seed, shuffle window, stream position) and of nothing
+else. All ranks of a node read the same shuffle windows at nearly the same time: each its own samples, out of
+the same shards.
 """
 
 from bisect import bisect_right
@@ -11,28 +12,28 @@ from itertools import count
 
 from chexdist.data.order import shard_order
 
-APART = 8
+HOST_SKEW = 8
 """Batches by which one rank's host may be ahead of another's: a GPU's queue holds a few steps."""
 READ_AHEAD = 4
 """Batches that each loader worker reads ahead."""
 
 
-def reach(batch: int, workers: int) -> int:
-    """Samples of the stream that any rank of a node may be reading at, before or after where one rank's trainer is."""
-    return batch * (READ_AHEAD * workers + APART)
+def max_skew(batch: int, workers: int) -> int:
+    """Samples by which a rank may read before or after the stream position of another one's trainer."""
+    return batch * (READ_AHEAD * workers + HOST_SKEW)
 
 
 @dataclass(frozen=True)
-class Ahead:
-    """The windows of a stream; see `order.epoch_order` for the first three values, and `reach`."""
+class ReadAhead:
+    """What to fetch ahead in a stream: see `order.epoch_order` for the first three values, and `max_skew`."""
 
     shard_sizes: tuple[int, ...]
     seed: int
     window: int
-    reach: int
+    max_skew: int
 
     def windows(self, position: int) -> Iterator[tuple[range, list[int]]]:
-        """Stream positions and shards of each window, from the one that `position` is in, for ever."""
+        """Stream positions and shards of each shuffle window, endlessly, from the one of `position` on."""
         shards, samples = len(self.shard_sizes), sum(self.shard_sizes)
         width = self.window or shards
         for epoch in count(position // samples):
@@ -45,26 +46,28 @@ class Ahead:
                     yield range(start, end), mixed
                 start = end
 
-    def at(self, position: int) -> tuple[list[int], list[int]]:
-        """While `position` samples of the stream are done: (shards to fetch, in the order of need; shards to keep).
+    def to_fetch_and_keep(self, position: int) -> tuple[list[int], list[int]]:
+        """Shards to fetch, in the order of reading, and shards to keep, once `position` samples are done.
 
-        Kept is every window that any rank of the node may be reading, and the one after the slowest rank's at least. Fetched is
-        what is kept and not passed.
+        Kept is every window that a rank of the node may be reading, and at least the one after the slowest
+        rank's. Fetched is what is kept and not entirely before `position`.
         """
-        slowest = max(0, position - self.reach)
+        slowest = max(0, position - self.max_skew)
         fetched: dict[int, None] = {}
         kept: dict[int, None] = {}
-        for number, (places, shards) in enumerate(self.windows(slowest)):
-            if number >= 2 and places.start > position + self.reach:
+        for number, (positions, shards) in enumerate(self.windows(slowest)):
+            if number >= 2 and positions.start > position + self.max_skew:
                 return list(fetched), list(kept)
             kept |= dict.fromkeys(shards)
-            if places.stop > position:
+            if positions.stop > position:
                 fetched |= dict.fromkeys(shards)
         raise AssertionError
 
 
-def room(shard_sizes: tuple[int, ...], shard_bytes: tuple[int, ...], window: int, reach: int) -> int:
-    """Bytes that hold what `Ahead.at` keeps, wherever the stream stands: the largest shards of as many windows as that can be."""
+def cache_bytes(
+    shard_sizes: tuple[int, ...], shard_bytes: tuple[int, ...], window: int, max_skew: int
+) -> int:
+    """Bytes for what `to_fetch_and_keep` keeps at any position: the largest shards of so many windows."""
     shards = len(shard_sizes)
     width = min(window or shards, shards)
     by_samples = sorted(shard_sizes)
@@ -77,16 +80,18 @@ def room(shard_sizes: tuple[int, ...], shard_bytes: tuple[int, ...], window: int
         return (windows - short) * full + short * rest
 
     inside = 0
-    while (inside + 2) * width < shards and least(inside + 1) <= 2 * reach:
+    while (inside + 2) * width < shards and least(inside + 1) <= 2 * max_skew:
         inside += 1
     return sum(sorted(shard_bytes)[-(inside + 2) * width :])
 
 
 def widest_window(
-    shard_sizes: tuple[int, ...], shard_bytes: tuple[int, ...], reach: int, limit: int
+    shard_sizes: tuple[int, ...], shard_bytes: tuple[int, ...], max_skew: int, limit: int
 ) -> int | None:
-    """The largest `window` for which `limit` bytes are room enough; None when there is none."""
+    """The largest `data.window` for which `limit` bytes of cache suffice; None when there is none."""
     fitting = bisect_right(
-        range(1, len(shard_sizes) + 1), limit, key=lambda w: room(shard_sizes, shard_bytes, w, reach)
+        range(1, len(shard_sizes) + 1),
+        limit,
+        key=lambda window: cache_bytes(shard_sizes, shard_bytes, window, max_skew),
     )
     return fitting or None

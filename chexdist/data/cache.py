@@ -1,8 +1,9 @@
-"""Keeps remote shards on a node's disk: each fetched once, checked, under a limit, by any number of processes at once.
+"""Keeps remote shards on a node's disk: each fetched once and checked, by any number of processes.
 
-A shard is `SHA256.tar` there, and is read only under that name. Whoever needs one that is not there fetches it into
-`SHA256.partial` under a lock on that file; the others wait. The kernel drops the lock of a process that is killed, and the next one
-starts that file anew, so nothing has to be cleaned up. What was used longest ago makes room; a file that is open stays readable.
+A shard is `SHA256.tar` there, and is read only under that name. Whoever needs one that is not there fetches
+it into `SHA256.partial` under a lock on that file; the others wait. The kernel drops the lock of a process
+that is killed, and the next one starts that file anew, so nothing has to be cleaned up. The least recently
+used shard is evicted first, so that all stay under a limit; a file that is open stays readable.
 """
 
 import fcntl
@@ -23,14 +24,14 @@ from chexdist.errors import WorkError
 
 POLL = 0.02
 PATIENCE = 60
-"""Seconds without a sign of life from a process that others wait for; a fetching one has its time-outs besides."""
+"""Seconds without progress of a process that others wait for; one that fetches has its time-outs besides."""
 NOTE = b"could not be fetched: "
 NOTE_BYTES = 4096
 
 
 @dataclass(frozen=True)
 class Shard:
-    """What a manifest says of a shard's file: name, bytes, SHA-256 in hexadecimal."""
+    """A shard's file by its manifest: name, bytes, SHA-256 in hexadecimal."""
 
     name: str
     bytes: int
@@ -38,13 +39,13 @@ class Shard:
 
 
 class ShardCache:
-    """A remote directory's shards in a local one, together with those of any other that was given the same place."""
+    """A remote directory's shards in a local one, which it may share with the caches of other directories."""
 
     def __init__(self, source: RemoteDirectory, directory: str, limit: int, timeout: int) -> None:
         """
         Args:
             directory: where; empty means a private one below the system's directory for temporary files.
-            limit: bytes that all files in it may have together.
+            limit: bytes that all files in it may have in sum.
             timeout: seconds that `source` waits for a byte.
         """
         self.source, self.limit = source, limit
@@ -70,29 +71,29 @@ class ShardCache:
         """
         try:
             while True:
-                file = self._there(shard) or self._fetch_waiting(shard)
+                file = self._cached(shard) or self._fetch_waiting(shard)
                 if file is not None:
                     return file
         except OSError as error:
-            raise WorkError(self._disk(error)) from None
+            raise WorkError(self._disk_error(error)) from None
 
     def fetch(self, shard: Shard, keep: Collection[Shard]) -> bool:
-        """Fetch a shard ahead of its need, by one try. False when that has to wait: for room, or because another process is at it.
+        """Fetch a shard ahead of its need, by one try. False: no space, or while another process fetches it.
 
         Args:
-            keep: shards that don't make room for this one.
+            keep: shards that are not evicted for this one.
 
         Raises:
             TryFailed: it could not be fetched.
         """
         try:
             with self._claim(shard, patience=0) as partial:
-                if partial is None or not self._make_room(shard, partial, keep):
+                if partial is None or not self._evict_for(shard, partial, keep):
                     return False
                 self._download(shard, partial)
                 return True
         except OSError as error:
-            raise TryFailed(self._disk(error)) from None
+            raise TryFailed(self._disk_error(error)) from None
 
     def touch(self, shards: Collection[Shard]) -> None:
         """Count these as used now."""
@@ -100,17 +101,17 @@ class ShardCache:
             with suppress(OSError):
                 os.utime(self.path(shard))
 
-    def _place(self, shard: Shard) -> str:
+    def _name(self, shard: Shard) -> str:
         return f"shard {self.source}/{shard.name}"
 
     def path(self, shard: Shard) -> Path:
         """Where the shard is once it is there."""
         return self.directory / f"{shard.sha256}.tar"
 
-    def _disk(self, error: OSError) -> str:
+    def _disk_error(self, error: OSError) -> str:
         return f"data.cache {self.directory}: {error.strerror or error}"
 
-    def _there(self, shard: Shard) -> FileIO | None:
+    def _cached(self, shard: Shard) -> FileIO | None:
         try:
             file = FileIO(self.path(shard), "r")
         except FileNotFoundError:
@@ -124,35 +125,35 @@ class ShardCache:
         return None
 
     def _fetch_waiting(self, shard: Shard) -> FileIO | None:
-        """The fetched file; None when another process has fetched it meanwhile."""
+        """The fetched file; None when another process has fetched it in the meantime."""
         with self._claim(shard, self._patience) as partial:
             if partial is None:
                 return None
 
             def attempt() -> FileIO:
                 try:
-                    self._wait_for_room(shard, partial)
+                    self._wait_for_space(shard, partial)
                     self._download(shard, partial)
                 except OSError as error:
-                    raise TryFailed(self._disk(error)) from None
+                    raise TryFailed(self._disk_error(error)) from None
                 os.lseek(partial.fileno(), 0, os.SEEK_SET)
-                return FileIO(os.dup(partial.fileno()), "r")  # readable even if it is removed at once
+                return FileIO(os.dup(partial.fileno()), "r")  # readable even if it is evicted at once
 
             try:
-                return retried(self._place(shard), attempt)
+                return retried(self._name(shard), attempt)
             except Orphaned:
                 raise
-            except WorkError as error:  # those who wait need not try it all again
+            except WorkError as error:  # those that wait need not repeat all tries
                 with suppress(OSError):
                     os.pwrite(partial.fileno(), NOTE + str(error).encode()[: NOTE_BYTES - len(NOTE)], 0)
                 raise
 
     @contextmanager
     def _claim(self, shard: Shard, patience: float) -> Iterator[FileIO | None]:
-        """The file that this process alone may fill; None when the shard is there, or, without patience, another is at it.
+        """The locked file for this process to fill; None when the shard is cached, or (patience 0) locked.
 
         Raises:
-            WorkError: the process that this one waited for could not fetch it, or shows no sign of life.
+            WorkError: the process that this one waited for could not fetch it, or makes no progress.
         """
         self._make_directory()
         path = self.path(shard).with_suffix(".partial")
@@ -164,13 +165,13 @@ class ShardCache:
                 if not alone:
                     if not _lock(partial.fileno(), patience):
                         raise WorkError(
-                            f"{self._place(shard)}: the process that fetches it into {path} has stood still for "
-                            f"{patience:.0f} s: end that one"
+                            f"{self._name(shard)}: the process that fetches it into {path} has made no "
+                            f"progress for {patience:.0f} s: end that one"
                         )
                     found = os.pread(partial.fileno(), NOTE_BYTES, 0)
-                    if found.startswith(NOTE + self._place(shard).encode()):
+                    if found.startswith(NOTE + self._name(shard).encode()):
                         raise WorkError(found.removeprefix(NOTE).decode(errors="replace"))
-                if not _is_at(partial.fileno(), path):
+                if not _still_named(partial.fileno(), path):
                     continue
                 if not self.holds(shard):  # nobody else can change that now
                     yield partial
@@ -195,7 +196,7 @@ class ShardCache:
                 raise TryFailed("its SHA-256 is not the manifest's")
             os.fsync(descriptor)
             path = self.path(shard)
-            with self._alone():  # who makes room must see it under one of its names
+            with self._locked():  # an evicting process must see it under one of its names
                 os.rename(path.with_suffix(".partial"), path)
         except BaseException:
             os.ftruncate(descriptor, 0)
@@ -203,13 +204,13 @@ class ShardCache:
         finally:
             os.write(self._ledger, received.to_bytes(8, "little"))
 
-    def _wait_for_room(self, shard: Shard, partial: FileIO) -> None:
-        """Other processes' downloads may have to end before there is room."""
+    def _wait_for_space(self, shard: Shard, partial: FileIO) -> None:
+        """Other processes' downloads may have to end before there is space."""
         since = time.monotonic()
-        while not self._make_room(shard, partial, ()):
+        while not self._evict_for(shard, partial, ()):
             if shard.bytes > self.limit:
                 raise TryFailed(
-                    f"its {shard.bytes:,} bytes are more than data.cache_gib allows", lasting=True
+                    f"its {shard.bytes:,} bytes are more than data.cache_gib allows", permanent=True
                 )
             if time.monotonic() - since > self._patience:
                 raise TryFailed(f"no room in data.cache {self.directory}: raise data.cache_gib")
@@ -217,10 +218,10 @@ class ShardCache:
             os.utime(partial.fileno())
             time.sleep(POLL)
 
-    def _make_room(self, shard: Shard, partial: FileIO, keep: Collection[Shard]) -> bool:
-        """Give a file the size that it will have, after removing what was used longest ago, so that the limit holds at any time."""
+    def _evict_for(self, shard: Shard, partial: FileIO, keep: Collection[Shard]) -> bool:
+        """Give a file its final size, after evicting the least recently used: the limit always holds."""
         kept = {self.path(each).name for each in keep}
-        with self._alone():
+        with self._locked():
             files = sorted(self._files(), key=lambda entry: entry[1].st_mtime_ns)
             mine = os.fstat(partial.fileno())
             excess = sum(found.st_size for _, found in files) - mine.st_size + shard.bytes - self.limit
@@ -232,14 +233,14 @@ class ShardCache:
         return excess <= 0
 
     def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
-        """Files of this cache; a directory that holds others too keeps them."""
+        """Files of caches; any others in the directory are left alone."""
         for path in self.directory.iterdir():
             if re.fullmatch(r"[0-9a-f]{64}\.(tar|partial)", path.name):
                 with suppress(FileNotFoundError):
                     yield path, path.stat(follow_symlinks=False)
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _locked(self) -> Iterator[None]:
         path = self.directory / "lock"
         with FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+") as file:
             if not _lock(file.fileno(), PATIENCE):
@@ -257,7 +258,7 @@ class ShardCache:
 
 
 def _lock(descriptor: int, patience: float) -> bool:
-    """Lock a file for this process, which may take as long as its holder goes on changing it, and `patience` seconds."""
+    """Lock a file; False when its holder has not changed it for `patience` seconds."""
     sign, since = -1, time.monotonic()
     while True:
         try:
@@ -275,7 +276,7 @@ def _lock(descriptor: int, patience: float) -> bool:
         time.sleep(POLL)
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
+def _still_named(descriptor: int, path: Path) -> bool:
     """Whether an open file still has its name: its last holder may have renamed or removed it."""
     try:
         found = path.stat(follow_symlinks=False)
@@ -291,7 +292,7 @@ def _remove(path: Path) -> bool:
             with FileIO(path, "r+") as file:
                 if not _lock(file.fileno(), 0):
                     return False
-                if _is_at(file.fileno(), path):
+                if _still_named(file.fileno(), path):
                     path.unlink()
         else:
             path.unlink()

@@ -1,4 +1,4 @@
-"""Turns the bytes of a sample's PNG into pixels; also a decoder for stock WebDataset pipelines over the same shards."""
+"""Decodes a sample's PNG to pixels; also a decoder for stock WebDataset pipelines over the same shards."""
 
 import io
 from typing import Any
@@ -11,7 +11,7 @@ DTYPES = {8: np.uint8, 16: np.uint16}
 
 
 def decode_xray(key: str, data: bytes) -> Any:
-    """A WebDataset decoding handler: `WebDataset(url).decode(decode_xray)` gives [H, W] uint8 or uint16 for `png`.
+    """A WebDataset decoding handler: `WebDataset(url).decode(decode_xray)`; [H, W] uint8 or uint16 for `png`.
 
     WebDataset's own "pil" and "l" decoders go through 8-bit RGB, which saturates a 16-bit X-ray.
     """

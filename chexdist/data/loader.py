@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from chexdist.data.ahead import READ_AHEAD, Ahead, reach
+from chexdist.data.ahead import READ_AHEAD, ReadAhead, max_skew
 from chexdist.data.order import batch_samples
 from chexdist.data.prefetch import fetching_ahead
 from chexdist.data.reader import SampleReader
@@ -23,11 +23,11 @@ from chexdist.errors import WorkError
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 DIED = "DataLoader worker"
-"""With this torch begins to say that a loader process died."""
+"""How torch's message about a loader process that died begins."""
 
 
 class _Shares(Sampler[list[int]]):
-    """The sample numbers of this rank's share, batch after batch, for ever."""
+    """The sample numbers of this rank's share, batch after batch, endlessly."""
 
     def __init__(
         self, shard_sizes: tuple[int, ...], seed: int, window: int, batch: int, share: range, first: int
@@ -48,7 +48,7 @@ class _Samples(Dataset[Batch]):
         self.reader = reader
 
     def __getitems__(self, samples: list[int]) -> Batch | WorkError:
-        """A damaged shard is handed over as a value: raised here, torch would wrap it in a worker's traceback."""
+        """An error is returned as a value: raised here, torch would wrap it in a worker's traceback."""
         try:
             pixels = self.reader.read(samples)
         except WorkError as error:
@@ -63,7 +63,7 @@ def _as_fetched(batch: Any) -> Batch | WorkError:
 
 
 def _ignore_signals(worker: int) -> None:
-    """A signal to stop reaches the whole process group; the trainer answers it, and needs its workers until it has."""
+    """A stop signal reaches the whole process group; the trainer needs its workers until it has stopped."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
@@ -79,12 +79,14 @@ def batches(
     workers: int,
     pin: bool = False,
 ) -> Generator[Batch, None, None]:
-    """Endless batches from global batch `first` on: pixels [len(share), size, size] (uint8 or int32), labels [len(share)] (int64).
+    """Endless batches of this rank from global batch `first` on.
+
+    Pixels [len(share), size, size], uint8 or int32, and labels [len(share)], int64.
 
     Raises:
         WorkError: a shard does not hold what its manifest says, can't be fetched, or a loader process died.
     """
-    ahead = Ahead(reader.split.shard_sizes, seed, window, reach(batch, workers))
+    ahead = ReadAhead(reader.split.shard_sizes, seed, window, max_skew(batch, workers))
     loader = DataLoader(
         _Samples(reader),
         batch_sampler=_Shares(reader.split.shard_sizes, seed, window, batch, share, first),
@@ -106,11 +108,11 @@ def batches(
     except (RuntimeError, ConnectionError, EOFError) as error:
         if not workers or isinstance(error, RuntimeError) and DIED not in str(error):
             raise
-        # torch's handler would say so again, in the middle of anything
+        # torch's handler would raise the same again, at any instruction
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        told = str(error) if DIED in str(error) else f"{DIED} died ({error})"
+        reason = str(error) if DIED in str(error) else f"{DIED} died ({error})"
         raise WorkError(
-            f"{told.strip().rstrip('.')}. Often memory is short: lower data.workers or data.memory"
+            f"{reason.strip().rstrip('.')}. Often memory is short: lower data.workers or data.memory"
         ) from None
 
 

@@ -1,4 +1,7 @@
-"""Reads a shard directory's `manifest.json`, local or remote: all that training knows about the shards, checked before it is believed."""
+"""Reads and checks a shard directory's `manifest.json`, local or remote.
+
+It is all that training knows about the shards.
+"""
 
 import hashlib
 import json
@@ -27,9 +30,9 @@ COLUMNS = {"key", "offset", "size", "crc32", "label", "patient", "cluster"}
 class Split:
     """The samples of one split, shard after shard in manifest order, tar order within a shard.
 
-    `files` are where the shards are read: those of a remote directory once they are fetched. `shard`, `offset`, `size`, `crc32`, `label`
-    are int64 [samples] (place in `shards`, bytes, bytes, checksum, class index); `patient` and
-    `cluster` are keyed hashes, str [samples].
+    `files` are where the shards are read: those of a remote directory once they are fetched. `shard`,
+    `offset`, `size`, `crc32`, `label` are int64 [samples] (index in `shards`, bytes, bytes, checksum, class
+    index); `patient` and `cluster` are keyed hashes, str [samples].
     """
 
     name: str
@@ -60,7 +63,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A shard directory: `size` pixels, `bits` per pixel, class names by label, splits by name, digest of the file.
+    """A shard directory: `size` in pixels, `bits` per pixel, class names by label, splits by name, digest.
 
     `cache` is where the shards of a remote one are read; None for a local one.
     """
@@ -86,7 +89,7 @@ def read_manifest(directory: str, settings: Data | None = None) -> Manifest:
         settings: the cache of a remote directory.
 
     Raises:
-        UserError: the directory is none, is not complete, is of another schema, or what it says can't be.
+        UserError: there is no complete shard directory of this schema, or its manifest contradicts itself.
         WorkError: a remote one can't be read.
     """
     if not directory:
@@ -159,17 +162,18 @@ def _read_split(
     columns: dict[str, list[Any]] = {column: [] for column in COLUMNS}
     numbers: list[int] = []
     for number, shard in enumerate(part["shards"]):
-        stated = _read_shard(shard)
+        found = _read_shard(shard)
         if isinstance(root, Path):
-            _check_file(root / stated.name, stated.bytes)
+            _check_file(root / found.name, found.bytes)
         index = shard["index"]
         lengths = {len(index[column]) for column in COLUMNS}
         if lengths != {shard["samples"]} or not shard["samples"]:
             raise ValueError(
-                f"the index of {shard['file']} has columns of {sorted(lengths)} samples, not {shard['samples']}"
+                f"the index of {shard['file']} has columns of {sorted(lengths)} samples, "
+                f"not {shard['samples']}"
             )
-        shards.append(stated)
-        files.append(Path(str(root), stated.name) if cache is None else cache.path(stated))
+        shards.append(found)
+        files.append(Path(str(root), found.name) if cache is None else cache.path(found))
         numbers += [number] * shard["samples"]
         for column in COLUMNS:
             columns[column] += index[column]

@@ -1,7 +1,8 @@
-"""Decides the order of samples: which sample of the split stands at which position of the endless training stream.
+"""Decides the order of samples: which sample is at which position of the endless training stream.
 
-The stream is the concatenation of the epochs' permutations. Which samples are in global batch t is a function of (shard
-sizes, seed, batch size, window, t) and of nothing else: no rank, no worker, no restart appears in this file.
+The stream is the concatenation of the epochs' permutations. Which samples are in global batch t is a function
+of (shard sizes, seed, batch size, window, t) and of nothing else: no rank, no worker, no restart appears in
+this file.
 """
 
 from functools import lru_cache
@@ -21,15 +22,16 @@ def shard_order(shards: int, seed: int, epoch: int) -> np.ndarray:
 def epoch_order(shard_sizes: tuple[int, ...], seed: int, epoch: int, window: int) -> np.ndarray:
     """The permutation of one epoch, int64 [sum(shard_sizes)].
 
-    A sample is named by its place in the manifest: shard after shard, tar order within a shard. Shards are permuted, then
-    samples within each `window` consecutive shards of that permutation; window 0 means all shards at once. The keys
-    are sorted Philox words, because numpy promises the words, but not `Generator.permutation`, for ever.
+    A sample is numbered by its position in the manifest: shard after shard, tar order within a shard. Shards
+    are permuted, then samples within each `window` consecutive shards of that permutation; window 0 means all
+    shards at once. The keys are sorted Philox words, because numpy promises the words, but not
+    `Generator.permutation`, in every version.
     """
     shards, samples = len(shard_sizes), sum(shard_sizes)
     keys = noise.words(seed, noise.Draw.ORDER, epoch, range(shards, shards + samples), 1)[:, 0]
-    place_of_shard = np.empty(shards, np.int64)
-    place_of_shard[shard_order(shards, seed, epoch)] = np.arange(shards)
-    window_of_shard = place_of_shard // (window or shards)
+    position_of_shard = np.empty(shards, np.int64)
+    position_of_shard[shard_order(shards, seed, epoch)] = np.arange(shards)
+    window_of_shard = position_of_shard // (window or shards)
     order = np.lexsort((keys, np.repeat(window_of_shard, shard_sizes)))
     order.flags.writeable = False
     return order

@@ -1,8 +1,8 @@
 """Fetches remote shards ahead of their need, in a process beside a rank's loader workers.
 
 It only saves time: a reader that finds a shard missing fetches it itself. So it may be killed at any time,
-and a rank whose fetcher has ended goes on. The ranks of a node have one each; the cache lets only one of them
-at a shard.
+and a rank whose fetcher has ended trains on. The ranks of a node have one each; the cache lets only one of
+them fetch a shard.
 """
 
 import mmap
@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 
 import numpy as np
 
-from chexdist.data.ahead import Ahead
+from chexdist.data.ahead import ReadAhead
 from chexdist.data.cache import ShardCache
 from chexdist.data.reader import SampleReader
 from chexdist.data.remote import Orphaned, TryFailed, check_parent, pause
@@ -24,8 +24,8 @@ POLL = 0.1
 
 
 @contextmanager
-def fetching_ahead(reader: SampleReader, ahead: Ahead) -> Iterator[Callable[[int], None]]:
-    """A fetcher as long as this lasts; tell the function it gives how many samples of the stream are done."""
+def fetching_ahead(reader: SampleReader, ahead: ReadAhead) -> Iterator[Callable[[int], None]]:
+    """A fetcher while this lasts. Call the function that it yields with the number of samples done."""
     position = np.frombuffer(mmap.mmap(-1, 8), np.int64)
 
     def done(samples: int) -> None:
@@ -46,7 +46,7 @@ def fetching_ahead(reader: SampleReader, ahead: Ahead) -> Iterator[Callable[[int
         fetcher.join()
 
 
-def _run(reader: SampleReader, cache: ShardCache, ahead: Ahead, position: np.ndarray) -> None:
+def _run(reader: SampleReader, cache: ShardCache, ahead: ReadAhead, position: np.ndarray) -> None:
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     failures: dict[int, tuple[int, float]] = {}  # by shard: how many in a row, when to try again
@@ -60,12 +60,12 @@ def _run(reader: SampleReader, cache: ShardCache, ahead: Ahead, position: np.nda
 def _fetch_one(
     reader: SampleReader,
     cache: ShardCache,
-    ahead: Ahead,
+    ahead: ReadAhead,
     position: int,
     failures: dict[int, tuple[int, float]],
 ) -> bool:
     """Fetch the first shard that is missing; False when there is none that can be fetched now."""
-    wanted, kept = ahead.at(position)
+    wanted, kept = ahead.to_fetch_and_keep(position)
     shards = reader.split.shards
     keep = [shards[number] for number in kept]
     cache.touch(keep)
@@ -77,6 +77,6 @@ def _fetch_one(
             if cache.fetch(shards[number], keep):
                 failures.pop(number, None)
                 return True
-        except TryFailed:  # when it is needed and still missing, the reader says so
+        except TryFailed:  # a reader that still lacks it then raises
             failures[number] = count + 1, time.monotonic() + pause(min(count + 1, 8))
     return False

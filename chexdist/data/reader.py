@@ -1,4 +1,7 @@
-"""Reads any sample of a split by its number: random access by offset within the plain tars, decoded once when memory allows."""
+"""Reads any sample of a split by its number: random access by offset within the plain tars.
+
+Samples are decoded once where memory allows.
+"""
 
 import mmap
 import os
@@ -16,10 +19,10 @@ MAX_OPEN = 256
 
 
 class SampleReader:
-    """Pixels by sample number. Made before loader workers fork, it gives them one shared memory of decoded samples.
+    """Pixels by sample number. Made before loader workers fork, which share its memory of decoded samples.
 
-    The memory is an anonymous mapping: it has no name, so a killed job leaves nothing behind. Files are opened by
-    each process for itself, because a forked descriptor would share its owner's fate.
+    The memory is an anonymous mapping: it has no name, so a killed job leaves nothing behind. Each process
+    opens the files for itself: none depends on what its parent had open.
     """
 
     def __init__(self, manifest: Manifest, split: str, memory_mib: int) -> None:
@@ -40,7 +43,8 @@ class SampleReader:
         """Pixels [len(samples), size, size], uint8 or uint16.
 
         Raises:
-            WorkError: a shard does not hold what its manifest says, or can't be fetched; names the shard, the sample and the cure.
+            WorkError: a shard does not hold what its manifest says, or can't be fetched; names the shard, the
+                sample and the cure.
         """
         try:
             if self._pixels is None:
@@ -48,9 +52,8 @@ class SampleReader:
             for sample in samples:
                 if not self._decoded[sample]:
                     self._pixels[sample] = self._decode(sample)
-                    self._decoded[sample] = (
-                        1  # after the pixels: two workers may decode a sample twice, never serve it half
-                    )
+                    # after the pixels: two workers may both decode a sample, but never read half of it
+                    self._decoded[sample] = 1
             return self._pixels[samples]
         finally:
             if self.cache is not None:
@@ -76,7 +79,7 @@ class SampleReader:
                 raise ValueError(f"is {pixels.shape} {pixels.dtype}, not {self.shape} {self.dtype}")
         except (OSError, ValueError) as error:
             cure = (
-                f"`chexdist-shards verify {file.parent}` finds every damaged place, then copy the shard again"
+                f"`chexdist-shards verify {file.parent}` lists all that is damaged, then copy the shard again"
                 if self.cache is None
                 else "remove the file and start again: the shard is fetched anew"
             )

@@ -1,7 +1,7 @@
-"""Reads files of a remote shard directory through fsspec: a try can fail in any way, and no more is taken than was promised.
+"""Reads files of a remote shard directory through fsspec, with retries, and never more bytes than promised.
 
-fsspec and aiohttp are imported when the first file is asked for. A URL of several steps (`a::b`) and one that names this machine
-(`file://`) are refused; nothing here starts a shell.
+fsspec and aiohttp are imported when the first file is asked for. A URL of several steps (`a::b`) and one that
+names this machine (`file://`) are refused; nothing here starts a shell.
 """
 
 import multiprocessing
@@ -19,27 +19,27 @@ from chexdist.errors import UserError, WorkError
 
 TRIES = 6
 FIRST_PAUSE = 0.5
-"""Seconds before the second try; doubled for each one after it, and drawn from that at random, since all nodes fail at once."""
-SLOWEST = 16 << 10
-"""Bytes a second on average, below which a download counts as standing still."""
-PIECE = 1 << 20
+"""Seconds before the second try, doubled for each after it; half to all of it, as all nodes fail at once."""
+LEAST_RATE = 16 << 10
+"""Bytes a second on average, below which a download counts as stalled."""
+CHUNK_BYTES = 1 << 20
 HTTP = ("http", "https")
-MAY_PASS = (408, 425, 429)
-"""HTTP 4xx that another try can cure."""
+RETRIED = (408, 425, 429)
+"""HTTP 4xx that a retry can cure."""
 
 T = TypeVar("T")
 
 
 class TryFailed(Exception):
-    """One try at fetching something failed; `lasting` when another one would fail too."""
+    """One try at fetching something failed; `permanent` when another one would fail too."""
 
-    def __init__(self, reason: str, lasting: bool = False) -> None:
+    def __init__(self, reason: str, permanent: bool = False) -> None:
         super().__init__(reason)
-        self.lasting = lasting
+        self.permanent = permanent
 
 
 class Orphaned(WorkError):
-    """The process that this one works for has ended."""
+    """The parent process has ended."""
 
 
 class RemoteDirectory:
@@ -62,20 +62,21 @@ class RemoteDirectory:
         """The bytes of a file as they arrive.
 
         Raises:
-            TryFailed: it can't be opened, stands still, breaks off in a way that can be seen, or has more than `most` bytes.
+            TryFailed: it can't be opened, stalls, visibly breaks off, or has more
+                than `most` bytes.
         """
         received = 0
         try:
             with self._open(name) as file:
                 began = time.monotonic()
-                while piece := file.read(PIECE):
+                while piece := file.read(CHUNK_BYTES):
                     check_parent()
                     received += len(piece)
                     if received > most:
                         raise TryFailed(f"it has more than {most:,} bytes")
                     yield piece
                     elapsed = time.monotonic() - began
-                    if elapsed > self._timeout and received < SLOWEST * elapsed:
+                    if elapsed > self._timeout and received < LEAST_RATE * elapsed:
                         raise TryFailed(f"{received:,} bytes in {elapsed:.0f} s are too few")
         except (TryFailed, WorkError, UserError):
             raise
@@ -94,7 +95,7 @@ class RemoteDirectory:
             try:
                 return b"".join(self.chunks(name, most))
             except TryFailed as failure:
-                if failure.lasting:
+                if failure.permanent:
                     raise UserError(f"data.shards {self}: {name}: {failure}") from None
                 raise
 
@@ -111,7 +112,7 @@ class RemoteDirectory:
 
 
 def retried(what: str, attempt: Callable[[], T]) -> T:
-    """The value of `attempt`, which is tried again after longer and longer pauses when it raises `TryFailed`.
+    """The value of `attempt`, retried after longer and longer pauses while it raises `TryFailed`.
 
     Raises:
         WorkError: the last try failed too; names what, how often, and the reason.
@@ -122,12 +123,11 @@ def retried(what: str, attempt: Callable[[], T]) -> T:
         try:
             return attempt()
         except TryFailed as failure:
-            if failure.lasting or number == TRIES:
-                tries = (
-                    f"{number} tries in {time.monotonic() - began:.0f} s, the last: " if number > 1 else ""
-                )
+            if failure.permanent or number == TRIES:
+                seconds = time.monotonic() - began
+                tries = f"{number} tries in {seconds:.0f} s, the last: " if number > 1 else ""
                 raise WorkError(
-                    f"{what}: {tries}{failure}; when that is cured, the same command goes on"
+                    f"{what}: {tries}{failure}; when that is cured, the same command resumes"
                 ) from None
         time.sleep(pause(number))
     raise AssertionError
@@ -139,7 +139,7 @@ def pause(failures: int) -> float:
 
 
 def check_parent() -> None:
-    """End a process of a rank that is gone.
+    """Raise in a process whose rank has ended.
 
     Raises:
         Orphaned: the process that started this one has ended.
@@ -178,7 +178,7 @@ def _filesystem(scheme: str, timeout: int, process: int) -> Any:
         import aiohttp
 
         limits = aiohttp.ClientTimeout(total=None, sock_connect=timeout, sock_read=timeout)
-        options["client_kwargs"] = {"timeout": limits, "trust_env": True, "read_bufsize": PIECE}
+        options["client_kwargs"] = {"timeout": limits, "trust_env": True, "read_bufsize": CHUNK_BYTES}
         options["headers"] = {"Accept-Encoding": "identity"}
     try:
         return fsspec.filesystem(scheme, skip_instance_cache=True, **options)
@@ -190,11 +190,11 @@ def _failure(error: Exception, timeout: int, received: int) -> TryFailed:
     """What went wrong, in words that hold no URL's secrets."""
     status = getattr(error, "status", None)
     if isinstance(error, FileNotFoundError):
-        return TryFailed("there is no such file", lasting=True)
+        return TryFailed("there is no such file", permanent=True)
     if isinstance(status, int):
-        return TryFailed(f"HTTP {status}", lasting=400 <= status < 500 and status not in MAY_PASS)
+        return TryFailed(f"HTTP {status}", permanent=400 <= status < 500 and status not in RETRIED)
     if isinstance(error, PermissionError):
-        return TryFailed("may not be read", lasting=True)
+        return TryFailed("may not be read", permanent=True)
     if isinstance(error, TimeoutError):
         return TryFailed(f"no byte for {timeout} s, after {received:,} bytes")
     text = without_secrets(" ".join(str(error).split()))[:200]

@@ -1,4 +1,4 @@
-"""Decides what generated images are compared with before they leave: every training image of the run that drew them."""
+"""Decides what generated images are compared with before export: every training image of their run."""
 
 from collections.abc import Iterator
 
@@ -16,10 +16,10 @@ from shards.progress import Progress
 
 CHUNK = 64
 CALIBRATION_IMAGES = 1000
-"""Real images at most whose likeness to training images of other patients is taken: those of all splits, evenly."""
+"""Most real images whose likeness to other patients' training images is taken, evenly from all splits."""
 
 
-def training_shards(stated: str, manifest_digest: str, settings: Data) -> Manifest:
+def training_shards(directory: str, manifest_digest: str, settings: Data) -> Manifest:
     """The manifest of the shards that a run was trained on; `settings` are those of a cache for remote ones.
 
     Raises:
@@ -27,7 +27,7 @@ def training_shards(stated: str, manifest_digest: str, settings: Data) -> Manife
     """
     cure = "give the run's own with --shards DIR, or leave the audit out with --no-audit"
     try:
-        manifest = read_manifest(stated, settings)
+        manifest = read_manifest(directory, settings)
     except UserError as error:
         raise UserError(f"the audit needs the shards that the run was trained on: {error}; {cure}") from None
     if manifest.digest != manifest_digest:
@@ -36,7 +36,7 @@ def training_shards(stated: str, manifest_digest: str, settings: Data) -> Manife
 
 
 class Audit:
-    """The training images' fingerprints, and how alike real X-rays of other patients are to them."""
+    """The training images' fingerprints, and the likeness to them that real X-rays of other patients have."""
 
     def __init__(self, manifest: Manifest) -> None:
         """Reads every training image once, with its progress shown.

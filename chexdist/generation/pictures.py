@@ -1,6 +1,7 @@
-"""How a synthetic X-ray becomes a file: a gray PNG or a DICOM Secondary Capture image, each of which says what it is.
+"""How a synthetic X-ray becomes a file: a gray PNG or a DICOM Secondary Capture image, marked as such.
 
-Bytes are a function of the pixels and of what is said of them: no clock, no random identifier, no path, no data of a patient.
+Bytes are a function of the pixels and the facts about them: no clock, no random identifier, no path, no
+data of a patient.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ STATEMENT = "Synthetic chest X-ray, drawn by a generative model: not a patient"
 
 @dataclass(frozen=True)
 class Origin:
-    """What drew the pictures: the GAN, its checkpoint, the SHA-256 of its weights, the seed of the latents."""
+    """What drew the pictures: the GAN, its checkpoint, the SHA-256 of its weights, the latents' seed."""
 
     model: str
     checkpoint: str
@@ -31,7 +32,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Picture:
-    """One synthetic X-ray: pixels uint8 [S, S], number `index` of its seed, a class by name or none, the audit's result."""
+    """One synthetic X-ray: pixels uint8 [S, S], its index under the seed, class or none, audit result."""
 
     pixels: np.ndarray
     index: int
@@ -39,7 +40,7 @@ class Picture:
     audit: str
 
     def facts(self, origin: Origin) -> dict[str, str]:
-        """All that is said of the picture, in the words of the index."""
+        """All that its file says of the picture, in the words of the index."""
         return {
             "model": origin.model,
             "checkpoint": origin.checkpoint,
@@ -71,7 +72,10 @@ def dicom(picture: Picture, origin: Origin) -> bytes:
 
 
 def _dataset(picture: Picture, origin: Origin) -> "Dataset":
-    """With the mandatory modules of the Secondary Capture Image IOD (DICOM PS3.3 A.8.1): a radiograph's would claim an exposure."""
+    """With the mandatory modules of the Secondary Capture Image IOD (DICOM PS3.3 A.8.1).
+
+    Those of a radiograph would claim an exposure.
+    """
     from pydicom import Dataset
 
     facts = picture.facts(origin)
@@ -95,7 +99,7 @@ def _dataset(picture: Picture, origin: Origin) -> "Dataset":
 
 
 def _identify(ds: "Dataset", picture: Picture, origin: Origin) -> None:
-    """A patient who never was, of one study, one series and one image; other pixels or facts, other identifiers."""
+    """An invented patient of one study, series and image; other pixels or facts, other identifiers."""
     from pydicom.dataset import FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 

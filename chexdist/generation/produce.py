@@ -1,4 +1,4 @@
-"""Decides which pictures a run gives away: those of rising index, in the order of their latents, that the audit lets pass."""
+"""Decides which pictures of a run are exported: those of rising latent index that pass the audit."""
 
 import csv
 import json
@@ -17,6 +17,7 @@ from chexdist.generation.audit import Audit
 from chexdist.generation.pictures import Origin, Picture, dicom, png
 from chexdist.metrics.memorisation import METHOD
 from chexdist.metrics.preprocess import levels
+from chexdist.run import layout
 from chexdist.run.sampling import CHUNK, sampled_labels
 from chexdist.run.trained import Loaded
 from shards.progress import Progress
@@ -27,8 +28,8 @@ COLUMNS = ("file", "label", "seed", "index", "audit", "likeness")
 
 
 @dataclass(frozen=True)
-class Order:
-    """What is wanted: `n` pictures of a seed, of one class or (None) in the training split's proportions, as png or dicom."""
+class Request:
+    """`n` pictures of a seed, of one class or (None) in the training split's proportions, as png or dicom."""
 
     n: int
     seed: int
@@ -38,7 +39,7 @@ class Order:
 
 @dataclass
 class Made:
-    """What has been drawn: a row of the index for each picture, the replaced ones too, and the first ones for the sheet."""
+    """What has been drawn: an index row per picture, also for replaced ones; the first ones for the sheet."""
 
     rows: list[tuple[object, ...]] = field(default_factory=list)
     shown: list[tuple[str | None, sheet.Pixels]] = field(default_factory=list)
@@ -59,51 +60,53 @@ def class_number(loaded: Loaded, label: str | None) -> int | None:
         return None
     if not loaded.config.model.conditional:
         raise UserError(
-            f"--label {label}: this run's model is unconditional, so a picture's class can't be chosen; leave --label out, "
-            "or train with --model.conditional true"
+            f"--label {label}: this run's model is unconditional, so a picture's class can't be chosen; "
+            "leave --label out, or train with --model.conditional true"
         )
     if label not in loaded.classes:
         raise UserError(f"--label {label}: no such class in this run; there are {', '.join(loaded.classes)}")
     return list(loaded.classes).index(label)
 
 
-def generate(loaded: Loaded, order: Order, audit: Audit | None, folder: Path) -> Made:
+def generate(loaded: Loaded, request: Request, audit: Audit | None, folder: Path) -> Made:
     """Write the pictures, `index.csv`, `provenance.json` and `sheet.png` into an empty folder.
 
-    A near-copy of a training image is not written, and the next index is drawn in its place: the first k of n pictures are those
-    of `n` = k. Same weights, order and shards: same bytes, on the same kind of machine, torch build and thread count.
+    A near-copy of a training image is not written, and the next index is drawn instead: the first k of n
+    pictures are those of `n` = k. Same weights, request and shards: same bytes, on the same kind of machine,
+    torch build and thread count.
 
     Raises:
         WorkError: most pictures are near-copies, or they are not finite.
         OSError: the folder can't be written.
     """
-    label = class_number(loaded, order.label)
-    origin = Origin(loaded.config.model.name, f"images-{loaded.images}", loaded.weights, order.seed)
+    label = class_number(loaded, request.label)
+    origin = Origin(loaded.config.model.name, layout.after(loaded.images), loaded.weights, request.seed)
     made = Made()
-    with Progress("generating", order.n, "images") as progress:
+    with Progress("generating", request.n, "images") as progress:
         for start in count(0, CHUNK):
             block = range(start, start + CHUNK)
             before = made.kept
-            _take(loaded, order, origin, audit, block, label, folder, made)
+            _draw_block(loaded, request, origin, audit, block, label, folder, made)
             progress.advance(made.kept - before)
-            if made.kept == order.n:
+            if made.kept == request.n:
                 break
             if 2 * made.near_copies > len(made.rows):
                 raise WorkError(
-                    f"{made.near_copies} of the first {len(made.rows)} pictures are near-copies of training images: "
-                    "this generator has memorised; take an earlier --checkpoint, or train on more X-rays"
+                    f"{made.near_copies} of the first {len(made.rows)} pictures are near-copies of training "
+                    "images: this generator has memorised; take an earlier --checkpoint, or train on more "
+                    "X-rays"
                 )
     _index(made, folder)
-    document = _provenance(loaded, order, origin, audit, made)
-    (folder / "provenance.json").write_text(json.dumps(document, indent=1) + "\n")
+    document = _provenance(loaded, request, origin, audit, made)
+    (folder / layout.PROVENANCE).write_text(json.dumps(document, indent=1) + "\n")
     size, by = loaded.config.model.size, f"{origin.model}, {origin.checkpoint}, seed {origin.seed}"
     (folder / "sheet.png").write_bytes(sheet.draw(made.shown, f"{by}, {size} px"))
     return made
 
 
-def _take(
+def _draw_block(
     loaded: Loaded,
-    order: Order,
+    request: Request,
     origin: Origin,
     audit: Audit | None,
     block: range,
@@ -111,26 +114,26 @@ def _take(
     folder: Path,
     made: Made,
 ) -> None:
-    """Draw a block of candidates, audit what would be exported of them, and keep what passes until there are enough."""
-    drawn = _levels(loaded.sample(order.seed, block, label), origin)
-    alike = audit.likeness(drawn / 127.5 - 1) if audit else torch.full((len(block),), -1.0)
-    drawn_labels = sampled_labels(order.seed, block, loaded.class_counts).tolist()
+    """Draw a block of candidates, audit what would be exported, write what passes until there are enough."""
+    drawn = _levels(loaded.sample(request.seed, block, label), origin)
+    likeness = audit.likeness(drawn / 127.5 - 1) if audit else torch.full((len(block),), -1.0)
+    drawn_labels = sampled_labels(request.seed, block, loaded.class_counts).tolist()
     labels = drawn_labels if label is None else [label] * len(block)
     classes = list(loaded.classes)
-    suffix, write = WRITERS[order.format]
-    for place, index in enumerate(block):
-        if made.kept == order.n:
+    suffix, write = WRITERS[request.format]
+    for i, index in enumerate(block):
+        if made.kept == request.n:
             return
-        name = classes[labels[place]] if loaded.config.model.conditional else None
-        copied = audit is not None and bool(alike[place] > audit.threshold.value)
+        name = classes[labels[i]] if loaded.config.model.conditional else None
+        copied = audit is not None and bool(likeness[i] > audit.threshold.value)
         result = NEAR_COPY if copied else PASSED if audit else NOT_AUDITED
         file = "" if copied else _file_name(made.kept, name) + suffix
         made.rows.append(
-            (file, name or "", order.seed, index, result, f"{alike[place]:.4f}" if audit else "")
+            (file, name or "", request.seed, index, result, f"{likeness[i]:.4f}" if audit else "")
         )
         if copied:
             continue
-        picture = Picture(drawn[place, 0].to(torch.uint8).numpy(), index, name, result)
+        picture = Picture(drawn[i, 0].to(torch.uint8).numpy(), index, name, result)
         (folder / file).write_bytes(write(picture, origin))
         if made.kept < sheet.MOST:
             made.shown.append((name, picture.pixels))
@@ -147,7 +150,7 @@ def _levels(images: Tensor, origin: Origin) -> Tensor:
 
 
 def _file_name(number: int, label: str | None) -> str:
-    """`synthetic-00007-finding`: the picture's place in the order, and its class if it has one."""
+    """`synthetic-00007-finding`: the picture's number, and its class if it has one."""
     return f"synthetic-{number:05}" + ("-" + re.sub(r"[^\w-]+", "_", label)[:40] if label else "")
 
 
@@ -159,7 +162,7 @@ def _index(made: Made, folder: Path) -> None:
 
 
 def _provenance(
-    loaded: Loaded, order: Order, origin: Origin, audit: Audit | None, made: Made
+    loaded: Loaded, request: Request, origin: Origin, audit: Audit | None, made: Made
 ) -> dict[str, object]:
     """How the pictures came about, for whoever gets them: no path, no name of a training image."""
     audited = audit and {
@@ -180,9 +183,9 @@ def _provenance(
         "checkpoint": origin.checkpoint,
         "weights": origin.weights,
         "manifest": loaded.manifest,
-        "seed": order.seed,
-        "n": order.n,
-        "label": order.label,
-        "format": order.format,
+        "seed": request.seed,
+        "n": request.n,
+        "label": request.label,
+        "format": request.format,
         "audit": audited,
     }

@@ -1,4 +1,4 @@
-"""How synthetic X-rays are shown together: a contact sheet, eight in a row, a heading for each class."""
+"""How synthetic X-rays are shown on a contact sheet: eight in a row, a heading for each class."""
 
 import io
 
@@ -18,7 +18,7 @@ PAPER, INK, FAINT = 16, 235, 150  # gray levels: X-rays are read on a dark scree
 
 
 def draw(pictures: list[tuple[str | None, Pixels]], origin: str) -> bytes:
-    """A gray PNG of (class or none, pixels) in the order of the classes' names; `origin` says what drew them."""
+    """A gray PNG of (class or none, pixels), sorted by the classes' names; `origin` says what drew them."""
     classes = sorted({label for label, _ in pictures}, key=str)
     groups = [(label, [pixels for name, pixels in pictures if name == label]) for label in classes]
     rows = sum(-(-len(group) // COLUMNS) for _, group in groups)
@@ -32,8 +32,8 @@ def draw(pictures: list[tuple[str | None, Pixels]], origin: str) -> bytes:
         if label is not None:
             pen.text((MARGIN, top + HEADING / 2), label, INK, ImageFont.load_default(20), anchor="lm")
             top += HEADING
-        for place, pixels in enumerate(group):
-            row, column = divmod(place, COLUMNS)
+        for number, pixels in enumerate(group):
+            row, column = divmod(number, COLUMNS)
             tile = Image.fromarray(pixels).resize((TILE, TILE), Image.Resampling.LANCZOS)
             sheet.paste(tile, (MARGIN + column * (TILE + GAP), top + row * (TILE + GAP)))
         top += -(-len(group) // COLUMNS) * (TILE + GAP)

@@ -13,7 +13,7 @@ import yaml
 
 from chexdist.config.rules import check_unchanged, check_world, frozen, shareable
 from chexdist.config.tree import Config
-from chexdist.data.ahead import reach, room, widest_window
+from chexdist.data.ahead import cache_bytes, max_skew, widest_window
 from chexdist.data.manifest import Manifest, read_manifest
 from chexdist.data.order import batch_samples
 from chexdist.distributed.partition import share
@@ -78,7 +78,7 @@ def _check_cache(config: Config, manifest: Manifest) -> None:
     train = manifest.splits["train"]
     mixed = f"{data.window} of its {len(train.shards)}" if data.window else f"all {len(train.shards)}"
     narrower = widest_window(
-        train.shard_sizes, train.shard_bytes, reach(config.train.batch, data.workers), limit
+        train.shard_sizes, train.shard_bytes, max_skew(config.train.batch, data.workers), limit
     )
     cure = f", or data.window to {narrower} or less" if narrower and _largest(manifest) <= limit else ""
     raise UserError(
@@ -94,8 +94,8 @@ def _cache_room(config: Config, manifest: Manifest) -> int:
     shard of another.
     """
     train, data = manifest.splits["train"], config.data
-    ahead = reach(config.train.batch, data.workers)
-    return max(room(train.shard_sizes, train.shard_bytes, data.window, ahead), _largest(manifest))
+    skew = max_skew(config.train.batch, data.workers)
+    return max(cache_bytes(train.shard_sizes, train.shard_bytes, data.window, skew), _largest(manifest))
 
 
 def _largest(manifest: Manifest) -> int:

@@ -1,4 +1,4 @@
-"""The audit of `chexdist generate`, on real shards: what copies training images is replaced, counted, or gives nothing."""
+"""The audit of `chexdist generate` on real shards: copies of training images are replaced, counted, refused."""
 
 import dataclasses
 import json
@@ -17,7 +17,7 @@ from chexdist.data.manifest import read_manifest
 from chexdist.data.reader import SampleReader
 from chexdist.distributed import noise
 from chexdist.generation.audit import Audit
-from chexdist.generation.produce import NEAR_COPY, PASSED, Order, generate
+from chexdist.generation.produce import NEAR_COPY, PASSED, Request, generate
 from chexdist.run.trained import Loaded, load_run
 from chexdist.training.networks import Gan
 
@@ -35,7 +35,7 @@ def training_images(shards: Path) -> Tensor:
 
 
 class Copier(nn.Module):
-    """Every image with a high first latent is a training image, shifted by a pixel and brighter; the others are fresh."""
+    """Every image with a high first latent is a training image, shifted by a pixel and brighter."""
 
     def __init__(self, known: Tensor) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ def test_copies_are_replaced_and_counted(run: Path, shards: Path, audit: Audit, 
     folders = [tmp_path / str(n) for n in (80, 20)]
     for folder in folders:
         folder.mkdir()
-        generate(loaded, Order(int(folder.name), 0, None, "png"), audit, folder)
+        generate(loaded, Request(int(folder.name), 0, None, "png"), audit, folder)
     rows = index(folders[0])
     latents = torch.from_numpy(noise.normal(0, noise.Draw.SAMPLE_LATENT, 0, range(len(rows)), 66))
     expected = Copier.copies(latents)

@@ -1,4 +1,4 @@
-"""The cache of a node: one fetch for any number of processes, a limit that holds, and kills, stops and full disks at any time."""
+"""The cache of a node: one fetch for all processes, a limit that holds, kills and full disks at any time."""
 
 import errno
 import itertools
@@ -68,7 +68,7 @@ def until(condition: Callable[[], object], seconds: float = 10) -> None:
 
 def size(cache: ShardCache) -> int:
     """Bytes of all files, while none is renamed, removed or gets room."""
-    with cache._alone():
+    with cache._locked():
         return sum(found.st_size for _, found in cache._files())
 
 
@@ -129,7 +129,7 @@ def test_the_limit_holds_and_what_was_used_last_stays(
 def test_the_limit_holds_for_many_processes(
     server: ShardServer, files: Files, make_cache: MakeCache, errors: Path
 ) -> None:
-    """Room for two shards, four processes that want six: each waits for room, none fails, none reads anything else."""
+    """Space for two shards, four processes that want six: each waits, none fails or reads another."""
     folder, shards = files
     cache = make_cache(limit=90_000)
 
@@ -228,7 +228,7 @@ def test_stopped_while_it_fetches(
     cache = make_cache(timeout=0)
     began = time.monotonic()
     with pytest.raises(
-        WorkError, match="train-000000.tar: the process that fetches it into .* has stood still"
+        WorkError, match="train-000000.tar: the process that fetches it into .* has made no progress"
     ):
         cache.open(files[1][0])
     assert time.monotonic() - began < 5
@@ -261,7 +261,7 @@ def test_a_shard_that_is_cut_on_the_disk_is_fetched_again(
 
 
 def test_the_files_of_others_stay(files: Files, make_cache: MakeCache, server: ShardServer) -> None:
-    """A cache in a directory of shards, of all places."""
+    """A cache in a directory of shards."""
     folder, shards = files
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     cache = make_cache(limit=50_000, directory=folder)

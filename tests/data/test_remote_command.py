@@ -1,4 +1,4 @@
-"""The command line with shards behind a URL: what it loads, what it refuses before it trains, what it shows."""
+"""The command line with shards behind a URL: what it loads, refuses before training, and shows."""
 
 import re
 import subprocess
@@ -24,16 +24,16 @@ def served(shards: Path) -> Iterator[ShardServer]:
         yield server
 
 
-def dry_run(place: str, *more: str) -> int:
+def dry_run(address: str, *more: str) -> int:
     sizes = ["--model.size", "32", "--train.batch", "2", "--train.group", "2", "--data.workers", "0"]
-    return main(["train", "--config", "wgan-gp", "--data.shards", place, *sizes, *more, "--dry-run"])
+    return main(["train", "--config", "wgan-gp", "--data.shards", address, *sizes, *more, "--dry-run"])
 
 
 def test_dry_run_reads_the_manifest_alone(
     served: ShardServer, shards: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    place = served.url.replace("http://", "http://user:hunter2@") + "?token=s3cret"
-    assert dry_run(place, "--data.cache", str(tmp_path / "cache")) == 0
+    address = served.url.replace("http://", "http://user:hunter2@") + "?token=s3cret"
+    assert dry_run(address, "--data.cache", str(tmp_path / "cache")) == 0
     printed = capsys.readouterr().out
     total = sum(path.stat().st_size for path in shards.glob("train-*.tar"))
     assert f"fetched from {served.url} into {tmp_path}/cache: {total:,} bytes on each node" in printed
@@ -97,8 +97,8 @@ def test_a_digest_that_is_a_path(shards: Path, tmp_path: Path, capsys: pytest.Ca
 
 def test_other_addresses(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     ran = tmp_path / "ran"
-    for place in (f"pipe:touch {ran}", f"pipe://touch {ran}", "file:///etc", "nothing://of/the/kind"):
-        assert dry_run(place) == 2
+    for address in (f"pipe:touch {ran}", f"pipe://touch {ran}", "file:///etc", "nothing://of/the/kind"):
+        assert dry_run(address) == 2
         assert "data.shards" in capsys.readouterr().err
     assert not ran.exists()
 
@@ -106,7 +106,8 @@ def test_other_addresses(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
 def test_local_shards_load_no_network(shards: Path) -> None:
     script = (
         "import sys; from chexdist.__main__ import main; "
-        f"code = main(['train', '--config', 'wgan-gp', '--data.shards', {str(shards)!r}, '--model.size', '32', '--dry-run']); "
+        f"code = main(['train', '--config', 'wgan-gp', '--data.shards', {str(shards)!r}, "
+        "'--model.size', '32', '--dry-run']); "
         "sys.exit(code or bool({'fsspec', 'aiohttp', 'torch'} & {*sys.modules}))"
     )
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)

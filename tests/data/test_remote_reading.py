@@ -16,7 +16,7 @@ from helpers.shard_server import ShardServer, status
 
 from chexdist.config.tree import Data
 from chexdist.data import remote
-from chexdist.data.ahead import Ahead, reach, room
+from chexdist.data.ahead import ReadAhead, cache_bytes, max_skew
 from chexdist.data.cache import Shard, ShardCache
 from chexdist.data.loader import Batch, batches
 from chexdist.data.manifest import Manifest, read_manifest
@@ -85,9 +85,9 @@ def names(shards: Path) -> list[str]:
     return sorted(path.name for path in shards.glob("train-*.tar"))
 
 
-def least_room(manifest: Manifest, window: int, workers: int) -> int:
+def least_cache(manifest: Manifest, window: int, workers: int) -> int:
     train = manifest.splits["train"]
-    return room(train.shard_sizes, train.shard_bytes, window, reach(BATCH, workers))
+    return cache_bytes(train.shard_sizes, train.shard_bytes, window, max_skew(BATCH, workers))
 
 
 @WORKERS
@@ -111,7 +111,7 @@ def test_a_bad_server_does_not_change_the_batches(
         assert taken(data, 13) == expected
     assert served.requests == {
         "manifest.json": 1,
-        **{name: 2 if place < len(wrong) else 1 for place, name in enumerate(names(shards))},
+        **{name: 2 if i < len(wrong) else 1 for i, name in enumerate(names(shards))},
     }
 
 
@@ -151,14 +151,14 @@ def many_shards(build_shards: Callable[..., Path]) -> Path:
 
 @pytest.mark.parametrize(("workers", "window", "ranks"), [(0, 1, 1), (1, 2, 1), (3, 1, 2)])
 def test_a_small_cache(workers: int, window: int, ranks: int, many_shards: Path, tmp_path: Path) -> None:
-    """The room that is asked for is enough: over two epochs, the limit holds and nothing is fetched twice in one of them.
+    """The bytes asked for suffice: over two epochs the limit holds, and nothing is fetched twice in either.
 
     What one rank has passed, another may still read.
     """
     batch, batches_read = 4, 200
     local = read_manifest(str(many_shards))
     train = local.splits["train"]
-    limit = room(train.shard_sizes, train.shard_bytes, window, reach(batch, workers))
+    limit = cache_bytes(train.shard_sizes, train.shard_bytes, window, max_skew(batch, workers))
     assert limit < sum(train.shard_bytes) / 2
     settings = Data(cache=str(tmp_path / "cache"), cache_gib=limit / 2**30, timeout=20)
     with ShardServer(many_shards) as server, ExitStack() as stack:
@@ -177,7 +177,7 @@ def test_a_small_cache(workers: int, window: int, ranks: int, many_shards: Path,
                 b"".join(labels for _, labels in parts),
             ) == expected
             assert manifests[0].cache
-            with manifests[0].cache._alone():  # nothing is removed meanwhile
+            with manifests[0].cache._locked():  # nothing is removed meanwhile
                 assert sum(path.stat().st_size for path in (tmp_path / "cache").glob("*.tar")) <= limit
         del server.requests["manifest.json"]
         # twice for two epochs, thrice for what the third needs first
@@ -190,7 +190,7 @@ def test_a_small_cache(workers: int, window: int, ranks: int, many_shards: Path,
 def test_fetched_before_it_is_read(
     many_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Given time, what any rank may read next is there, and the reader itself fetches nothing but at the start."""
+    """Given time, what any rank may read next is cached, and the reader fetches only at the start."""
     by_the_reader: list[str] = []
     original = ShardCache._fetch_waiting
 
@@ -202,13 +202,13 @@ def test_fetched_before_it_is_read(
     with ShardServer(many_shards) as server:
         manifest = read_manifest(server.url, Data(cache=str(tmp_path / "cache")))
         split, cache = manifest.splits["train"], manifest.cache
-        ahead = Ahead(split.shard_sizes, 5, 1, reach(4, 0))
+        ahead = ReadAhead(split.shard_sizes, 5, 1, max_skew(4, 0))
         assert cache
         with closing(stream(manifest, window=1, batch=4)) as data:
             taken(data, 1)
             at_the_start = len(by_the_reader)
             for t in range(40):
-                wanted, _ = ahead.at(t * 4)
+                wanted, _ = ahead.to_fetch_and_keep(t * 4)
                 end = time.monotonic() + 10
                 while not all(cache.holds(split.shards[shard]) for shard in wanted):
                     assert time.monotonic() < end
@@ -236,7 +236,7 @@ def test_decoded_samples_need_no_shard(
 def test_goes_on_when_the_fetcher_is_killed(
     workers: int, served: ShardServer, shards: Path, remote_manifest: Remote
 ) -> None:
-    manifest = remote_manifest(least_room(read_manifest(str(shards)), 1, workers))
+    manifest = remote_manifest(least_cache(read_manifest(str(shards)), 1, workers))
     with closing(stream(read_manifest(str(shards)), window=1)) as local:
         expected = taken(local, 12)
     with closing(stream(manifest, workers, window=1)) as data:
