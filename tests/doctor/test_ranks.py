@@ -84,7 +84,7 @@ def test_a_rank_that_does_not_come(shards: Path, tmp_path: Path) -> None:
     codes, said = run_ranks(tmp_path, [given], [tmp_path], SECONDS_TO_MEET="5", **launcher)
     (fault,) = [line for line in faults(said[0].splitlines()) if line.startswith("backend: ")]
     assert codes == [1] and fault.startswith(
-        f"backend: rank 0 of 2 did not meet the others at 127.0.0.1:{port}"
+        f"backend: rank 0 of 2 could not form a group with the others at 127.0.0.1:{port}"
     )
     assert "cure: start all ranks at once" in fault and "ok           speed: " in said[0]
 

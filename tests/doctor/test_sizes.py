@@ -25,7 +25,7 @@ def test_state_and_checkpoint_are_as_large_as_was_said(name: str, tmp_path: Path
     step = Step(gan, World.detect({}))
     labels = torch.zeros(8, dtype=torch.int64)
     step.critic_gradients(0, torch.zeros(8, 1, 32, 32), labels, penalty_gain=1.0)
-    step.generator_gradients(0)
+    step.generator_gradients(0, images, labels)
     gradients = sum(
         weight.grad.nbytes
         for network in (gan.generator, gan.critic)
