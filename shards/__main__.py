@@ -8,6 +8,7 @@ import argparse
 import math
 import signal
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,6 +17,14 @@ from shards.labels import FORMATS
 
 SPLIT_NAMES = ("train", "val", "test")
 LABEL_RULES = ("any", "majority", "all")
+NEEDED = ("numpy", "PIL", "pydicom", "imagecodecs")
+EXAMPLES = {
+    "build": "chexdist-shards build vinbigdata/train --labels vinbigdata/train.csv --out shards64 --size 64",
+    "verify": "chexdist-shards verify shards64",
+    "inspect": "chexdist-shards inspect shards64",
+    "preview": "chexdist-shards preview shards64 --out sheet.png",
+    "phantom": "chexdist-shards phantom --layout vinbigdata --images 480 --out vinbigdata",
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -27,6 +36,10 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        cure = "run `pip install -e .` in the clone, or `make .venv/.ready` there and use .venv/bin"
+        return _fail(2, f"{sys.executable} has no {', '.join(missing)}: {cure}")
     options = _parser().parse_args(argv)
     signal.signal(signal.SIGTERM, _stop)
     try:
@@ -53,7 +66,12 @@ def _stop(number: int, frame: object) -> NoReturn:
 
 
 def _parser() -> _Parser:
-    parser = _Parser(prog="chexdist-shards", description="Raw chest X-rays -> WebDataset tar shards.")
+    parser = _Parser(
+        prog="chexdist-shards",
+        description="Raw chest X-rays -> WebDataset tar shards.",
+        epilog=f"`chexdist-shards COMMAND --help` shows its options.\n\nexample:\n  {EXAMPLES['build']}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_build(commands.add_parser("build", help="pack X-rays into shards"))
 
@@ -101,6 +119,9 @@ def _parser() -> _Parser:
         "--size", metavar="N", type=_at_least(32, 4096), help="pixels, default 256; 128 in layout vinbigdata"
     )
     phantom.set_defaults(run=_phantom)
+    for name, command in commands.choices.items():
+        command.formatter_class = argparse.RawDescriptionHelpFormatter  # an example stays on its line
+        command.epilog = f"example:\n  {EXAMPLES[name]}"
     return parser
 
 

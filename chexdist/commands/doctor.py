@@ -1,4 +1,4 @@
-"""`chexdist doctor`: examines machine and configuration, and shows what was found; a fault makes the exit code 1."""
+"""`chexdist doctor`: examines machine and configuration, shows what was found; exit code 1 for a fault."""
 
 import argparse
 import gc
@@ -20,9 +20,10 @@ COLOURS = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAULT: "bold 
 
 
 def run(options: argparse.Namespace, settings: list[str]) -> int:
-    """Exit code 0, or 1 when there is a fault; raises `UserError` for what is wrong on the command line itself.
+    """Exit code 0, or 1 when there is a fault. The process is to end then: garbage is not collected any more.
 
-    The process is to end then, since garbage is not collected any more.
+    Raises:
+        UserError: for what is wrong on the command line itself.
     """
     world = World.detect()
     findings = Findings()
@@ -30,7 +31,7 @@ def run(options: argparse.Namespace, settings: list[str]) -> int:
         config = _config(options, settings)
     except ImportError:
         config = None  # which package it is, the next check says
-    gc.disable()  # for good: two of its few seconds would go by with looking for garbage among the modules that torch loads
+    gc.disable()  # for good: looking for garbage among the modules of torch takes two of its few seconds
     versions = findings.check("packages", check_versions)
     if versions is not None:
         return _examine(options, config, world, findings, versions)
@@ -78,12 +79,12 @@ def _examine(
                 progress.advance(1)
     found = examination.answer()
     code = _say(found, examination.simulated, world, alone=examination.peers.group is None)
-    examination.part()
+    examination.leave()
     return code
 
 
 def _say(found: list[Finding], simulated: list[str], world: World, alone: bool) -> int:
-    """Rank 0 shows everything, another rank only the faults that rank 0 can't have heard of. Returns the exit code."""
+    """Rank 0 shows everything, another rank only faults that rank 0 can't know of. Returns the exit code."""
     if world.is_main:
         _show(found, simulated)
     elif alone:

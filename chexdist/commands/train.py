@@ -1,4 +1,4 @@
-"""`chexdist train`: configuration, checks, then the trainer. torch is loaded only when there is something to train."""
+"""`chexdist train`: configuration, checks, then the trainer. Only what is to be trained waits for torch."""
 
 import argparse
 
@@ -18,7 +18,7 @@ def run(options: argparse.Namespace, settings: list[str]) -> int:
             print("\n".join(describe(config, manifest, world)))
         return 0
     if not config.run.dir:
-        raise UserError("run.dir is not set: give --run.dir the directory where the run is to be kept")
+        raise UserError("run.dir is not set: give --run.dir the directory that is to be made for the run")
 
     from chexdist.training.start import train
 

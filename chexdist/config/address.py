@@ -1,10 +1,10 @@
-"""Decides what is an address of remote shards, and how it may be shown: without passwords and tokens."""
+"""Decides what is an address of remote shards, and how it is shown: without passwords and tokens."""
 
 import re
 
 
 def is_url(text: str) -> bool:
-    """Whether this names a place by `scheme://`; anything else is a path."""
+    """Whether this is an address with a `scheme://`; anything else is a path."""
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) is not None
 
 

@@ -2,11 +2,12 @@
 
 import difflib
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from chexdist.config.reference import settings
 from chexdist.config.rules import resolve
 from chexdist.config.shipped import shipped
 from chexdist.config.tree import Config
@@ -24,17 +25,18 @@ def load_config(source: str, overrides: list[str]) -> Config:
         overrides: `--section.key value` or `--section.key=value`, as on the command line.
 
     Raises:
-        UserError: for a file that is not there or not YAML, an unknown key, a wrong value, a combination that is refused.
+        UserError: for a file that is not there or not YAML, an unknown key, a wrong value, or a combination
+            that is refused.
     """
-    text, place = _read(source)
+    text, name = _read(source)
     try:
         tree = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {min(mark.line + 1, len(text.splitlines()))}" if mark else ""
-        raise UserError(f"{place} is not YAML{line}: {getattr(error, 'problem', None) or error}") from None
+        raise UserError(f"{name} is not YAML{line}: {getattr(error, 'problem', None) or error}") from None
     if not isinstance(tree, dict):
-        raise UserError(f"{place} must be sections with keys, such as `model:` and below it `name: dcgan`")
+        raise UserError(f"{name} must be sections with keys, such as `model:` and below it `name: dcgan`")
     for path, value in _pairs(overrides):
         _put(tree, path, value)
     return build_config(tree)
@@ -94,22 +96,10 @@ def _put(tree: dict[str, Any], path: list[str], value: Any) -> None:
     tree[path[-1]] = value
 
 
-def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:
-    """Every `section.key` of the tree."""
-    found = []
-    for name, field in model.model_fields.items():
-        kinds = [field.annotation, *get_args(field.annotation)]
-        section = next(
-            (kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None
-        )
-        found += _keys(section, f"{prefix}{name}.") if section else [f"{prefix}{name}"]
-    return found
-
-
 def _explain(problem: Any) -> str:
     name = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        known = _keys(Config) if "." in name else list(Config.model_fields)
+        known = [setting.key for setting in settings()] if "." in name else list(Config.model_fields)
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
         return f"{name}: no such setting; the nearest is {near[0]}"
     if problem["type"] == "missing":

@@ -1,83 +1,126 @@
-"""Decides which settings exist, their types and their defaults. What they must not be together is in `rules`.
+"""Decides which settings exist: their types, units, limits, defaults, and the sentence that documents each.
 
-Every schedule counts images: an image is a real image shown to the critic.
+The text below a setting is what `chexdist train --help` and docs/settings.md say of it. Every schedule counts
+images: an image is a real image shown to the critic. What may not be combined is in `rules`.
 """
 
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-Images = Annotated[int, Field(ge=0)]
+from chexdist.config.annotations import OneOf, Unit
+from chexdist.gan.augment import AUGMENTS
+from chexdist.gan.clips import CLIPS
+from chexdist.gan.losses import LOSSES
+from chexdist.gan.models import FAMILIES
+from chexdist.gan.penalties import PENALTIES
+from chexdist.metrics import METRICS
+from chexdist.metrics.extractors import EXTRACTORS
+
+NORMS: dict[str, tuple[str, ...]] = {name: FAMILIES.constant(name, "NORMS") for name in FAMILIES}
+"""What each GAN's critic may be normalised with; its paper's choice first."""
+
+BEST = {name: metric.label for name, metric in METRICS.items() if metric.in_training} | {"none": ""}
+"""What may choose the best checkpoint."""
+
+Images = Annotated[int, Unit("images")]
+Seconds = Annotated[int, Unit("seconds")]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Section(BaseModel):
     """A group of settings: unknown keys are refused, values don't change after they are read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
 
 
 class Model(Section):
-    name: Literal["vanilla", "wgan", "dcgan"]
-    size: Literal[32, 64, 128, 256] = 64
-    """Side of the square image, pixels; must be that of the shards."""
+    name: Annotated[str, OneOf(FAMILIES, FAMILIES.summary)]
+    """Which GAN: the architecture of its generator and of its critic."""
+    size: Annotated[Literal[32, 64, 128, 256], Unit("pixels")] = 64
+    """Side of the square image; must be that of the shards."""
     conditional: bool = False
     """Generate by class: the generator embeds the label, the critic projects on it (Miyato 2018)."""
-    norm: Literal["none", "batch", "instance", "group"] | None = None
-    """The critic's normalisation; empty means what the GAN's paper has."""
-    latent: int = Field(128, ge=1, le=4096)
-    width: int = Field(64, ge=1, le=1024)
-    """Channels of the widest-resolution layer (convolutional) or half the hidden units of the narrowest (vanilla)."""
+    norm: Annotated[str, OneOf(dict.fromkeys(norm for norms in NORMS.values() for norm in norms))] | None = (
+        None
+    )
+    """The critic's normalisation, of those that the GAN allows; null: what the GAN's paper has."""
+    latent: Annotated[int, Unit("dimensions")] = Field(128, ge=1, le=4096)
+    """Size of the latent, the random vector from which the generator draws an image."""
+    width: Annotated[int, Unit("channels")] = Field(64, ge=1, le=1024)
+    """Channels of the layer next to the image, doubled with each halving of the side up to 8 * width; in a
+    vanilla GAN, a quarter of the hidden units of the narrowest layer."""
 
 
 class Loss(Section):
-    name: Literal["non-saturating", "wasserstein", "hinge"]
+    name: Annotated[str, OneOf(LOSSES, LOSSES.summary)]
+    """The adversarial loss of both networks."""
 
 
 class Penalty(Section):
-    name: Literal["gp", "r1", "none"] = "none"
+    name: Annotated[str, OneOf(PENALTIES, PENALTIES.summary)] = "none"
+    """The penalty on the critic's gradient by its input, which is added to the critic's loss."""
     weight: float = Field(10.0, gt=0)
-    every: Images = 0
-    """Images between two evaluations of the penalty, each then weighted up; 0 means with every batch."""
+    """Factor of the penalty in the critic's loss (lambda of Gulrajani 2017, gamma of Mescheder 2018)."""
+    every: Images = Field(0, ge=0)
+    """Lazy regularisation (Karras 2020): real images between two computations of the penalty, which is then
+    multiplied by every / batch; 0: with every batch."""
 
 
 class Clip(Section):
-    name: Literal["weight", "norm", "none"] = "none"
+    name: Annotated[str, OneOf(CLIPS, CLIPS.summary)] = "none"
+    """What is clipped: the weights of the critic, or the gradients of both networks by their norm."""
     value: float = Field(0.01, gt=0)
+    """The largest absolute value of a weight, or the largest norm of the gradient."""
 
 
 class Augment(Section):
-    name: Literal["none", "translate"] = "none"
+    name: Annotated[str, OneOf(AUGMENTS, AUGMENTS.summary)] = "none"
+    """The augmentation of real and generated images before the critic scores them."""
 
 
 class Data(Section):
     shards: str = ""
     """Directory that `chexdist-shards build` made, or its http(s) URL."""
     cache: str = ""
-    """Directory on each node for the shards behind a URL; empty means one below the node's directory for temporary files."""
-    cache_gib: float = Field(16.0, gt=0, le=2**20)
-    """GiB that all shards in the cache may take."""
-    timeout: int = Field(30, ge=1, le=3600)
-    """Seconds without a byte of a remote shard after which it is tried again."""
-    workers: int = Field(1, ge=0, le=64)
-    """Loader processes per rank."""
-    window: int = Field(0, ge=0)
-    """Consecutive shards that are mixed with each other; 0 means all."""
-    memory: int = Field(2048, ge=0)
-    """MiB per rank within which the decoded split stays in memory; a larger split is decoded in every epoch."""
+    """Directory on each node for the shards behind a URL; empty: one below the node's directory for temporary
+    files."""
+    cache_gib: Annotated[float, Unit("GiB")] = Field(16.0, gt=0, le=2**20)
+    """Room on each node for all shards in the cache."""
+    timeout: Seconds = Field(30, ge=1, le=3600)
+    """Time without a byte of a remote shard after which it is requested again."""
+    workers: Annotated[int, Unit("processes")] = Field(1, ge=0, le=64)
+    """Loader processes per rank; 0: the rank reads its samples itself."""
+    window: Annotated[int, Unit("shards")] = Field(0, ge=0)
+    """Shards, in the epoch's order, whose samples are shuffled with each other, so that a cache need not hold
+    all; 0: all shards."""
+    memory: Annotated[int, Unit("MiB")] = Field(2048, ge=0)
+    """Memory per rank for the decoded training split; a larger split is decoded in every epoch."""
 
 
 class Train(Section):
-    batch: int = Field(64, ge=1)
-    """Global batch, images: the sum over all ranks."""
-    group: int = Field(8, ge=1)
-    """Images that are kept together: batch norm takes its statistics over them, and a rank's share is whole groups."""
-    images: int = Field(200_000, ge=1)
+    batch: Images = Field(64, ge=1)
+    """Global batch: the sum over all ranks."""
+    group: Images = Field(8, ge=1)
+    """Ghost batch size (Hoffer 2017): images over which batch norm takes its statistics; a rank gets whole
+    ghost batches."""
+    images: Images = Field(200_000, ge=1)
+    """Length of the training: real images shown to the critic."""
     seed: int = Field(0, ge=0, lt=2**63)
+    """Decides all random numbers: initial weights, order of samples, latents, labels and augmentation."""
     precision: Literal["no", "bf16"] = "no"
-    n_critic: int = Field(1, ge=1)
-    """Batches shown to the critic for one step of the generator."""
-    accumulate: int = Field(1, ge=1)
-    """Parts in which a rank computes its share, to save memory; the result does not change."""
+    """Mixed precision: bf16 for the networks' forward and backward passes; no: float32 throughout."""
+    n_critic: Annotated[int, Unit("batches")] = Field(1, ge=1)
+    """Batches shown to the critic for each step of the generator."""
+    accumulate: Annotated[int, Unit("parts")] = Field(1, ge=1)
+    """Gradient accumulation: parts in which a rank computes its share of a batch, to save memory; the result
+    does not change."""
 
     @field_validator("precision", mode="before")
     @classmethod
@@ -89,62 +132,85 @@ class Train(Section):
 
 class Adam(Section):
     lr: float = Field(2e-4, gt=0)
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.5, 0.999)
+    """Learning rate of Adam; constant over the training."""
+    betas: tuple[Fraction, Fraction] = (0.5, 0.999)
+    """Decay, per step, of Adam's averages of the gradient and of its square."""
 
 
 class Optim(Section):
     generator: Adam = Adam()
+    """Of the generator."""
     critic: Adam = Adam()
+    """Of the critic."""
 
 
 class Ema(Section):
-    halflife: float = Field(5_000, gt=0)
-    """Images after which a generator's weights count half in the averaged generator."""
+    halflife: Annotated[float, Unit("images")] = Field(5_000, gt=0)
+    """Images after which the weights of a generator count half in the averaged generator."""
 
 
 class Eval(Section):
-    every: Images = 20_000
-    """Images between two evaluations; 0 means only at the start and at the end."""
-    samples: int = Field(512, ge=64)
+    every: Images = Field(20_000, ge=0)
+    """Images between two evaluations; 0: only at the start and at the end."""
+    samples: Images = Field(512, ge=64)
     """Generated images in each evaluation."""
     split: Literal["val", "test"] = "val"
-    extractor: Literal["efficientnet-lite0", "random-conv"] = "efficientnet-lite0"
+    """The held-out split whose images the generated ones are compared with."""
+    extractor: Annotated[str, OneOf(EXTRACTORS, EXTRACTORS.summary)] = "efficientnet-lite0"
+    """The network whose features KID and FID compare."""
 
 
 class Checkpoint(Section):
-    every: Images = 10_000
-    keep: int = Field(2, ge=1)
-    """Newest checkpoints that are kept."""
-    best: Literal["kid_x1000", "none"] = "kid_x1000"
-    """The metric whose lowest value so far is saved and kept besides."""
+    every: Images = Field(10_000, ge=0)
+    """Images between two checkpoints; 0: only at the end, after a best evaluation and at a stop."""
+    keep: Annotated[int, Unit("checkpoints")] = Field(2, ge=1)
+    """How many of the newest checkpoints stay on the disk."""
+    best: Annotated[str, OneOf(BEST, BEST.__getitem__)] = "kid_x1000"
+    """The metric by which the best checkpoint so far is chosen, which stays on the disk too."""
 
 
 class Control(Section):
-    every: int = Field(25, ge=1)
-    """Batches between two lines of losses; that all values are finite is agreed on as often."""
-    timeout: int = Field(600, ge=5)
-    """Seconds after which a rank that waits for another gives up."""
+    every: Annotated[int, Unit("batches")] = Field(25, ge=1)
+    """Batches, not images, between two log lines of the losses, at which all ranks check that values are
+    finite."""
+    timeout: Seconds = Field(600, ge=5)
+    """Time after which a rank that waits for another gives up."""
 
 
 class Run(Section):
     dir: str = ""
+    """The run directory, which is made, or in which a run that was stopped resumes."""
     tracker: Literal["none", "tensorboard"] = "none"
-    """Where the metrics are shown besides `metrics.jsonl`; TensorBoard finds them in `tensorboard/` of the run directory."""
+    """Where metrics are shown besides `metrics.jsonl`; TensorBoard finds them in `tensorboard/` of the run
+    directory."""
 
 
 class Config(Section):
     """Everything that decides a run."""
 
     model: Model
+    """The networks."""
     loss: Loss
+    """What the networks minimise."""
     penalty: Penalty = Penalty()
+    """The penalty that keeps the critic smooth."""
     clip: Clip = Clip()
+    """Clipping."""
     augment: Augment = Augment()
+    """Augmentation, so that a small data set is not learned by heart."""
     data: Data = Data()
+    """Where the images are and how they are read."""
     train: Train = Train()
+    """The training loop."""
     optim: Optim = Optim()
+    """The optimizers, Adam (Kingma 2015)."""
     ema: Ema = Ema()
+    """The averaged generator (exponential moving average), which is evaluated and generates."""
     eval: Eval = Eval()
+    """Evaluations while training."""
     checkpoint: Checkpoint = Checkpoint()
+    """When checkpoints are written, and which stay."""
     control: Control = Control()
+    """What ranks agree on while training."""
     run: Run = Run()
+    """What the run writes, and where."""

@@ -1,7 +1,7 @@
 """What a registry is: names, each with the module that holds its formula, which is imported when it is used.
 
 So the configuration and `--help` know every name without loading torch. The sentence that documents a name is
-the first line of its module."""
+the first paragraph of its module."""
 
 import ast
 from collections.abc import Iterator, Mapping
@@ -32,7 +32,7 @@ class Registry(Mapping[str, Entry]):
         return len(self._modules)
 
     def summary(self, name: str) -> str:
-        """The first line of an entry's docstring, read from its source; empty for nothing."""
+        """The first paragraph of an entry's docstring, as one line, read from its source; empty for nothing."""
         tree = self._source(name)
         return " ".join((ast.get_docstring(tree) or "").partition("\n\n")[0].split()) if tree else ""
 

@@ -1,0 +1,220 @@
+"""Decides which options each command has, and what `--help` says; what a command does is loaded later."""
+
+import argparse
+import shutil
+from collections.abc import Callable
+from typing import NoReturn
+
+from chexdist import __version__
+from chexdist.errors import UserError
+
+COMMANDS = {
+    "train": "train a GAN on a shard directory, or resume a run",
+    "evaluate": "metrics of a run's weights, beside those of real images",
+    "generate": "synthetic X-rays as files, after an audit for copies of training images",
+    "report": "runs side by side on one page that needs no network",
+    "doctor": "what this machine and a configuration can and can't do, each fault with its cure",
+    "demo": "phantom X-rays -> shards -> the three GANs -> metrics -> report, on this CPU",
+}
+
+EXAMPLES = {
+    "train": (
+        "chexdist train --config dcgan --data.shards shards64 --run.dir runs/dcgan",
+        "chexdist train --config wgan-gp --data.shards shards64 --train.batch 64 --dry-run",
+        "accelerate launch --multi_gpu --num_processes 8 -m chexdist train --config dcgan-256 "
+        "--data.shards shards256 --run.dir runs/dcgan-256",
+    ),
+    "evaluate": (
+        "chexdist evaluate runs/dcgan",
+        "chexdist evaluate runs/dcgan --checkpoint best --split test --samples 2048",
+    ),
+    "generate": ("chexdist generate runs/dcgan --n 64 --label finding --out pictures",),
+    "report": (
+        "chexdist report runs/dcgan runs/wgan-gp --out report.html",
+        "chexdist report runs/dcgan runs/wgan-gp --out report.md",
+    ),
+    "doctor": (
+        "chexdist doctor",
+        "chexdist doctor --config dcgan --data.shards shards64 --run.dir runs/dcgan --simulate-world 8",
+    ),
+    "demo": ("chexdist demo --out demo",),
+}
+
+DOCTOR = "Settings are given as for train; start it by the launcher that will start training."
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that raises `UserError`, and leaves the lines of examples as they are."""
+
+    appendix: Callable[[], str] | None = None
+    """Writes what the help ends with; called only when it is shown."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)  # type: ignore[arg-type]
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see `{self.prog} --help`")
+
+    def format_help(self) -> str:
+        """Usage, options, examples, and the appendix."""
+        text = super().format_help()
+        return f"{text}\n{self.appendix()}\n" if self.appendix else text
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every command and option."""
+    top = Parser(
+        prog="chexdist",
+        description="Train chest X-ray GANs over any number of machines.",
+        epilog=(
+            "`chexdist COMMAND --help` shows options and an example; `chexdist train --help`, every setting."
+            f"\n\nexamples:\n  {EXAMPLES['demo'][0]}\n  {EXAMPLES['train'][0]}"
+        ),
+    )
+    top.add_argument("--version", action="version", version=f"chexdist {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+    options = {
+        "train": _train,
+        "evaluate": _evaluate,
+        "generate": _generate,
+        "report": _report,
+        "doctor": _doctor,
+        "demo": _demo,
+    }
+    for name, add_options in options.items():
+        command = commands.add_parser(name, help=COMMANDS[name], description=f"{COMMANDS[name]}.")
+        add_options(command)
+        heading = "example" if len(EXAMPLES[name]) == 1 else "examples"
+        command.epilog = "\n  ".join([f"{heading}:", *EXAMPLES[name]])
+    return top
+
+
+def _train(command: Parser) -> None:
+    command.appendix = _settings
+    command.usage = "%(prog)s [-h] --config NAME|FILE [--dry-run] [--section.key VALUE ...]"
+    command.add_argument(
+        "--config",
+        required=True,
+        metavar="NAME|FILE",
+        help="a configuration that comes with chexdist, or a YAML file; both are described below",
+    )
+    command.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print all settings as they are now, and what each rank will read",
+    )
+
+
+def _settings() -> str:
+    from chexdist.config.reference import as_help  # takes pydantic, which no other help waits for
+
+    return as_help(shutil.get_terminal_size().columns - 2)
+
+
+def _evaluate(command: Parser) -> None:
+    command.add_argument("run", metavar="RUN", help="the run directory; it may be training at the same time")
+    _add_checkpoint(command)
+    command.add_argument(
+        "--split", choices=("val", "test"), default="val", help="held-out X-rays; keep test for the last look"
+    )
+    command.add_argument(
+        "--samples",
+        type=int,
+        default=512,
+        help="generated images, and as many again of each class (default: 512)",
+    )
+    command.add_argument(
+        "--pairs",
+        type=int,
+        default=512,
+        help="pairs of images for PSNR, MSE and SSIM, over all classes (default: 512)",
+    )
+    command.add_argument(
+        "--seed", type=int, default=0, help="same run, options and seed: same numbers (default: 0)"
+    )
+    command.add_argument(
+        "--extractor",
+        metavar="NAME",
+        help="whose features KID and FID compare, as in eval.extractor (default: the run's own)",
+    )
+    _add_shards(command)
+
+
+def _generate(command: Parser) -> None:
+    command.add_argument("run", metavar="RUN", help="the run directory; it may be training at the same time")
+    command.add_argument("--n", type=int, default=64, help="how many (default: 64)")
+    command.add_argument(
+        "--out", required=True, metavar="DIR", help="folder to make; it appears complete or not at all"
+    )
+    command.add_argument(
+        "--label", metavar="CLASS", help="of this class only (default: as in the training split)"
+    )
+    command.add_argument("--format", choices=("png", "dicom"), default="png", help="default: png")
+    command.add_argument(
+        "--seed", type=int, default=0, help="same run, options and seed: same pictures (default: 0)"
+    )
+    _add_checkpoint(command)
+    _add_shards(command)
+    command.add_argument(
+        "--no-audit", action="store_true", help="don't look for copies of training images; the output says so"
+    )
+
+
+def _report(command: Parser) -> None:
+    command.add_argument(
+        "runs", metavar="RUN", nargs="+", help="run directories; they may be training at the same time"
+    )
+    command.add_argument(
+        "--out", required=True, metavar="FILE", help="report.html, or report.md for its tables alone"
+    )
+    command.add_argument(
+        "--with-real",
+        action="store_true",
+        help="show real X-rays too; then share the page only where they may be seen",
+    )
+
+
+def _doctor(command: Parser) -> None:
+    command.description = f"{COMMANDS['doctor']}.\n{DOCTOR}"
+    command.usage = (
+        "%(prog)s [-h] [--config NAME|FILE] [--data.shards DIR] [--run.dir RUN] [--simulate-world N]\n"
+        "                       [--section.key VALUE ...]"
+    )
+    command.add_argument(
+        "--config",
+        metavar="NAME|FILE",
+        help="as for train; without it the machine alone is examined",
+    )
+    command.add_argument(
+        "--data.shards",
+        dest="shards",
+        metavar="DIR",
+        help="the shards to be trained on: a directory or its URL",
+    )
+    command.add_argument("--run.dir", dest="run", metavar="RUN", help="the run directory to be")
+    command.add_argument(
+        "--simulate-world",
+        type=int,
+        metavar="N",
+        help="say what each of N ranks would read, and for how long",
+    )
+
+
+def _demo(command: Parser) -> None:
+    command.add_argument("--out", default="demo", help="directory to make (default: demo)")
+
+
+def _add_checkpoint(command: Parser) -> None:
+    command.add_argument(
+        "--checkpoint", metavar="images-N|best", help="which checkpoint (default: the newest; best: by KID)"
+    )
+
+
+def _add_shards(command: Parser) -> None:
+    command.add_argument(
+        "--data.shards",
+        "--shards",
+        dest="shards",
+        metavar="DIR",
+        help="the run's shards, if they have moved since it began",
+    )
