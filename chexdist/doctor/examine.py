@@ -17,7 +17,7 @@ from chexdist.doctor.machine import check_bf16, check_devices
 from chexdist.doctor.memory import check_memory
 from chexdist.doctor.merge import merge
 from chexdist.doctor.packages import try_torchvision
-from chexdist.doctor.peers import Peers, describe_world, meet, time_sum
+from chexdist.doctor.peers import Peers, describe_world, form_group, time_all_reduce
 from chexdist.doctor.shards import Reading, check_manifest, check_rate, try_fetching, try_reading
 from chexdist.doctor.simulate import Constants, simulate, with_enough_groups
 from chexdist.doctor.sizes import Sizes, largest_share, sizes_of
@@ -71,7 +71,7 @@ class Examination:
         """The round."""
         torchvision = self.check("torchvision", lambda _: try_torchvision())  # before any thread is started
         return [
-            self.meet,
+            self.join,
             self.look_at_shards,
             self.look_at_plan,
             self.look_at_run,
@@ -81,10 +81,10 @@ class Examination:
             lambda: torchvision and self.check("torchvision", torchvision),
         ]
 
-    def meet(self) -> None:
+    def join(self) -> None:
         """The other ranks, and this one's machine."""
         peers = self.peers
-        self.check("backend", lambda note: meet(note, peers))
+        self.check("backend", lambda note: form_group(note, peers))
         self.check("world", lambda note: describe_world(note, peers))
         self.check("devices", lambda note: check_devices(note, peers.device, peers.on_this_node))
         self.check("bf16", lambda note: check_bf16(note, peers.device, self.subject.config))
@@ -152,7 +152,7 @@ class Examination:
             self.check("disk", lambda note: check_disk(note, path, plan.config.checkpoint, plan.sizes))
 
     def time_training(self) -> None:
-        """Steps on this rank alone, then the network on all together."""
+        """Steps on this rank alone, then the network between all."""
         plan, peers = self.plan, self.peers
         if plan is not None and plan.fits:
             self.speed = self.check(
@@ -161,7 +161,7 @@ class Examination:
         speed, reading, manifest = self.speed, self.reading, self.manifest
         if plan is not None and speed is not None and reading is not None and manifest is not None:
             self.check("data rate", lambda note: check_rate(note, plan.config, manifest, reading, speed.rate))
-        self.bandwidth = self.check("network", lambda note: time_sum(note, peers))
+        self.bandwidth = self.check("network", lambda note: time_all_reduce(note, peers))
 
     def compare(self) -> None:
         """Whether all ranks run the same software on the same shards."""
@@ -217,8 +217,8 @@ class Examination:
         everyone = self.check("other ranks", lambda _: self.peers.gather(own))
         return merge(everyone, hosts) if everyone else own
 
-    def part(self) -> None:
-        """Leave together: a launcher ends rank 0, though it may be speaking, as soon as another rank has
+    def leave(self) -> None:
+        """Leave at the same time: a launcher ends rank 0, though it may be speaking, as soon as another rank has
         ended with 1.
         """
         with suppress(WorkError):

@@ -23,7 +23,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the answer. `cure` is what to do; empty where nothing is to be done or the text says it."""
+    """One line of the answer. `cure` is what to do; empty where nothing is to be done or the text has it."""
 
     check: str
     verdict: Verdict

@@ -36,12 +36,12 @@ def check_batch(note: Note, config: Config, ranks: int) -> None:
 
 
 def check_checkpoints(note: Note, path: Path, config: Config | None, manifest: Manifest | None) -> None:
-    """Whether training can go on from what is there; raises `UserError` where shards or frozen settings
+    """Whether training can resume from what is there; raises `UserError` where shards or frozen settings
     differ.
     """
     newest, problems = checkpoint.newest(path)
     for problem in problems:
-        note.warning(problem, "nothing to do, if training may go on from an older one")
+        note.warning(problem, "nothing to do, if training may resume from an older one")
     if config is not None and manifest is not None:
         check_run(config, manifest)
-    note.ok(f"training would go on from {newest.name}" if newest else "none yet: training would begin")
+    note.ok(f"training would resume from {newest.name}" if newest else "none yet: training would begin")

@@ -117,14 +117,14 @@ def _left_in_groups() -> list[int]:
         else:
             continue
         group = root / path.lstrip("/")
-        for place in (group, *group.parents):
+        for folder in (group, *group.parents):
             try:
                 left.append(
-                    int((place / limit).read_text()) - int((place / used).read_text()) + _cached(place)
+                    int((folder / limit).read_text()) - int((folder / used).read_text()) + _cached(folder)
                 )
             except (OSError, ValueError):
                 continue  # no limit here
-            if place == root:
+            if folder == root:
                 break
     return left
 

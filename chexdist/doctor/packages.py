@@ -103,14 +103,16 @@ def try_torchvision() -> Callable[[Note], None]:
 
     def finish(note: Note) -> None:
         try:
-            said = ours.recv() if ours.poll(SECONDS_TO_IMPORT) else f"no end within {SECONDS_TO_IMPORT:.0f} s"
+            problem = (
+                ours.recv() if ours.poll(SECONDS_TO_IMPORT) else f"no end within {SECONDS_TO_IMPORT:.0f} s"
+            )
         except EOFError:
             child.join()
-            said = f"the import ended its process with code {child.exitcode}"
+            problem = f"the import ended its process with code {child.exitcode}"
         child.kill()
-        if said:
+        if problem:
             note.fault(
-                f"torchvision can't be imported: {said}",
+                f"torchvision can't be imported: {problem}",
                 "it must be of torch's own build: pip install --force-reinstall torch torchvision, both "
                 "from one index",
             )

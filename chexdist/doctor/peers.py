@@ -15,7 +15,7 @@ from chexdist.errors import WorkError
 if TYPE_CHECKING:
     import torch
 
-SECONDS_TO_MEET = 120
+SECONDS_TO_FORM = 120
 SUMMED = 2**23
 """Bytes in the all-reduce that is timed."""
 REPEATS = 5
@@ -62,11 +62,11 @@ class Peers:
         return box
 
     def leave(self) -> None:
-        """Go on alone."""
+        """Continue as the only rank."""
         self.group, self.hosts = None, [platform.node()]
 
 
-def meet(note: Note, peers: Peers) -> None:
+def form_group(note: Note, peers: Peers) -> None:
     """Form the process group as training does, over the device that Accelerate chooses."""
     import torch
     from torch import distributed
@@ -76,14 +76,14 @@ def meet(note: Note, peers: Peers) -> None:
 
     world = peers.world
     try:
-        peers.device = make_accelerator(world, SECONDS_TO_MEET).device
-        peers.group = Collectives(world, SECONDS_TO_MEET).group
+        peers.device = make_accelerator(world, SECONDS_TO_FORM).device
+        peers.group = Collectives(world, SECONDS_TO_FORM).group
         peers.hosts = peers.gather(platform.node())
     except (RuntimeError, ValueError) as error:
         peers.leave()
         address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         note.fault(
-            f"rank {world.rank} of {world.size} did not meet the others at {address}: "
+            f"rank {world.rank} of {world.size} could not form a group with the others at {address}: "
             f"{str(error).splitlines()[0]}",
             "start all ranks at once, at a port that is free; let every node reach it (firewall, host "
             "names); name the network by "
@@ -112,7 +112,7 @@ def describe_world(note: Note, peers: Peers) -> None:
     check_asked_world(peers.world)
 
 
-def time_sum(note: Note, peers: Peers) -> float | None:
+def time_all_reduce(note: Note, peers: Peers) -> float | None:
     """Bytes/s with which a ring all-reduce moves gradients, from one of 8 MiB; None alone. All ranks must
     call it.
 

@@ -77,10 +77,10 @@ def try_reading(note: Note, manifest: Manifest, world: World) -> Reading | None:
     _read(reader, firsts.tolist(), damaged)
     seconds, read = _read(reader, order.tolist(), damaged)
     if damaged:
-        place, *_ = damaged.values()
+        first, *_ = damaged.values()
         note.fault(
             f"{len(damaged)} of {counted(read + len(firsts), 'sample')} that were read are damaged, the "
-            f"first: {place}"
+            f"first: {first}"
         )
     if not read:
         return None

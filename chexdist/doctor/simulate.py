@@ -34,7 +34,7 @@ class Epoch:
     """What N ranks read of the first epoch: shares, and by rank the images, the shards that these lie in, and
     their bytes.
 
-    `times` says of each sample how often it was read by all ranks together.
+    `times` says of each sample how often it was read, by all ranks.
     """
 
     shares: list[range]
@@ -62,7 +62,7 @@ def read_epoch(split: Split, config: Config, ranks: int) -> Epoch:
         columns = slice(mine.start, mine.stop)
         read = stream[:, columns][
             position[:, columns] < samples
-        ]  # the last batch goes on into the next epoch
+        ]  # the last batch continues into the next epoch
         np.add.at(times, read, 1)
         images[rank], size[rank] = len(read), split.size[read].sum()
         shards[rank] = len(np.unique(split.shard[read]))

@@ -28,7 +28,7 @@ def check_shared(note: Note, path: Path, peers: Peers) -> bool:
     removed again. Returns whether this rank can work there."""
     token, main = peers.gather(secrets.token_hex(4))[0], peers.world.rank == 0 or peers.group is None
     folder = path / f".doctor-{token}"
-    missing = [place for place in (path, *path.parents) if not os.path.lexists(place)]
+    missing = [parent for parent in (path, *path.parents) if not os.path.lexists(parent)]
     failure = _made(folder) if main else ""
     failure = peers.gather(failure)[0]
     if failure:
@@ -129,9 +129,9 @@ def _check_locks(note: Note, path: Path, folder: Path) -> None:
 def _remove(folder: Path, missing: list[Path]) -> None:
     """Take away what was made, and the parents that were not there before."""
     shutil.rmtree(folder, ignore_errors=True)
-    for place in missing:
+    for parent in missing:
         try:
-            place.rmdir()
+            parent.rmdir()
         except OSError:
             return
 
@@ -140,14 +140,14 @@ def check_disk(note: Note, path: Path, settings: Checkpoint, sizes: Sizes) -> No
     """Free bytes under run.dir against those of the newest and the best checkpoint, and of the next, written
     before one is removed.
     """
-    place = next(place for place in (path, *path.absolute().parents) if place.is_dir())
-    disk = os.statvfs(place)
+    folder = next(parent for parent in (path, *path.absolute().parents) if parent.is_dir())
+    disk = os.statvfs(folder)
     free = disk.f_bavail * disk.f_frsize
     there = sum(file.stat().st_size for file in (path / layout.CHECKPOINTS).glob("*/*"))
     kept = f"{settings.keep}{'' if settings.best == 'none' else ' + the best'} + 1"
     needed = (settings.keep + (settings.best != "none") + 1) * sizes.checkpoint - there
     text = (
-        f"{amount(free)} are free under {place}; {kept} checkpoints of {amount(sizes.checkpoint)} need "
+        f"{amount(free)} are free under {folder}; {kept} checkpoints of {amount(sizes.checkpoint)} need "
         f"{amount(max(0, needed))}" + (" more" if there else "")
     )
     if needed > free:
@@ -163,14 +163,16 @@ def check_cache(note: Note, manifest: Manifest) -> None:
         return
     every = sum(size for split in manifest.splits.values() for size in split.shard_bytes)
     needed = min(cache.limit, every)
-    place = next(place for place in (cache.directory, *cache.directory.absolute().parents) if place.is_dir())
-    disk = os.statvfs(place)
+    folder = next(
+        parent for parent in (cache.directory, *cache.directory.absolute().parents) if parent.is_dir()
+    )
+    disk = os.statvfs(folder)
     free = disk.f_bavail * disk.f_frsize
     held = (
-        sum(file.stat().st_size for file in cache.directory.glob("*.tar")) if place == cache.directory else 0
+        sum(file.stat().st_size for file in cache.directory.glob("*.tar")) if folder == cache.directory else 0
     )
     text = (
-        f"{amount(free)} are free under {place}, besides {amount(held)} of shards there; they will take up "
+        f"{amount(free)} are free under {folder}, besides {amount(held)} of shards there; they will take up "
         f"to {amount(needed)} "
         f"(of {amount(every)}; data.cache_gib {cache.limit / 2**30:g})"
     )
@@ -184,15 +186,15 @@ def check_loaders(note: Note, config: Config, share: int, here: int) -> None:
     """Free bytes of /dev/shm, through which loader processes hand over batches; containers often have 64
     MiB.
     """
-    place = Path("/dev/shm")
-    if not config.data.workers or not place.is_dir():
+    folder = Path("/dev/shm")
+    if not config.data.workers or not folder.is_dir():
         return
-    disk = os.statvfs(place)
+    disk = os.statvfs(folder)
     free = disk.f_bavail * disk.f_frsize
     pixels = 4 * config.model.size**2  # 16-bit shards are handed over as int32
     needed = here * config.data.workers * READ_AHEAD * share * pixels
     text = (
-        f"{amount(free)} are free in {place}; up to {amount(needed)} of batches wait there, for "
+        f"{amount(free)} are free in {folder}; up to {amount(needed)} of batches wait there, for "
         f"{counted(here * config.data.workers, 'loader')} on this node and {counted(share, 'image')} a batch"
     )
     if needed > free:

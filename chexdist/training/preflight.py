@@ -107,9 +107,9 @@ def check_run(config: Config, manifest: Manifest) -> None:
     `UserError`.
     """
     path = Path(config.run.dir)
-    for place in (path, *path.parents):
-        if place.exists() and not place.is_dir():
-            raise UserError(f"run.dir {path}: {place} is a file: choose another")
+    for parent in (path, *path.parents):
+        if parent.exists() and not parent.is_dir():
+            raise UserError(f"run.dir {path}: {parent} is a file: choose another")
     checkpoints = sorted(layout.checkpoints(path), key=lambda found: (found / layout.STATE).stat().st_mtime)
     if not checkpoints:
         return
@@ -121,7 +121,7 @@ def check_run(config: Config, manifest: Manifest) -> None:
 
 
 def check_resumed(settings: dict[str, Any], digest: str, config: Config, manifest: Manifest) -> None:
-    """Refuse to go on from a checkpoint with these settings and this manifest digest under another
+    """Refuse to resume from a checkpoint with these settings and this manifest digest under another
     configuration.
 
     Raises:

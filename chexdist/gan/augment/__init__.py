@@ -1,4 +1,4 @@
-"""The augmentations by name, applied to real and generated images alike, so that the generator does not learn
+"""The augmentations by name, applied to both real and generated images, so that the generator does not learn
 them.
 
 A new one is a file with what `Augmentation` names, and a line here.
