@@ -1,4 +1,4 @@
-"""Decides what `chexdist evaluate` measures of a trained generator, and what stands beside it: the same of real images."""
+"""Decides what `chexdist evaluate` measures of a trained generator, beside the same of real images."""
 
 from dataclasses import asdict, dataclass, replace
 
@@ -28,7 +28,7 @@ SAME_CLASS, ANY_CLASS = "random, of one class, as many of each class", "random, 
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """How much is measured: features of `samples` generated images, and of as many again of each class; `pairs` in all."""
+    """How much is measured: features of `samples` generated images, also of each class; `pairs` in all."""
 
     split: str
     samples: int
@@ -37,7 +37,7 @@ class EvaluationOptions:
 
 
 class Evaluation:
-    """Every metric of one generator, the protocols behind their hashes, and by a metric's name why it is not among them.
+    """Every metric of one generator, the protocols behind their hashes, and why other metrics are missing.
 
     Metrics by class are for conditional models only. All that is drawn is a function of the seed.
 

@@ -1,8 +1,8 @@
 """Decides which images are paired for the metrics of pairs, and scores the pairs.
 
-Every generated image is in one pair, and every training image is of another patient, while held-out images recur as evenly as they
-can: there are few. So two pairs depend on each other only through the held-out patient, and the interval of their mean has to reckon
-with nothing else (see `pairs.mean_over_pairs`).
+Every generated image is in one pair, and every training image is of another patient, while held-out images
+recur as evenly as they can: there are few. So two pairs depend on each other only through the held-out
+patient, and the interval of their mean has to reckon with nothing else (see `pairs.mean_over_pairs`).
 """
 
 from collections.abc import Callable
@@ -25,9 +25,9 @@ ImagesOf = Callable[[range], Tensor]
 
 @dataclass(frozen=True)
 class Pairs:
-    """Which real images are in which pair, by sample number: `held_out` [n], and for the real baseline `training` [m], m <= n.
+    """Which real images are in which pair, by sample number: `held_out` [n], and `training` [m], m <= n.
 
-    Pair i is generated image i with held-out image i; for the real baseline, training image i with held-out image i.
+    Pair i is generated image i with held-out image i; for the real baseline, training image i with it.
     """
 
     held_out: np.ndarray

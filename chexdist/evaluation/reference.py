@@ -1,4 +1,7 @@
-"""Decides what features of generated images are measured against: held-out real images, beside training images as the real baseline."""
+"""Decides what features of generated images are measured against: those of held-out real images.
+
+Training images, measured against the same, are the real baseline.
+"""
 
 from dataclasses import dataclass
 from typing import Self

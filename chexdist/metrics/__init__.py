@@ -1,19 +1,23 @@
-"""How generated images are measured: formulae, feature extractors, intervals, and what makes two numbers comparable.
+"""How generated images are measured: formulae, feature extractors, intervals, protocols.
 
-Pure: tensors in, numbers out; no rank, no run directory, no choice of images or device. `evaluation` and `training` measure with it,
-`report` and the configuration read its registries. Imports `gan.registry` and errors alone; importing this file loads no torch.
+Pure: tensors in, numbers out; no rank, no run directory, no choice of images or device. `evaluation` and
+`training` measure with it, `report` and the configuration read its registries. Imports `gan.registry` and
+errors alone; importing this file loads no torch.
 
-A new metric is a file beside `kid.py` or `psnr.py` and a line in METRICS here; from these follow its lines in `metrics.jsonl` and
-`evaluation.json`, its row in the tables, its charts, and, where training measures it, its name in `checkpoint.best`. The file holds
-UNIT, a short text, and one function:
+A new metric is a file beside `kid.py` or `psnr.py` and a line in METRICS here; from these follow its lines in
+the log and in evaluations, its column in the tables, its charts, and, where training measures it, its name in
+`checkpoint.best`. The file holds UNIT, a short text, and one function:
 
     measure(real, generated, real_patients=None, generated_patients=None) -> Estimate
-        "features": of features real [N, D] and generated [M, D], any float dtype. `real_patients` [N] and `generated_patients` [M]
-        tell which images are of one patient; None, that all are independent. Raises Refusal where the number could not be right.
+        "features": of features real [N, D] and generated [M, D], any float dtype. `real_patients` [N] and
+        `generated_patients` [M] tell which images are of one patient; None, that all are independent. Raises
+        Refusal where the number could not be right.
     score(a, b) -> Tensor
-        "pairs": of images a[i] with b[i], both [N, 1, S, S] float32 in [0, 1], as `pairs.pair_scores` prepares them: float32 [N].
+        "pairs": of images a[i] with b[i], both [N, 1, S, S] float32 in [0, 1], as `pairs.pair_scores`
+        prepares them: float32 [N].
 
-The name says which formula it is: two numbers of one name and protocol are compared, so a formula that changes takes another name.
+The name says which formula it is: two numbers of one name and protocol are compared, so a formula that
+changes takes another name.
 """
 
 from dataclasses import dataclass
@@ -28,9 +32,10 @@ if TYPE_CHECKING:
 class MetricSpec:
     """What is known of a metric before its module is loaded.
 
-    module: where its formula is; label: what people read; computed_from: which of the two functions the module has; better: which
-    values are, `near real` meaning those near the value of real X-rays, from either side; few_images: whether it is right with few
-    images, so that it is also measured by class, of the mean image and while training, or else once, by `chexdist evaluate`.
+    module: where its formula is; label: what people read; computed_from: which of the two functions the
+    module has; better: which values are, `near real` meaning those near the value of real X-rays, from either
+    side; few_images: whether it is right with few images, so that it is also measured by class, of the mean
+    image and while training, or else once, by `chexdist evaluate`.
     """
 
     module: str
@@ -45,14 +50,14 @@ class MetricSpec:
         return import_module(self.module)
 
     def distance(self, metric: "Metric") -> float:
-        """How far a value is from the best one: the lower, the better; only the order of two such numbers means anything."""
+        """A number by which metrics of this name are ordered: the lower, the better."""
         if self.better == "near real":
             return abs(metric.value - (metric.real_baseline or 0.0))
         return metric.value if self.better == "lower" else -metric.value
 
     @property
     def in_training(self) -> bool:
-        """Whether training measures it, so that it has a course over training and can choose the best checkpoint."""
+        """Whether training measures it, so that it can choose the best checkpoint."""
         return self.computed_from == "features" and self.few_images
 
 

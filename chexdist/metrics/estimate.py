@@ -1,4 +1,4 @@
-"""What a measurement gives: a value with its interval (`intervals` says how that is computed), or the reason why there is none."""
+"""What a measurement gives: a value with its interval (how, says `intervals`), or why there is none."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ class TooFewImages(Refusal):
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and its 95 % interval with the numbers of images behind it; without an interval, `no_interval` says why."""
+    """A value, its 95 % interval, the images behind it; without an interval, `no_interval` says why."""
 
     value: float
     low: float | None

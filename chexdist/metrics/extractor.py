@@ -1,4 +1,4 @@
-"""Decides how a frozen network of `extractors` turns images into features: the same input, precision and batch for each."""
+"""Decides how a network of `extractors` turns images into features: its input, precision and batch."""
 
 from dataclasses import dataclass
 

@@ -1,7 +1,8 @@
 """Frechet Inception Distance, where there are enough images for it.
 
-Heusel et al. 2017 (arXiv:1706.08500), eq. 6. FID is biased by an amount that depends on the number of images and on the generator
-(Chong & Forsyth 2020, arXiv:1911.07023), and with fewer images than features its covariances are singular.
+Heusel et al. 2017 (arXiv:1706.08500), eq. 6. FID is biased by an amount that depends on the number of images
+and on the generator (Chong & Forsyth 2020, arXiv:1911.07023), and with fewer images than features its
+covariances are singular.
 """
 
 from collections.abc import Hashable, Sequence
@@ -33,17 +34,18 @@ def measure(
     real_patients: Sequence[Hashable] | None = None,
     generated_patients: Sequence[Hashable] | None = None,
 ) -> Estimate:
-    """FID between features real [N, D] and generated [M, D], by torchmetrics in float64; no interval (see NO_INTERVAL).
+    """FID between features real [N, D] and generated [M, D], by torchmetrics in float64.
 
-    Patients don't enter: the mean and the covariance are those of all images.
+    It has no interval, for the reason in NO_INTERVAL. Patients don't enter: the mean and the covariance are
+    those of all images.
 
     Raises TooFewImages where N or M is below 2 D.
     """
     size = real.shape[1]
     if min(len(real), len(generated)) < 2 * size:
         raise TooFewImages(
-            f"no FID between {len(real)} and {len(generated)} images: its {size} features need {2 * size} of each, "
-            "below which it is mostly bias"
+            f"no FID between {len(real)} and {len(generated)} images: its {size} features need {2 * size} of "
+            "each, below which it is mostly bias"
         )
     metric = FrechetInceptionDistance(feature=_Features(size))
     metric.update(real.to(torch.float64), real=True)

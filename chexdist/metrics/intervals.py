@@ -1,7 +1,8 @@
-"""How a metric's 95 % interval is computed. The independent units are patients, not images: images of one patient resemble each other.
+"""Decides how a metric's 95 % interval is computed.
 
-Two ways: a statistic of sets of features (`kid`) by the Bayesian bootstrap, a mean over pairs of images (`pairs`) by the variance of
-a mean over clusters. `fid` has none and says why.
+The independent units are patients, not images: images of one patient resemble each other. Two ways: a
+statistic of sets of features (`kid`) by the Bayesian bootstrap, a mean over pairs of images (`pairs`) by the
+variance of a mean over clusters. `fid` has none and says why.
 """
 
 from collections.abc import Hashable, Iterable
@@ -22,10 +23,11 @@ def numbered(units: Iterable[Hashable]) -> Tensor:
 
 
 def bootstrap_weights(random: np.random.Generator, units: Tensor) -> Tensor:
-    """Weights [1 + DRAWS, N] of N images by unit: a row of ones for the value itself, then the Bayesian bootstrap's.
+    """Weights [1 + DRAWS, N] of N images: ones, for the value itself, then rows of the Bayesian bootstrap.
 
-    Rubin 1981, "The Bayesian bootstrap": each draw gives each unit an exponential weight, so every image stays itself. Repeating
-    images, as the plain bootstrap does, would put k(x, x) into a sum over pairs and bias it.
+    Rubin 1981, "The Bayesian bootstrap": each draw gives each unit an exponential weight, so every image
+    stays itself. Repeating images, as the plain bootstrap does, would put k(x, x) into a sum over pairs and
+    bias it.
     """
     drawn = random.standard_exponential((DRAWS, int(units.max()) + 1))
     weights = np.concatenate([np.ones((1, drawn.shape[1])), drawn])
@@ -39,10 +41,11 @@ def bootstrap_interval(draws: Tensor) -> tuple[float, float]:
 
 
 def clustered_mean(scores: Tensor, units: Tensor) -> tuple[float, float, float]:
-    """Mean, low and high of scores [N], float64, of which those of one unit (`units` [N]) depend on each other.
+    """Mean, low and high of scores [N], float64; those of one unit (`units` [N]) depend on each other.
 
-    The variance is that of a mean over clusters (Liang & Zeger 1986, "Longitudinal data analysis using generalized linear models",
-    eq. 2, with G / (G - 1)), the quantile Student's with G - 1 degrees of freedom for G units.
+    The variance is that of a mean over clusters (Liang & Zeger 1986, "Longitudinal data analysis using
+    generalized linear models", eq. 2, with G / (G - 1)), the quantile Student's with G - 1 degrees of freedom
+    for G units.
     """
     clusters, n = int(units.max()) + 1, len(scores)
     mean = scores.mean()
@@ -53,7 +56,7 @@ def clustered_mean(scores: Tensor, units: Tensor) -> tuple[float, float, float]:
 
 
 def student_quantile(freedom: int) -> float:
-    """The 97.5 % point of Student's t (Abramowitz & Stegun 1964, eq. 26.7.5), to 1e-4 from 15 degrees of freedom on."""
+    """The 97.5 % point of Student's t, to 1e-4 from 15 degrees on (Abramowitz & Stegun 1964, eq. 26.7.5)."""
     x = NormalDist().inv_cdf(HIGH)
     terms = (
         x,

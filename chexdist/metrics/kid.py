@@ -1,8 +1,8 @@
 """Kernel Inception Distance with an interval: how far features of generated images are from real ones.
 
-Binkowski et al. 2018 (arXiv:1801.01401), section 4: the unbiased squared MMD with the kernel k(x, y) = (x.y / D + 1)^3. Unlike FID
-it is unbiased at any number of images, so its expectation is 0 for two samples of one distribution, and single values may be
-negative. Values are multiplied by 1000, as the name `kid_x1000` says.
+Binkowski et al. 2018 (arXiv:1801.01401), section 4: the unbiased squared MMD with the kernel k(x, y) = (x.y /
+D + 1)^3. Unlike FID it is unbiased at any number of images, so its expectation is 0 for two samples of one
+distribution, and single values may be negative. Values are multiplied by 1000, as the name `kid_x1000` says.
 """
 
 from collections.abc import Hashable, Sequence
@@ -29,17 +29,18 @@ def measure(
 ) -> Estimate:
     """KID x 1000 between features real [N, D] and generated [M, D], in float64, with a 95 % interval.
 
-    `real_patients[i]` is the patient of real image i; None means that all images are independent. Pairs of images of one patient
-    are left out: the estimate is unbiased only over independent pairs (Lee & Dehling 2005, "Generalized two-sample U-statistics for
-    clustered data"), and images of one patient resemble each other. `generated_patients` does the same for the other side, where
-    that side is real too, as for the real baseline.
+    `real_patients[i]` is the patient of real image i; None means that all images are independent. Pairs of
+    images of one patient are left out: the estimate is unbiased only over independent pairs (Lee & Dehling
+    2005, "Generalized two-sample U-statistics for clustered data"), and images of one patient resemble each
+    other. `generated_patients` does the same for the other side, where that side is real too, as for the real
+    baseline.
 
-    The interval is the Bayesian bootstrap over patients, or over images without one (`intervals.bootstrap_weights`). It is too wide,
-    never too narrow, where both sides have the same distribution (there the statistic is degenerate and the weights' linear term
-    comes on top).
+    The interval is the Bayesian bootstrap over patients, or over images without one
+    (`intervals.bootstrap_weights`). It is too wide, never too narrow, where both sides have the same
+    distribution (there the statistic is degenerate and the weights' linear term comes on top).
 
-    Raises TooFewImages for fewer than MIN_UNITS patients (or images) on a side, and ValueError for features that are not finite or
-    not of one D and for a patient on both sides.
+    Raises TooFewImages for fewer than MIN_UNITS patients (or images) on a side, and ValueError for features
+    that are not finite or not of one D and for a patient on both sides.
     """
     real, generated = (_checked(side, name) for side, name in ((real, "real"), (generated, "generated")))
     if real.shape[1] != generated.shape[1]:
@@ -87,7 +88,8 @@ def _units(features: Tensor, patients: Sequence[Hashable] | None, side: str) -> 
     if count < MIN_UNITS:
         what = "images" if patients is None else "patients"
         raise TooFewImages(
-            f"no KID from {count} {side} {what}: it needs {MIN_UNITS}, below which its 95 % interval is untested"
+            f"no KID from {count} {side} {what}: it needs {MIN_UNITS}, "
+            "below which its 95 % interval is untested"
         )
     return numbered(units).to(features.device)
 

@@ -1,14 +1,16 @@
 """Which images are near-copies of training images: the rule of the audit before generated images leave.
 
-Two images are as alike as what a wide blur leaves of them correlates, at the best of the shifts by up to SHIFT of SIDE pixels: all
-chests share what the blur takes away, and brightness and contrast don't enter. A near-copy is an image that is more like
-some training image than real X-rays of other patients are, but for a stated share of them.
+Two images are as similar as what a wide blur leaves of them correlates, at the best of the shifts by up to
+SHIFT of SIDE pixels: all chests share what the blur takes away, and brightness and contrast don't enter. A
+near-copy is an image that is more like some training image than real X-rays of other patients are, but for a
+stated share of them.
 
-Measured on 799 frontal X-rays of the NIH set at 64 px, 640 of them for training, where the threshold is 0.888. It is exceeded by
-7 of the 799, as it was chosen to be, of which 4 are among the 159 held-out ones: by themselves these are flagged at 2.5 %, not 1 %.
-Of 640 copies, all are found with another gamma, brightness, noise (8 of 255) or a shift by 1 px; 639 with a blur of 2 px, a
-shift by 3 px both ways, or a shift, blur and noise together; 611 turned by 3 degrees; 414 enlarged by 5 %. Of images of which one
-half is copied, 3 are found: this rule does not see copied parts.
+Measured on 799 frontal X-rays of the NIH set at 64 px, 640 of them for training, where the threshold is
+0.888. It is exceeded by 7 of the 799, as it was chosen to be, of which 4 are among the 159 held-out ones: by
+themselves these are flagged at 2.5 %, not 1 %. Of 640 copies, all are found with another gamma, brightness,
+noise (8 of 255) or a shift by 1 px; 639 with a blur of 2 px, a shift by 3 px both ways, or a shift, blur and
+noise together; 611 turned by 3 degrees; 414 enlarged by 5 %. Of images of which one half is copied, 3 are
+found: this rule does not see copied parts.
 """
 
 import itertools
@@ -35,7 +37,7 @@ METHOD = (
 
 @dataclass(frozen=True)
 class Threshold:
-    """An image is a near-copy when it is more alike to a training image than `value`.
+    """An image is a near-copy when it is more similar to a training image than `value`.
 
     It was chosen so that of real X-rays a share `rate` is flagged at most, from `images` of them.
     """
@@ -46,14 +48,15 @@ class Threshold:
 
 
 def fingerprints(images: Tensor) -> Tensor:
-    """Images [N, 1, S, S] of any float dtype and scale -> float32 [N, 841] of norm 1, of nearly 0 for a constant image."""
+    """Images [N, 1, S, S] of any float dtype and scale -> float32 [N, 841] of norm 1, or 0 if constant."""
     return _window(_detail(images), SHIFT, SHIFT)
 
 
 def likeness(images: Tensor, references: Tensor, excluded: Tensor | None = None) -> Tensor:
-    """How alike each image [N, 1, S, S] is to the nearest of the references (fingerprints [M, 841]): float32 [N] in [-1, 1].
+    """How similar each image [N, 1, S, S] is to the nearest of the references: float32 [N] in [-1, 1].
 
     Args:
+        references: fingerprints [M, 841].
         excluded: bool [N, M], the pairs that do not count.
     """
     detail = _detail(images)
@@ -66,11 +69,11 @@ def likeness(images: Tensor, references: Tensor, excluded: Tensor | None = None)
 
 
 def threshold(real: Tensor, rate: float = RATE) -> Threshold:
-    """The threshold that a share `rate` of fresh real images exceeds at most, from the likeness [M] of M real ones.
+    """The threshold that a share `rate` of fresh real images exceeds at most, by the likeness [M] of others.
 
-    It is one of the values, chosen as split conformal prediction does (Papadopoulos 2002): of M + 1 exchangeable values, the
-    last exceeds the k-th smallest of the others with a probability of at most 1 - k / (M + 1). With few values
-    that is more than `rate`, and the result says so.
+    It is one of the values, chosen as split conformal prediction does (Papadopoulos 2002): of M + 1
+    exchangeable values, the last exceeds the k-th smallest of the others with a probability of at most 1 - k
+    / (M + 1). With few values that is more than `rate`, and the result says so.
 
     Raises:
         ValueError: there is no value, or one is not finite.
@@ -82,7 +85,7 @@ def threshold(real: Tensor, rate: float = RATE) -> Threshold:
 
 
 def _detail(images: Tensor) -> Tensor:
-    """[N, 1, SIDE, SIDE] float32: the image less a Gaussian blur of it, which is renormalised at the borders."""
+    """[N, 1, SIDE, SIDE] float32: the image less a Gaussian blur of it, renormalised at the borders."""
     small = resize(images.to(torch.float32), SIDE)
     offset = torch.arange(SIDE)[:, None] - torch.arange(SIDE)[None]
     blur = torch.softmax(-0.5 * (offset / BLUR) ** 2, dim=1)

@@ -1,9 +1,10 @@
-"""How pairs of images are measured: what each metric's `score` is given, the mean with its interval, and the protocol.
+"""Decides how pairs of images are measured: their preparation, the mean with its interval, the protocol.
 
-PSNR, MSE and SSIM between random pairs are what the notebooks report that compare X-ray GANs. Two images of different patients show
-different things, so such a number says nothing of how real an image looks, and more is not better: on X-rays, their mean image beats
-other X-rays in all three, and so does a blurred one. The yardstick is the same number between real images of different patients; all
-that can be asked of a generator is to come near it.
+PSNR, MSE and SSIM between random pairs are what the notebooks report that compare X-ray GANs. Two images of
+different patients show different things, so such a number says nothing of how real an image looks, and more
+is not better: on X-rays, their mean image beats other X-rays in all three, and so does a blurred one. The
+yardstick is the same number between real images of different patients; all that can be asked of a generator
+is to come near it.
 """
 
 from collections.abc import Hashable, Sequence
@@ -29,8 +30,8 @@ MIN_PATIENTS = 16  # simulated clusters: the interval covers the truth in 94 to 
 class PairProtocol(Hashed):
     """How a mean over `n` pairs was measured.
 
-    reference: digest of the real images; pairing: what a pair has in common. `psnr` and `ssim` are in the hash of every number that
-    has been measured; a later metric's method is in its name, not here.
+    reference: digest of the real images; pairing: what a pair has in common. `psnr` and `ssim` are in the
+    hash of every number that has been measured; a later metric's method is in its name, not here.
     """
 
     pairing: str
@@ -49,8 +50,8 @@ class PairProtocol(Hashed):
 def pair_scores(images: Tensor, others: Tensor) -> dict[str, Tensor]:
     """Every pair metric of images[i] with others[i], each float32 [N], by metric name.
 
-    Both are gray [N, 1, S, S] in [-1, 1], on one device. Rounded to 256 levels, resized to SIZE, scaled to [0, 1].
-    Raises ValueError as `levels` does.
+    Both are gray [N, 1, S, S] in [-1, 1], on one device. Rounded to 256 levels, resized to SIZE, scaled to
+    [0, 1]. Raises ValueError as `levels` does.
     """
     a, b = (resize(levels(side), SIZE) / 255 for side in (images, others))
     with full_float32(a.device):
@@ -60,11 +61,12 @@ def pair_scores(images: Tensor, others: Tensor) -> dict[str, Tensor]:
 def mean_over_pairs(scores: Tensor, patients: Sequence[Hashable]) -> Estimate:
     """The mean of scores [N] with its 95 % interval, where pair i holds a held-out image of patients[i].
 
-    For pairs whose other image occurs once, and is of a patient that occurs once: then two pairs depend on each other only when they
-    share the held-out patient, whose pairs are a cluster (`intervals.clustered_mean`).
+    For pairs whose other image occurs once, and is of a patient that occurs once: then two pairs depend on
+    each other only when they share the held-out patient, whose pairs are a cluster
+    (`intervals.clustered_mean`).
 
-    Raises TooFewImages for fewer than MIN_PATIENTS patients, Refusal for a score that is not finite, and ValueError where there are
-    not as many patients as scores.
+    Raises TooFewImages for fewer than MIN_PATIENTS patients, Refusal for a score that is not finite, and
+    ValueError where there are not as many patients as scores.
     """
     if len(patients) != len(scores):
         raise ValueError(f"{len(scores)} pairs but {len(patients)} patients")

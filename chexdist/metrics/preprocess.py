@@ -27,7 +27,8 @@ def preprocess(images: Tensor, size: int) -> Tensor:
 def levels(images: Tensor) -> Tensor:
     """Gray images [N, 1, S, S] in [-1, 1], any float dtype, to whole numbers 0 to 255, float32.
 
-    Rounded to 256 levels, so that a generator's tensors and the pictures that are exported from them get the same numbers.
+    Rounded to 256 levels, so that a generator's tensors and the pictures that are exported from them get the
+    same numbers.
 
     Raises ValueError for another shape or an integer dtype, and for values outside [-1, 1] or not finite.
     """

@@ -10,12 +10,12 @@ from chexdist.metrics.preprocess import GRAY, NORMALISATION, RESIZE, VALUE_RANGE
 VERSION = 1  # raise it when a change of code moves a metric's value and no other field shows it
 
 
-class UnlikeProtocols(ValueError):
-    """Two numbers were to be compared that were not measured alike."""
+class DifferentProtocols(ValueError):
+    """Two numbers were to be compared that were not measured in the same way."""
 
 
 class Hashed:
-    """Makes a dataclass a protocol: two numbers may be compared when the hashes of their protocols are equal."""
+    """Makes a dataclass a protocol: numbers may be compared when the hashes of their protocols are equal."""
 
     @property
     def hash(self) -> str:
@@ -26,7 +26,10 @@ class Hashed:
 
 @dataclass(frozen=True)
 class Protocol(Hashed):
-    """How a number was measured in an extractor's features. `reference` is a digest of the real images, `n` the images evaluated."""
+    """How a number was measured in an extractor's features.
+
+    reference: digest of the real images; n: images evaluated.
+    """
 
     extractor: str
     digest: str
@@ -62,15 +65,15 @@ class Protocol(Hashed):
 
 
 def require_same_protocol(a: Hashed, b: Hashed) -> None:
-    """Raises UnlikeProtocols, naming each field that differs."""
+    """Raises DifferentProtocols, naming each field that differs."""
     if type(a) is not type(b):
-        raise UnlikeProtocols(
+        raise DifferentProtocols(
             f"these numbers can't be compared: one has a {type(a).__name__}, the other a {type(b).__name__}"
         )
-    unlike = [
+    different = [
         f"{field.name} ({getattr(a, field.name)} against {getattr(b, field.name)})"
         for field in fields(a)  # type: ignore[arg-type]
         if getattr(a, field.name) != getattr(b, field.name)
     ]
-    if unlike:
-        raise UnlikeProtocols(f"these numbers can't be compared: they differ in {', '.join(unlike)}")
+    if different:
+        raise DifferentProtocols(f"these numbers can't be compared: they differ in {', '.join(different)}")

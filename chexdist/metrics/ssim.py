@@ -1,4 +1,7 @@
-"""Structural similarity of pairs of images: Wang et al. 2004, "Image quality assessment", eq. 13, with the window of section III.B."""
+"""Structural similarity of pairs of images.
+
+Wang et al. 2004, "Image quality assessment", eq. 13, with the window of section III.B.
+"""
 
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure

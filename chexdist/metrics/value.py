@@ -1,4 +1,4 @@
-"""What one line of metrics.jsonl holds: a number, its unit, sample count, interval, real baseline and protocol."""
+"""What one line of the log holds: a number, its unit, sample count, interval, real baseline and protocol."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -12,10 +12,10 @@ ON_DISK = {"real_baseline": "floor"}
 class Metric:
     """One measured number. Raises ValueError for values that are not finite, or an interval that is not one.
 
-    images: real images shown to the critic so far; step: generator steps; n: images behind the value; low, high:
-    95 % interval; real_baseline: the same metric between real images under the same protocol; protocol: its hash;
-    time: seconds since the epoch. None means that the metric has no such thing, for example a loss has no real
-    baseline.
+    images: real images shown to the critic so far; step: generator steps; n: images behind the value; low,
+    high: 95 % interval; real_baseline: the same metric between real images under the same protocol; protocol:
+    its hash; time: seconds since the epoch. None means that the metric has no such thing, for example a loss
+    has no real baseline.
     """
 
     images: int
@@ -51,7 +51,7 @@ class Metric:
 
     @classmethod
     def from_dict(cls, line: Any) -> Self:
-        """What `to_dict` gave. Raises TypeError for anything that lacks a field or has others, else as the class does."""
+        """What `to_dict` gave. Raises TypeError for a missing or unknown field, else as the class does."""
         fields = dict(line)
         for name, on_disk in ON_DISK.items():
             if name in fields or on_disk not in fields:

@@ -1,1 +1,5 @@
-"""Runs side by side on one page: reads run directories, compares what may be compared, draws it without a network."""
+"""Decides what is shown of runs side by side: which numbers may be compared, in which words and charts.
+
+Called by `commands` alone. Imports `run` and the torch-free part of `metrics`: its registry and the lines of
+the log. It reads run directories of anybody, so nothing in them is trusted.
+"""

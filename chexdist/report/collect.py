@@ -20,7 +20,7 @@ BASELINES = ("real", "mean_image")
 
 @dataclass(frozen=True)
 class EvaluationRecord:
-    """What `chexdist evaluate` left of one checkpoint: numbers, the fields of their protocols, and what was refused."""
+    """What `chexdist evaluate` left of one checkpoint: numbers, their protocols, what was refused."""
 
     folder: Path
     images: int
@@ -33,7 +33,10 @@ class EvaluationRecord:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run directory as it was found. `state` is one of STATES or unknown, written at `state_time`, epoch seconds."""
+    """A run directory as it was found.
+
+    state: one of STATES, or unknown; state_time: when that was written, seconds since the epoch.
+    """
 
     name: str
     path: Path
@@ -67,7 +70,8 @@ def collect(directories: list[str]) -> list[RunRecord]:
     """
     if len(directories) > MOST_RUNS:
         raise UserError(
-            f"{len(directories)} runs: up to {MOST_RUNS} can be distinguished side by side; make several reports"
+            f"{len(directories)} runs: up to {MOST_RUNS} can be distinguished side by side; "
+            "make several reports"
         )
     paths = []
     for directory in directories:
@@ -165,7 +169,7 @@ def _read_evaluation(file: Path) -> EvaluationRecord:
 
 
 def _check_protocol(name: str, fields: Any) -> None:
-    """A protocol's name is a digest of its fields (`chexdist.metrics.protocol`): so they can't have been changed."""
+    """A protocol's name is a digest of its fields (`metrics.protocol`): so they can't have been changed."""
     canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(canonical.encode()).hexdigest()[:12]
     if not isinstance(fields, dict) or digest != name:

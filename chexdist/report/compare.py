@@ -1,4 +1,4 @@
-"""Decides which numbers may stand beside each other: those of one metric, of one class, under one protocol."""
+"""Decides which numbers may stand side by side: those of one metric, of one class, under one protocol."""
 
 from dataclasses import dataclass, field
 
@@ -75,7 +75,7 @@ def name_parts(name: str) -> tuple[str, str, str]:
 
 
 def compare(runs: list[RunRecord]) -> list[Measured]:
-    """Every protocol with the numbers under it; features before pairs, overall before classes, most runs first."""
+    """Every protocol with its numbers; features before pairs, overall before classes, most runs first."""
     found: dict[tuple[str, str, str], Comparison] = {}
     for number, run in enumerate(runs):
         by_key: dict[tuple[str, str, str], dict[str, dict[int, Metric]]] = {}

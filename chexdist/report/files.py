@@ -1,4 +1,4 @@
-"""Reads the small files of a run directory, which may come from someone else: nothing in them is believed unseen."""
+"""Reads the small files of a run directory, which may come from someone else: everything is checked."""
 
 import json
 import re
@@ -40,7 +40,7 @@ def tidy(value: object) -> str:
 
 
 def is_there(path: Path, most_bytes: int = MOST_BYTES) -> bool:
-    """Whether there is such a file. Raises UserError when it is no plain file, or larger than a run writes it."""
+    """Whether there is such a file. Raises UserError for no plain file, or a larger one than runs write."""
     try:
         if not path.exists():
             return False
@@ -54,7 +54,7 @@ def is_there(path: Path, most_bytes: int = MOST_BYTES) -> bool:
 
 
 def read_text(path: Path) -> str | None:
-    """The file's text; None when there is none. Raises UserError as `is_there` does, and when it is not UTF-8."""
+    """The file's text; None when there is none. Raises UserError as `is_there` does, and for no UTF-8."""
     try:
         return path.read_text(encoding="utf-8") if is_there(path) else None
     except UnicodeDecodeError:
@@ -87,7 +87,7 @@ class _PlainLoader(yaml.SafeLoader):
 
 
 def read_settings(path: Path) -> dict[str, str] | None:
-    """`section.key` -> value as text; None when there is no such file. Raises UserError when it is no YAML mapping."""
+    """`section.key` -> value as text; None for no such file. Raises UserError for no YAML mapping."""
     text = read_text(path)
     if text is None:
         return None

@@ -17,7 +17,7 @@ def number(value: float, decimals: int) -> str:
 
 
 def decimals_for(value: float, low: float | None, high: float | None) -> int:
-    """Digits after the point: two significant ones of the interval's half width, or four of a value without one."""
+    """Digits after the point: two significant ones of half the interval, or four of a value without one."""
     scale = abs(value) / 100 if low is None or high is None else high / 2 - low / 2
     if scale <= 0:
         return 3

@@ -1,4 +1,4 @@
-"""Puts a report together as one HTML page that needs no network and no script."""
+"""Makes a report one HTML page that needs no network and no script."""
 
 from dataclasses import dataclass
 from importlib import resources
@@ -36,7 +36,7 @@ WIDE, LOSS, NARROW = 960, 500, 360
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart and its caption. `narrow` is the same drawn for a phone; `run` is its run where it shows one alone."""
+    """A chart and its caption. `narrow`: the same drawn for a phone; `run`: its run where it is of one."""
 
     title: str
     unit: str

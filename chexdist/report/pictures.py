@@ -1,4 +1,4 @@
-"""Puts a run's grids of images into the page: drawn anew from their pixels, so that nothing else of a file goes along."""
+"""Puts a run's grids of images into the page: from their pixels alone, so that no metadata is copied."""
 
 import base64
 import io

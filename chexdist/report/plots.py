@@ -1,6 +1,7 @@
-"""Charts as inline SVG: lines over images seen, and bars. Colours and type come from the page, so they follow its scheme.
+"""Charts as inline SVG: lines over images seen, and bars.
 
-Run number r has the class `run-r` (colour) and its own marker, so that no chart depends on colour alone.
+Colours and type come from the page, so they follow its scheme. Run number r has the class `run-r` (colour)
+and its own marker, so that no chart depends on colour alone.
 """
 
 from dataclasses import dataclass
@@ -94,7 +95,7 @@ def curves(
 
 
 def thinned(metrics: list[Metric]) -> list[tuple[float, float]]:
-    """(images, value), at most MOST_POINTS of them: each the mean of as many neighbours, weighted by their n."""
+    """(images, value), at most MOST_POINTS of them: each the mean of neighbours, weighted by their n."""
     size = -(-len(metrics) // MOST_POINTS)
     points = []
     for start in range(0, len(metrics), max(1, size)):

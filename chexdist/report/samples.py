@@ -1,4 +1,4 @@
-"""Which pictures of a run are shown: the grids of its newest evaluation by class, or else its newest training samples."""
+"""Decides which pictures of a run are shown: of its newest evaluation by class, or else of training."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ MOST_CLASSES = 6
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture and its words. `run` is None for real X-rays; `position` in the row: alone, first of several, or next."""
+    """A picture and its words. `run` is None for real X-rays; `position` in the row: alone, first or next."""
 
     run: int | None
     position: str

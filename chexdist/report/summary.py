@@ -1,4 +1,4 @@
-"""Decides what one sentence says of the runs: which is nearest to real X-rays by KID, and no more than its intervals allow."""
+"""Decides what one sentence says: which run is nearest to real X-rays by KID, as far as intervals allow."""
 
 from chexdist.report.collect import RunRecord
 from chexdist.report.compare import Comparison, Entry, Measured
@@ -6,7 +6,7 @@ from chexdist.report.numbers import count, decimals_for, in_words, listed, numbe
 from chexdist.report.tables import size_text
 
 KID = "kid_x1000"
-"""What the runs are ranked by: of the metrics, the one that is unbiased with few images, lower being better."""
+"""What the runs are ranked by: the metric that is unbiased with few images; lower is better."""
 
 
 def title(runs: list[RunRecord]) -> str:
@@ -26,13 +26,17 @@ def sentence(runs: list[RunRecord], measured: list[Measured]) -> str:
         if each.base == KID and not each.of_class and each.entries
     ]
     if not comparisons:
-        return "No KID has been measured for these runs, so nothing is said about which is nearer to real X-rays."
+        return (
+            "No KID has been measured for these runs, "
+            "so nothing is said about which is nearer to real X-rays."
+        )
     # The most runs, then the most images behind the numbers.
     chosen = max(comparisons, key=lambda each: (len(each.entries), each.entries[0].metric.n))
     ranked = sorted(chosen.entries, key=lambda entry: entry.metric.value)
     best = ranked[0]
     metric = best.metric
-    text = f"{_subject(runs, chosen, best)} a {chosen.label} of {with_interval(metric.value, metric.low, metric.high)} "
+    shown = with_interval(metric.value, metric.low, metric.high)
+    text = f"{_subject(runs, chosen, best)} a {chosen.label} of {shown} "
     text += f"after {count(metric.images)} images{_yardsticks(best)}"
     overlapping = [runs[entry.run].name for entry in ranked[1:] if _overlap(best, entry)]
     if overlapping:

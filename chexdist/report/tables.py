@@ -27,7 +27,7 @@ PROVENANCE_LABELS = {
 
 @dataclass(frozen=True)
 class Table:
-    """`columns` are the headings; the first cell of a row names it. `runs` are the rows' run numbers, None for no run."""
+    """`columns` are the headings; the first cell of a row names it. `runs`: the rows' runs, None for none."""
 
     title: str
     note: str
@@ -111,7 +111,7 @@ def described(measured: Measured, runs: list[RunRecord]) -> str:
 
 
 def metric_table(measured: Measured, runs: list[RunRecord]) -> Table:
-    """Runs as rows and the protocol's metrics as columns; below them real X-rays and the mean image, measured in the same way."""
+    """Runs as rows and the protocol's metrics as columns; below them real X-rays and the mean image."""
     comparisons = measured.comparisons
     rows: dict[tuple[int, int, int], dict[str, Entry]] = {}
     for comparison in comparisons:
@@ -213,7 +213,7 @@ def settings_tables(runs: list[RunRecord]) -> tuple[Table | None, Table]:
 
 
 def _setting(run: RunRecord, key: str) -> str:
-    """A dash where the setting is of something that the run does not have, such as the weight of no penalty."""
+    """A dash where the run has nothing that the setting is of, such as the weight of no penalty."""
     section, _, name = key.partition(".")
     absent = name != "name" and run.settings.get(f"{section}.name") == "none"
     return NONE if absent else run.settings.get(key, NONE)

@@ -1,4 +1,4 @@
-"""A metric, or an extractor, is one new file and one registry line: it is then trained with, evaluated, compared and reported."""
+"""A metric or an extractor is a file and a registry line: then it is measured, compared and reported."""
 
 import json
 import os
@@ -74,6 +74,7 @@ def chexdist(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
             env={**os.environ, "PYTHONPATH": str(folder)},
             capture_output=True,
             text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -87,7 +88,7 @@ def trained(
     build_shards: Callable[..., Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    """A run that chose its best checkpoint by the new metric, in the features of the new extractor, evaluated."""
+    """An evaluated run that chose its best checkpoint by the new metric, in the new extractor's features."""
     run = tmp_path_factory.mktemp("run") / "toy"
     shards = build_shards(96, 20, split="train=0.5,val=0.5")
     more = ["--eval.extractor", "squares", "--checkpoint.best", "spread", "--checkpoint.keep", "1"]

@@ -45,7 +45,7 @@ def test_value_is_torchmetrics_value(seed: int, n: int, shift: float) -> None:
     assert kid(real, generated).value == pytest.approx(oracle, rel=1e-6, abs=1e-6)
 
 
-def test_value_with_unlike_sizes_and_patients_is_the_definition() -> None:
+def test_value_with_different_sizes_and_patients_is_the_definition() -> None:
     real, generated = sample(1, 40), sample(2, 23, 0.3)
     patients = [i // 2 for i in range(40)]
     expected = by_double_loop(real, generated, patients)
@@ -79,7 +79,7 @@ def test_mean_over_halves_of_one_distribution_is_zero() -> None:
 
 
 def clustered(seed: int, patients: int) -> tuple[Tensor, list[int]]:
-    """Three images of each patient, nearly alike."""
+    """Three images of each patient, nearly the same."""
     own = sample(seed, patients).repeat_interleave(3, dim=0)
     noise = torch.from_numpy(np.random.default_rng(seed).standard_normal(own.shape)) * 0.01
     return own + noise, [i // 3 for i in range(3 * patients)]

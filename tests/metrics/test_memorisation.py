@@ -1,4 +1,4 @@
-"""The audit's rule: what a training image may go through and still be found, and how rarely a stranger's X-ray is taken for one."""
+"""The audit's rule: which changed training images are found, how rarely another X-ray is taken for one."""
 
 import numpy as np
 import pytest
@@ -112,7 +112,7 @@ def test_excluded_pairs_do_not_count() -> None:
     st.sampled_from([0.001, 0.01, 0.05, 0.5]),
 )
 def test_threshold_is_exceeded_by_few(values: list[float], rate: float) -> None:
-    """Each value in turn against the threshold of the others: too many above is at most the stated share of them all."""
+    """Each value in turn against the threshold of the others: at most the stated share is above."""
     found = threshold(torch.tensor(values), rate)
     assert found.value in torch.tensor(values).tolist()
     assert found.rate <= max(rate, 1 / (len(values) + 1)) + 1e-9

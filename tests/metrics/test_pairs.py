@@ -17,7 +17,7 @@ from chexdist.metrics.extractor import load_extractor
 from chexdist.metrics.intervals import student_quantile
 from chexdist.metrics.pairs import MIN_PATIENTS, PairProtocol, mean_over_pairs, pair_scores
 from chexdist.metrics.preprocess import resize
-from chexdist.metrics.protocol import Protocol, UnlikeProtocols, require_same_protocol
+from chexdist.metrics.protocol import Protocol, DifferentProtocols, require_same_protocol
 
 PSNR, MSE, SSIM = computed_from("pairs")
 
@@ -32,7 +32,7 @@ def smooth(seed: int, n: int, side: int = 64) -> Tensor:
 
 
 def by_definition(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
-    """PSNR, MSE (of images in [0, 1]) and SSIM (Wang 2004, eq. 13), in float64 with scipy's Gaussian of 11 px."""
+    """PSNR, MSE of images in [0, 1] and SSIM (Wang 2004, eq. 13), in float64, by scipy's Gaussian."""
     mse = float(((a - b) ** 2).mean())
 
     def local(x: np.ndarray) -> np.ndarray:
@@ -109,7 +109,7 @@ def test_pairs_of_one_patient_count_as_one_when_they_are_alike() -> None:
 
 
 def paired(random: np.random.Generator, patients: int, n: int) -> tuple[Tensor, list[int]]:
-    """Scores of n pairs, each with something of its patient (of 1 to 4 images), its held-out image and its other image."""
+    """Scores of n pairs, each with a part of its patient (1 to 4 images), held-out image and other image."""
     image_of = np.repeat(np.arange(patients), random.integers(1, 5, patients))
     drawn = np.resize(random.permutation(len(image_of)), n)
     patient, image = random.standard_normal(patients), random.standard_normal(len(image_of))
@@ -153,7 +153,7 @@ def protocol() -> PairProtocol:
 def test_every_field_changes_the_hash_and_is_named(field: str) -> None:
     old: Any = getattr(protocol(), field)
     change: dict[str, Any] = {field: old + 1 if isinstance(old, int) else old + "x"}
-    with pytest.raises(UnlikeProtocols, match=rf"differ in {field} \(") as error:
+    with pytest.raises(DifferentProtocols, match=rf"differ in {field} \(") as error:
         require_same_protocol(protocol(), replace(protocol(), **change))
     assert error.value.args[0].count("against") == 1
     assert protocol().hash != replace(protocol(), **change).hash
@@ -163,6 +163,6 @@ def test_pairs_and_features_are_never_compared() -> None:
     features = Protocol.of(
         load_extractor("random-conv"), image_size=64, reference="abc", reference_split="val", n=512
     )
-    with pytest.raises(UnlikeProtocols, match="PairProtocol"):
+    with pytest.raises(DifferentProtocols, match="PairProtocol"):
         require_same_protocol(protocol(), features)
     assert features.hash != protocol().hash and "resize" in asdict(protocol())

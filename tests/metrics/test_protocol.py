@@ -1,4 +1,4 @@
-"""The protocol's hash follows every field, and unlike protocols are never compared."""
+"""The protocol's hash follows every field, and different protocols are never compared."""
 
 import re
 from dataclasses import fields, replace
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chexdist.metrics.extractor import load_extractor
-from chexdist.metrics.protocol import Protocol, UnlikeProtocols, require_same_protocol
+from chexdist.metrics.protocol import Protocol, DifferentProtocols, require_same_protocol
 
 
 def protocol() -> Protocol:
@@ -27,7 +27,7 @@ def test_every_field_changes_the_hash_and_is_named(field: str) -> None:
     change: dict[str, Any] = {field: old + 1 if isinstance(old, int) else old + "x"}
     b = replace(a, **change)
     assert a.hash != b.hash
-    with pytest.raises(UnlikeProtocols, match=rf"differ in {field} \({re.escape(str(old)[:4])}") as error:
+    with pytest.raises(DifferentProtocols, match=rf"differ in {field} \({re.escape(str(old)[:4])}") as error:
         require_same_protocol(a, b)
     assert error.value.args[0].count("against") == 1
 

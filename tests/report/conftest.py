@@ -14,7 +14,7 @@ from chexdist.config.load import load_config
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Path]:
-    """`make_run("runs/dcgan", "dcgan", final=600.0)` -> a finished run; `lines=None` leaves metrics.jsonl out."""
+    """`make_run("runs/dcgan", "dcgan", final=600.0)` -> a finished run; `lines=None`: without a log."""
 
     def make(
         name: str = "dcgan",

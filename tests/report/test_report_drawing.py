@@ -20,8 +20,8 @@ ANY = st.floats(allow_nan=False, allow_infinity=False)
 def test_an_axis_holds_its_values_and_has_few_round_ticks(values: list[float], about: int) -> None:
     axis = Axis.over(values, 10, 110)
     assert all(10 <= axis(value) <= 110 for value in values)
-    places = [axis(value) for value in sorted(values)]
-    assert places == sorted(places)
+    lengths = [axis(value) for value in sorted(values)]
+    assert lengths == sorted(lengths)
     ticks = axis.ticks(about)
     slack = 1e-6 * (axis.high - axis.low)
     assert len(ticks) <= about + 2 and all(math.isfinite(tick) for tick in ticks)
@@ -58,8 +58,8 @@ def test_no_number_leaves_a_chart(values: list[float], level: float) -> None:
     values = [max(-1e300, min(1e300, value)) for value in values]
     level = max(-1e300, min(1e300, level))
     metrics = [
-        Metric.from_dict(metric("kid_x1000", value, images=place * 10, half=abs(value) / 10))
-        for place, value in enumerate(values)
+        Metric.from_dict(metric("kid_x1000", value, images=index * 10, half=abs(value) / 10))
+        for index, value in enumerate(values)
     ]
     width, height = 400, 300
     lines = [Line(0, metrics, marked=True), Line(1, metrics)]
@@ -76,10 +76,10 @@ def test_no_number_leaves_a_chart(values: list[float], level: float) -> None:
 
 
 def test_one_spike_does_not_flatten_a_loss() -> None:
-    values = [1 + (place % 9) / 10 for place in range(200)]
+    values = [1 + (index % 9) / 10 for index in range(200)]
     values[100] = 1e6
     metrics = [
-        Metric.from_dict(metric("loss/critic", value, 10 * place, None)) for place, value in enumerate(values)
+        Metric.from_dict(metric("loss/critic", value, 10 * index, None)) for index, value in enumerate(values)
     ]
     svg = curves([Line(0, metrics)], [], 400, 200, "", robust=True)
     heights = [float(point.split(",")[1]) for point in re.findall(r'points="([^"]*)"', svg)[0].split()]

@@ -1,4 +1,4 @@
-"""A report in headless Chromium: it asks the network for nothing, logs no error, and fits a desk and a phone."""
+"""A report in headless Chromium: it asks the network for nothing, logs no error, fits a desk and a phone."""
 
 import base64
 from collections.abc import Iterator
@@ -31,10 +31,12 @@ PALE = """
     return 1;
   };
   const contrast = (a, b) => (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-  return [...document.querySelectorAll('p, td, th, li, figcaption, summary, dt, svg text, .line, .bar')].map(each => {
+  const texts = 'p, td, th, li, figcaption, summary, dt, svg text, .line, .bar';
+  return [...document.querySelectorAll(texts)].map(each => {
     const style = getComputedStyle(each), drawn = each.matches('svg *');
     const ink = each.matches('.line') ? style.stroke : drawn ? style.fill : style.color;
-    return [contrast(light(ink), paper(each)), each.matches('.line, .bar') ? 3 : 4.5, each.outerHTML.slice(0, 60)];
+    const least = each.matches('.line, .bar') ? 3 : 4.5;
+    return [contrast(light(ink), paper(each)), least, each.outerHTML.slice(0, 60)];
   }).filter(([found, least]) => found < least);
 })()
 """
@@ -73,7 +75,8 @@ def test_it_fits_and_asks_for_nothing(width: int, page: Path, chromium: Chromium
     pictures = chromium.evaluate("[...document.images].map(each => [each.complete, each.naturalWidth])")
     assert len(pictures) == 17 and all(complete and side in (32, 64) for complete, side in pictures)
     assert chromium.evaluate("document.querySelectorAll('table').length") == 10
-    drawn = "[...document.querySelectorAll('svg.chart')].filter(each => each.getBoundingClientRect().width > 250).length"
+    drawn = "[...document.querySelectorAll('svg.chart')]"
+    drawn += ".filter(each => each.getBoundingClientRect().width > 250).length"
     assert chromium.evaluate(drawn) == 1 + 2 + 9 + 8
     smallest = "Math.min(...[...document.querySelectorAll('svg.chart text')].map(each => each.getScreenCTM()"
     assert chromium.evaluate(smallest + " ? each.getBoundingClientRect().height || 99 : 99))") >= 9

@@ -1,4 +1,4 @@
-"""Each mistake and each damaged file is answered in one line with exit code 2, and the old report stays as it was."""
+"""Each mistake and each damaged file is one line with exit code 2; the old report stays as it was."""
 
 import io
 import json
@@ -155,7 +155,7 @@ def test_a_hostile_picture(content: bytes, make_run: MakeRun, tmp_path: Path, ca
 
 
 def test_a_picture_with_too_many_pixels(make_run: MakeRun, tmp_path: Path, capsys: Capture) -> None:
-    """A whole one, which only its size speaks against."""
+    """A whole one: only its size is wrong."""
     run = make_run()
     (run / "samples" / "images-1000.png").write_bytes(png(6000, 6000, 6001 * 6000))
     assert "has 6000 x 6000 pixels" in refused(capsys, run, "--out", tmp_path / "report.html")

@@ -1,4 +1,4 @@
-"""What a page says of its runs, and what it must never say: markup from the runs, real X-rays, names, paths."""
+"""What a page says of its runs, and what it must never say: their markup, real X-rays, names, paths."""
 
 import json
 import re
@@ -98,7 +98,7 @@ def test_the_numbers_of_each_run_stand_beside_what_they_are_measured_by(
     assert any("dcgan 600 [590, 610] after 1,000 images; real X-rays −10" in chart for chart in charts)
 
 
-def test_unlike_protocols_are_in_separate_tables(make_run: MakeRun, tmp_path: Path) -> None:
+def test_different_protocols_are_in_separate_tables(make_run: MakeRun, tmp_path: Path) -> None:
     runs = [make_run("a"), make_run("b")]
     evaluate(runs[0])
     evaluate(runs[1], split="test")
@@ -245,7 +245,7 @@ def test_a_line_cut_by_a_kill_is_left_out(make_run: MakeRun, tmp_path: Path) -> 
     report(run, out=tmp_path / "report.html")
 
 
-def test_unlike_sizes_and_equal_names_are_told_apart(make_run: MakeRun, tmp_path: Path) -> None:
+def test_different_sizes_and_equal_names_are_distinguished(make_run: MakeRun, tmp_path: Path) -> None:
     runs = [make_run("old/dcgan"), make_run("new/dcgan", "dcgan", "--model.size=128")]
     page = report(*runs, out=tmp_path / "report.html")
     assert page.tables[0][1][0] == "old/dcgan" and page.tables[0][2][0] == "new/dcgan"

@@ -1,6 +1,7 @@
-"""The frozen networks that turn images into features, by name. A new one is a file with the three names of `Definition`, and a line here.
+"""The frozen networks that turn images into features, by name.
 
-The name is in every protocol, with the digest of the parameters. `metrics.extractor` loads one.
+A new one is a file with the three names of `Definition`, and a line here. The name is in every protocol, with
+the digest of the parameters. `metrics.extractor` loads one.
 """
 
 from typing import TYPE_CHECKING, Protocol
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Definition(Protocol):
-    """What the file of an extractor holds. FEATURES: the size of an image's features; INPUT_SIZE: side of its input, pixels."""
+    """What the file of an extractor holds. FEATURES: numbers per image; INPUT_SIZE: side in pixels."""
 
     FEATURES: int
     INPUT_SIZE: int
@@ -20,7 +21,8 @@ class Definition(Protocol):
     def load(self) -> "tuple[nn.Module, str]":
         """The network on the CPU and the SHA-256 that pins its parameters.
 
-        It maps images [N, 3, INPUT_SIZE, INPUT_SIZE] float32, as `preprocess` makes them, to features [N, FEATURES] float32.
+        It maps images [N, 3, INPUT_SIZE, INPUT_SIZE] float32, as `preprocess` makes them, to features [N,
+        FEATURES] float32.
 
         Raises:
             UserError: its weights are not installed.

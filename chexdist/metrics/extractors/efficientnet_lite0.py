@@ -37,7 +37,7 @@ STAGES = (
 
 
 def load() -> tuple[nn.Module, str]:
-    """The network, its batch norms folded, and the digest of the weights' file; raises as `Definition.load` says."""
+    """The network, its batch norms folded, and the digest of the weights' file. See `Definition.load`."""
     weights = read_pinned(weights_path(), WEIGHTS_SHA256)
     network = EfficientNetLite0().eval()
     state = torch.load(io.BytesIO(weights), weights_only=True, map_location="cpu")

@@ -1,6 +1,7 @@
 """A small convolutional network with seeded random parameters, which needs no file.
 
-He-initialised 3 x 3 convolutions (He et al. 2015, arXiv:1502.01852), each halving the side, and a mean over pixels.
+He-initialised 3 x 3 convolutions (He et al. 2015, arXiv:1502.01852), each halving the side, and a mean over
+pixels.
 """
 
 import hashlib
