@@ -1,7 +1,7 @@
-"""How tests start, kill and compare real training jobs: every rank is a process of its own, as a launcher would make it.
+"""How tests start, kill and compare real training jobs: every rank is a process, as a launcher would make it.
 
-Ranks are forked from a server that has imported the product and nothing else happened in, which saves the seconds that importing
-torch takes; `true_command` is there for the tests that want `python -m chexdist` itself.
+Ranks are forked from a server that has imported the product and done nothing else, which saves the seconds
+that importing torch takes; `true_command` is for the tests that want `python -m chexdist` itself.
 """
 
 import json
@@ -17,19 +17,16 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-PRELOAD = ["chexdist.training.start", "chexdist.commands.train"]
-PRELOAD += [
-    "torch._dynamo",
-    "torch.distributed.tensor",
-    "torchvision.utils",
-]  # imported by those who need them
+LATE_IMPORTS = ("torch._dynamo", "torch.distributed.tensor", "torchvision.utils")
+"""What takes seconds to import, and is imported only when it is used."""
+PRELOAD = ["chexdist.training.start", "chexdist.commands.train", *LATE_IMPORTS]
 BATCH = 16
 Fault = Callable[[int], None]
 """Called in a rank before the command starts, with the rank's number; it plants what will go wrong."""
 
 
 def small(shards: Path, run: Path, config: str, *more: str) -> list[str]:
-    """The words after `chexdist` that train a tiny network in 12 batches of 16, with a checkpoint every third of them."""
+    """The words after `chexdist` that train a tiny network in 12 batches of 16, with 4 checkpoints."""
     settings = {
         "data.shards": shards,
         "data.workers": 0,
@@ -90,6 +87,7 @@ class Job:
         return self.log.read_text()
 
 
+_ports: set[int] = set()
 started: list[Job] = []
 """Every job of this session, so that a test that fails leaves none running."""
 
@@ -150,9 +148,14 @@ def true_command(words: list[str], **environment: str) -> subprocess.Popen[str]:
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A port that nobody listens on, and that was not returned before: its world may still be starting."""
+    while True:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            port = int(listener.getsockname()[1])
+        if port not in _ports:
+            _ports.add(port)
+            return port
 
 
 def status(run_directory: Path) -> dict[str, Any]:
@@ -177,7 +180,7 @@ def newest(run_directory: Path) -> Path:
 
 
 def same_result(run_directory: Path, undisturbed: Path) -> None:
-    """Assert that two runs ended alike: weights and optimizers of every checkpoint bit for bit, every metric, every sample sheet."""
+    """Assert that two runs are the same: every checkpoint's tensors bit for bit, metrics, sample sheets."""
     assert status(run_directory)["state"] == "done"
     saved, expected = (
         {path.name: tensors(path) for path in (root / "checkpoints").iterdir()}

@@ -1,4 +1,4 @@
-"""Bugs that distributed GAN code really has, to be planted in the worker processes: each must make a check fail."""
+"""Bugs that distributed GAN code really has, planted in the worker processes: each must make a check fail."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -22,7 +22,7 @@ from chexdist.training import step as step_module
 from chexdist.training.networks import is_ddp
 from chexdist.training.step import Step
 from helpers.cases import Case
-from helpers.training import Trained, default_dtype, train_case
+from helpers.training import Trained, default_dtype, step_case, train_case
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -66,7 +66,7 @@ def _seed_of_rank(patch: pytest.MonkeyPatch) -> None:
     _after_init(patch, lambda step: setattr(step, "seed", step.seed + step.world.rank))
 
 
-def _seed_of_all_alike(patch: pytest.MonkeyPatch) -> None:
+def _seed_of_rank_zero(patch: pytest.MonkeyPatch) -> None:
     """Every rank draws for rows 0 .. n - 1: the same latents on all ranks."""
     normal = noise.normal
 
@@ -121,12 +121,78 @@ def _average_on_rank_zero(patch: pytest.MonkeyPatch) -> None:
     update = Step.update_generator
 
     def only_main(self: Step) -> None:
-        keep = self.gan.ema_decay
-        self.gan.ema_decay = keep if self.world.is_main else 1.0
+        decay = self.gan.ema_decay
+        self.gan.ema_decay = decay if self.world.is_main else 1.0
         update(self)
-        self.gan.ema_decay = keep
+        self.gan.ema_decay = decay
 
     patch.setattr(Step, "update_generator", only_main)
+
+
+def _in_worlds(patch: pytest.MonkeyPatch, name: str, change: Callable[..., Any]) -> None:
+    """Replace a method of the step by `change(step, original, ...)`, in worlds of more than one rank only."""
+    original = getattr(Step, name)
+
+    def changed(self: Step, *arguments: Any) -> None:
+        if self.world.size == 1:
+            original(self, *arguments)
+        else:
+            change(self, original, *arguments)
+
+    patch.setattr(Step, name, changed)
+
+
+def _longer_step(patch: pytest.MonkeyPatch) -> None:
+    """Of 1.0001 times the learning rate, which the optimizer does not show."""
+
+    def longer(self: Step, update: Callable[..., None], network: nn.Module, optimizer: Any) -> None:
+        before = [parameter.detach().clone() for parameter in network.parameters()]
+        update(self, network, optimizer)
+        for parameter, old in zip(network.parameters(), before, strict=True):
+            parameter.data += 1e-4 * (parameter.data - old)
+
+    _in_worlds(patch, "update", longer)
+
+
+def _slower_average(patch: pytest.MonkeyPatch) -> None:
+    """Its way to the weights is 0.9999 times as long."""
+
+    def slower(self: Step, update: Callable[..., None]) -> None:
+        before = [average.clone() for average in self.gan.ema.parameters()]
+        update(self)
+        for average, old in zip(self.gan.ema.parameters(), before, strict=True):
+            average -= 1e-4 * (average - old)
+
+    _in_worlds(patch, "update_generator", slower)
+
+
+def _wider_clip(patch: pytest.MonkeyPatch) -> None:
+    """The generator's gradients are clipped to 1.0001 times the norm, which Adam's step hardly shows."""
+
+    def wider(self: Step, update: Callable[..., None], network: nn.Module, optimizer: Any) -> None:
+        def lengthen(*_: object) -> None:
+            for parameter in self.gan.generator.parameters() if network is self.gan.generator else ():
+                assert parameter.grad is not None
+                parameter.grad *= 1.0001
+
+        handle = optimizer.register_step_pre_hook(lengthen)
+        # to the front: what Adam is given is recorded by a hook as well
+        optimizer._optimizer_step_pre_hooks.move_to_end(handle.id, last=False)
+        update(self, network, optimizer)
+        handle.remove()
+
+    _in_worlds(patch, "update", wider)
+
+
+def _other_moments(patch: pytest.MonkeyPatch) -> None:
+    """The generator's mean gradient of a checkpoint is lost."""
+
+    def forgetful(self: Step, update: Callable[..., None], network: nn.Module, optimizer: Any) -> None:
+        for parameter in self.gan.generator.parameters() if network is self.gan.generator else ():
+            optimizer.state[parameter]["exp_avg"].zero_()
+        update(self, network, optimizer)
+
+    _in_worlds(patch, "update", forgetful)
 
 
 MUTANTS: dict[str, Plant] = {
@@ -136,7 +202,7 @@ MUTANTS: dict[str, Plant] = {
     "mean of means": _mean_of_means,
     "gradient norm clipped before the reduction": _clip_before_reduction,
     "a seed for each rank": _seed_of_rank,
-    "the same latents on all ranks": _seed_of_all_alike,
+    "the same latents on all ranks": _seed_of_rank_zero,
     "gradients never reduced": _no_reduction,
     "labels from torch.rand": _labels_from_torch,
     "a share without the remainder": _share_without_remainder,
@@ -144,8 +210,17 @@ MUTANTS: dict[str, Plant] = {
 }
 
 
+SMALL_MUTANTS: dict[str, Plant] = {
+    "a step 1.0001 times as long": _longer_step,
+    "an average 0.9999 times as fast": _slower_average,
+    "a clip 1.0001 times as wide": _wider_clip,
+    "a moment forgotten": _other_moments,
+}
+"""Bugs near the rounding of float32, in worlds of several ranks only."""
+
+
 def train_mutants(world: World, shards: Path, planted: list[tuple[str, Case]]) -> list[Trained]:
-    """Train each case with its mutant planted; a job for `run_world`."""
+    """Train each case in float64 with its mutant planted; a job for `run_world`."""
     accelerator = make_accelerator(world, timeout_seconds=60)
     reader = SampleReader(read_manifest(str(shards)), "train", memory_mib=64)
     results = []
@@ -153,4 +228,16 @@ def train_mutants(world: World, shards: Path, planted: list[tuple[str, Case]]) -
         with pytest.MonkeyPatch.context() as patch, default_dtype(torch.float64):
             MUTANTS[mutant](patch)
             results.append(train_case(world, shards, reader, accelerator, case, 1))
+    return results
+
+
+def step_mutants(world: World, shards: Path, planted: list[tuple[str, Case]], folder: Path) -> list[Trained]:
+    """A step of each case in float32 from its checkpoint, with its mutant planted; a job for `run_world`."""
+    accelerator = make_accelerator(world, timeout_seconds=60)
+    reader = SampleReader(read_manifest(str(shards)), "train", memory_mib=64)
+    results = []
+    for mutant, case in planted:
+        with pytest.MonkeyPatch.context() as patch, default_dtype(torch.float32):
+            (MUTANTS | SMALL_MUTANTS)[mutant](patch)
+            results.append(step_case(world, shards, reader, accelerator, case, 1, folder))
     return results

@@ -1,9 +1,9 @@
-"""Trains a few batches on one rank through the production path, and brings home what the promises are about."""
+"""Trains a few batches on one rank through the production path, and returns what the promises are about."""
 
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +22,43 @@ from chexdist.training.step import Step
 from helpers.cases import BATCH, Case
 
 MID_TRAINING = 1
-"""Batches after which Adam no longer divides a gradient by itself; in the next one every phase of every case is due."""
+"""Batches after which Adam no longer divides a gradient by itself; in the next one every phase is due."""
 
 Arrays = dict[str, np.ndarray]
 Draws = dict[tuple[str, int], list[tuple[range, np.ndarray]]]
 
 
+@dataclass(frozen=True)
+class Update:
+    """What Adam computes its step of one parameter from: the gradient, clipped, and the state before."""
+
+    weight: np.ndarray
+    gradient: np.ndarray
+    exp_avg: np.ndarray
+    exp_avg_sq: np.ndarray
+    steps: int
+    lr: float
+    betas: tuple[float, float]
+    eps: float
+
+
 @dataclass
 class Trained:
-    """What one rank saw.
+    """What one rank saw; `gradients`, `updates` and `weights` are empty but on rank 0.
 
-    `gradients`: of each network's first update, as reduced. `weights`: of both networks and the averaged generator at the
-    end (empty but on rank 0); `digest`: their SHA-256, on every rank. `losses`: sums over this rank's images.
-    `draws`: rows and random numbers by (draw, batch).
+    `gradients`: of each network's first update, as reduced. `weights`: of both networks and the averaged
+    generator at the end; `digest`: their SHA-256. `decay`: the average's. `losses`: sums over this rank's
+    images. `draws`: rows and random numbers by (draw, batch). `updates`: what Adam was given in a step from a
+    checkpoint.
     """
 
     gradients: Arrays
     weights: Arrays
     digest: str
+    decay: float
     losses: np.ndarray
     draws: Draws
+    updates: dict[str, Update] = field(default_factory=dict)
 
 
 @contextmanager
@@ -66,38 +83,51 @@ def train_cases(world: World, shards: Path, jobs: list[tuple[Case, int, str]]) -
     return results
 
 
-def save_in_mid_training(world: World, shards: Path, jobs: list[tuple[Case, int, str]], folder: Path) -> None:
-    """A checkpoint of each case after `MID_TRAINING` batches, in `folder`; a job for a world of one.
+def save_in_mid_training(world: World, shards: Path, cases: list[Case], folder: Path) -> None:
+    """A float32 checkpoint of each case after `MID_TRAINING` batches, in `folder`; a job for a world of one.
 
-    Critics are clipped in the step that is compared only: one that lives within the narrow bounds of the tests scores all images alike, so that
-    real and generated ones' gradients cancel to rounding.
+    Critics are clipped in the step that is compared only: one that lives within the narrow bounds of the
+    tests gives all images one score, so that real and generated ones' gradients cancel to rounding.
     """
     accelerator = make_accelerator(world, timeout_seconds=60)
     reader = SampleReader(read_manifest(str(shards)), "train", memory_mib=64)
-    for place, (case, accumulate, dtype) in enumerate(jobs):
-        with default_dtype(getattr(torch, dtype)):
-            step, data = _start(world, shards, reader, accelerator, case.unclipped(), accumulate)
+    with default_dtype(torch.float32):
+        for case in cases:
+            step, data = _start(world, shards, reader, accelerator, case.unclipped(), 1)
             for t in range(MID_TRAINING):
                 step(t, *next(data))
             state = checkpoint.State(MID_TRAINING, MID_TRAINING * BATCH, {}, "", {}, {})
-            checkpoint.save(folder / str(place), checkpoint.snapshot(step.gan.state()), state)
+            checkpoint.save(folder / case.name, checkpoint.snapshot(step.gan.state()), state)
 
 
 def step_in_mid_training(
-    world: World, shards: Path, jobs: list[tuple[Case, int, str]], folder: Path
+    world: World, shards: Path, jobs: list[tuple[Case, int]], folder: Path
 ) -> list[Trained]:
-    """One step of each case from the checkpoint in `folder`; a job for `run_world`."""
+    """One step in float32 of each (case, accumulation) from its checkpoint; a job for `run_world`."""
     accelerator = make_accelerator(world, timeout_seconds=60)
     reader = SampleReader(read_manifest(str(shards)), "train", memory_mib=64)
-    results = []
-    for place, (case, accumulate, dtype) in enumerate(jobs):
-        with default_dtype(getattr(torch, dtype)):
-            step, data = _start(world, shards, reader, accelerator, case, accumulate, MID_TRAINING)
-            path, _ = checkpoint.newest(folder / str(place))
-            assert path is not None
-            checkpoint.load(path, step.gan.state())
-            results.append(_trained(world, step, data, range(MID_TRAINING, MID_TRAINING + 1)))
-    return results
+    with default_dtype(torch.float32):
+        return [step_case(world, shards, reader, accelerator, *job, folder) for job in jobs]
+
+
+def step_case(
+    world: World,
+    shards: Path,
+    reader: SampleReader,
+    accelerator: Any,
+    case: Case,
+    accumulate: int,
+    folder: Path,
+) -> Trained:
+    """One step of the case from its checkpoint in `folder`."""
+    step, data = _start(world, shards, reader, accelerator, case, accumulate, MID_TRAINING)
+    path, _ = checkpoint.newest(folder / case.name)
+    assert path is not None
+    checkpoint.load(path, step.gan.state())
+    updates = _record_updates(step)
+    trained = _trained(world, step, data, range(MID_TRAINING, MID_TRAINING + 1))
+    trained.updates = updates if world.is_main else {}
+    return trained
 
 
 def _start(
@@ -145,9 +175,9 @@ def _trained(world: World, step: Step, data: Iterator[tuple[Tensor, Tensor]], st
     }
     digest = hashlib.sha256(b"".join(weight.tobytes() for weight in weights.values())).hexdigest()
     losses = torch.stack([step.losses.critic, step.losses.penalty, step.losses.generator]).numpy()
-    return Trained(
-        gradients if world.is_main else {}, weights if world.is_main else {}, digest, losses, draws
-    )
+    if not world.is_main:
+        gradients, weights = {}, {}
+    return Trained(gradients, weights, digest, gan.ema_decay, losses, draws)
 
 
 def _gradients(network: nn.Module, name: str) -> Arrays:
@@ -170,6 +200,28 @@ def _record_gradients(step: Step) -> Arrays:
         update(network, optimizer)
 
     step.update = recording  # type: ignore[method-assign]
+    return seen
+
+
+def _record_updates(step: Step) -> dict[str, Update]:
+    """What each optimizer is given in its only step from now on."""
+    seen: dict[str, Update] = {}
+
+    def record(network: nn.Module, name: str) -> Callable[..., None]:
+        def recording(optimizer: torch.optim.Optimizer, *_: object) -> None:
+            (settings,) = optimizer.param_groups
+            for key, parameter in network.named_parameters():
+                assert f"{name}.{key}" not in seen and parameter.grad is not None
+                state = optimizer.state[parameter]
+                tensors = (parameter.detach(), parameter.grad, state["exp_avg"], state["exp_avg_sq"])
+                arrays = [tensor.numpy().copy() for tensor in tensors]
+                rest = (int(state["step"]), settings["lr"], settings["betas"], settings["eps"])
+                seen[f"{name}.{key}"] = Update(*arrays, *rest)
+
+        return recording
+
+    step.gan.critic_optimizer.register_step_pre_hook(record(step.gan.critic, "critic"))
+    step.gan.generator_optimizer.register_step_pre_hook(record(step.gan.generator, "generator"))
     return seen
 
 

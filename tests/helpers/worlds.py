@@ -1,24 +1,26 @@
-"""Starts worlds of real processes over gloo on the CPU, and says which rank failed, died or hung, and where.
+"""Starts worlds of real processes over gloo on the CPU, and names the rank that failed, died or hung.
 
-Each rank is a process of its own, forked from a server that has imported torch but has started no thread, which saves
-every rank the seconds of that import. The environment is the one that a launcher makes.
+Each rank is a process of its own, forked from a server that has imported torch but has started no thread,
+which saves every rank the seconds of that import. The environment is the one that a launcher makes.
 """
 
 import faulthandler
 import multiprocessing
 import os
 import signal
-import socket
 import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+
+from helpers.jobs import LATE_IMPORTS, free_port
 
 SECONDS_TO_DUMP = 1.0
 DUMP_STACK = signal.SIGUSR2
@@ -42,7 +44,7 @@ def run_world(size: int, job: Callable[..., Any], *arguments: Any, limit: float 
     """
     server = _server()
     with tempfile.TemporaryDirectory() as stacks:
-        port = _free_port()
+        port = free_port()
         ranks: dict[Connection, int] = {}
         processes: list[BaseProcess] = []
         process: BaseProcess
@@ -59,6 +61,14 @@ def run_world(size: int, job: Callable[..., Any], *arguments: Any, limit: float 
             for process in processes:
                 process.kill()
                 process.join()
+
+
+def run_worlds(job: Callable[..., Any], worlds: dict[int, tuple[Any, ...]]) -> dict[int, list[Any]]:
+    """`run_world` for each (size, arguments) at once: ranks that wait leave the cores to other worlds."""
+    _server()
+    with ThreadPoolExecutor(len(worlds)) as pool:
+        running = {size: pool.submit(run_world, size, job, *given) for size, given in worlds.items()}
+    return {size: world.result() for size, world in running.items()}
 
 
 def _collect(
@@ -101,12 +111,7 @@ def _hung(waiting: list[int], processes: list[BaseProcess], stacks: Path, limit:
 def _server() -> ForkServerContext:
     """The server, ready: the time limit of a world is not spent on its imports."""
     server = multiprocessing.get_context("forkserver")
-    late = [
-        "torch._dynamo",
-        "torch.distributed.tensor",
-        "torchvision.utils",
-    ]  # imported by those who need them
-    server.set_forkserver_preload(["chexdist.training.trainer", *late])
+    server.set_forkserver_preload(["chexdist.training.trainer", *LATE_IMPORTS])
     first = server.Process(target=int)
     first.start()
     first.join()
@@ -142,15 +147,9 @@ def _rank(
         faulthandler.register(DUMP_STACK, stack, all_threads=False)
         try:
             connection.send(("done", job(World.detect(), *arguments)))
-        except BaseException:  # noqa: BLE001 - whatever it is, the parent must hear of it
+        except BaseException:  # noqa: BLE001 - whatever it is, the parent must know
             connection.send(("raised", traceback.format_exc()))
         finally:
             faulthandler.unregister(DUMP_STACK)
     if distributed.is_initialized():
         distributed.destroy_process_group()
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
