@@ -5,6 +5,7 @@ import configparser
 import re
 import shlex
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -241,6 +242,8 @@ def test_options_and_settings_in_the_text_exist(name: str) -> None:
             assert setting in settings or setting.endswith((".py", ".sbatch", ".key", ".yaml")), code
         if match := re.match(r"(chexdist|chexdist-shards|make) ([a-z-]+)", code):
             check_named(*match.groups())
+        if match := re.match(r"(?:\S*/)?python -m ([\w.]+)", code):
+            assert find_spec(match[1]), code
         if re.fullmatch(r"[\w.]+(/[\w.-]+)+\.(py|md|yaml|sbatch|json)", code) and "NAME" not in code:
             assert (ROOT / code).is_file(), code
 

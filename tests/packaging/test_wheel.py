@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import site
 import subprocess
@@ -105,6 +106,18 @@ def test_nothing_is_imported_from_the_clone(installed: Run) -> None:
 def test_help(installed: Run) -> None:
     assert "train" in installed("chexdist --help")
     assert "build" in installed("chexdist-shards --help")
+
+
+def test_the_version_is_that_of_one_line(wheel: Path, installed: Run) -> None:
+    """Of the wheel, the command and every manifest, without torch; no file of the sources writes it again."""
+    version = wheel.name.split("-")[1]
+    assert installed("chexdist --version") == f"chexdist {version}\n"
+    script = "import shards.manifest, sys; print(shards.manifest.CREATED_BY, 'torch' in sys.modules)"
+    assert installed("python -c", script) == f"chexdist-shards {version} False\n"
+    files = [ROOT / "setup.cfg", ROOT / "pyproject.toml"]
+    files += [path for package in ("chexdist", "shards") for path in (ROOT / package).rglob("*.py")]
+    written = re.compile(rf"""["' ]{re.escape(version)}["'\n]""")
+    assert [path for path in files if written.search(path.read_text())] == [ROOT / "shards/__init__.py"]
 
 
 def test_launch_files_are_found_by_name(installed: Run) -> None:
