@@ -19,9 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     rank = 0
     try:
-        if (
-            find_spec("chexdist.configs") is None
-        ):  # a folder of the clone elsewhere, which installing puts here
+        if find_spec("chexdist.configs") is None:  # another folder of the clone, which installing maps here
             raise UserError(f"this clone is not installed: {INSTALL}")
         options, settings = parser().parse_known_args(arguments)
         if settings and options.command not in ("train", "doctor"):

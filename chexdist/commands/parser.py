@@ -108,7 +108,7 @@ def _train(command: Parser) -> None:
 def _settings() -> str:
     from chexdist.config.reference import as_help  # takes pydantic, which no other help waits for
 
-    return as_help(shutil.get_terminal_size().columns - 2)
+    return as_help(max(40, shutil.get_terminal_size().columns - 2))
 
 
 def _evaluate(command: Parser) -> None:

@@ -105,5 +105,5 @@ def check_unchanged(before: dict[str, Any], now: dict[str, Any]) -> None:
     ]
     if changed:
         raise UserError(
-            f"this run began otherwise: {'; '.join(changed)}. Put it back, or choose another run.dir"
+            f"this run began with other settings: {'; '.join(changed)}. Set them back, or choose another run.dir"
         )

@@ -1,4 +1,4 @@
-"""Every setting is documented, in help and page; its names are a registry's; a wrong key finds the right one."""
+"""Every setting is documented; its names are those of a registry; an unknown key gets the nearest."""
 
 import json
 import subprocess
