@@ -1,4 +1,4 @@
-"""`python -m benchmarks step stream`: measures side by side, shows a table, keeps all timings as JSON."""
+"""`python -m benchmarks step stream`: measures side by side, shows a table, writes all timings as JSON."""
 
 import argparse
 import sys
@@ -15,10 +15,11 @@ RESULTS = Path(__file__).parent / "results"
 BENCHMARKS = {
     "step": "training: chexdist's step against a notebook's loop, same networks, images and batches",
     "stream": "reading: chexdist's loader against stock WebDataset and against a notebook's PNG folder",
-    "ranks": "training: two DDP ranks against two trainings that know nothing of each other",
+    "ranks": "training: two DDP ranks against two independent trainings",
     "build": "shards: two worker processes against one, and JPEG 2000 against pydicom's full decode",
-    "exactness": "samples lost and doubled over two nodes, a kill and a restart: chexdist against WebDataset with Accelerate",
-    "quality": "KID after as many images: a chexdist run (--run) against a notebook's training on the same shards",
+    "exactness": "samples lost and doubled over two nodes, a kill and a restart: chexdist against WebDataset "
+    "with Accelerate",
+    "quality": "KID after as many images: a chexdist run (--run) against a notebook's training on its shards",
 }
 
 
@@ -87,7 +88,7 @@ def check(options: argparse.Namespace) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure, show, keep."""
+    """Measure, show and write."""
     check(options)
     from benchmarks import build, exactness, quality, ranks, record, step, stream
     from benchmarks.alternate import Effort

@@ -1,4 +1,4 @@
-"""Times sides in turn, A B C A B C ..., so that whatever else the machine does falls on all of them alike."""
+"""Times sides in turn, A B C A B C ..., so that whatever else the machine does slows all of them equally."""
 
 import math
 from collections.abc import Callable
@@ -35,7 +35,7 @@ class Effort:
 
 
 def alternate(what: str, sides: list[Side], effort: Effort) -> dict[str, list[float]]:
-    """Items/s of each side, round by round. The first round warms up and says how often a side is to run in the others."""
+    """Items/s of each side, round by round; the first warms up and sets how often a side runs in others."""
     rates: dict[str, list[float]] = {side.name: [] for side in sides}
     with Progress(what, (effort.rounds + 1) * len(sides), "timings") as progress:
         repeats = {}

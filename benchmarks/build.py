@@ -1,7 +1,8 @@
-"""`build`: files/s of the shard builder with two worker processes against one, and of decoding JPEG 2000 radiographs.
+"""`build`: files/s of the shard builder with two workers against one, and of decoding JPEG 2000 radiographs.
 
-Built from are DICOM files of the procedural phantom; decoded are two radiographs that pydicom-data brings along, all of them compressed by
-JPEG 2000 without loss. Both ways of decoding end with the same square picture; they differ in how much of the file is decoded.
+Built from are DICOM files of the procedural phantom; decoded are two radiographs that pydicom-data brings
+along, all of them compressed by JPEG 2000 without loss. Both ways of decoding end with the same square
+picture; they differ in how much of the file is decoded.
 """
 
 import subprocess
@@ -30,9 +31,10 @@ COMPARISONS = [
     *(Comparison(f"decode {name} / pydicom, whole", name, f"{name}, whole") for name in RADIOGRAPHS),
 ]
 NOTES = (
-    "build: `chexdist-shards build` from start to end, with reading headers, fingerprints, splits, rendering and the tars.",
-    "decode: read, decoded, windowed and scaled to a picture by one process. chexdist decodes no finer than the picture needs, and finds that "
-    + "out for each file. PSNR: of its picture against the other's.",
+    "build: `chexdist-shards build` from start to end, with reading headers, fingerprints, splits, "
+    + "rendering and the tars.",
+    "decode: read, decoded, windowed and scaled to a picture by one process. chexdist decodes no finer "
+    + "than the picture needs, and finds that out for each file. PSNR: of its picture against the other's.",
 )
 
 
@@ -66,7 +68,7 @@ def measure(effort: Effort, work: Path, setting: Setting = SHIPPED) -> Result:
             lambda lost: ["a file"],
         )
     labels = work / "labels.csv"
-    rows = [f"dicom/{file.name},{('no_finding', 'finding')[place % 2]}" for place, file in enumerate(files)]
+    rows = [f"dicom/{file.name},{('no_finding', 'finding')[i % 2]}" for i, file in enumerate(files)]
     labels.write_text("\n".join(["path,label", *rows]) + "\n")
     found = [
         Side(

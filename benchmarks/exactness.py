@@ -1,13 +1,15 @@
-"""`exactness`: samples lost and doubled when two nodes read an epoch, when they are killed in it, and when one node then goes on.
+"""`exactness`: samples lost and doubled over an epoch on two nodes, a kill in it, and a restart on one node.
 
-Every side trains for one epoch on the same shards in the same global batches with the same number of loader processes: chexdist by its
-own command, the others as `benchmarks.stock` says. A node is a process with a launcher's variables, over gloo on the CPU. All
-are killed (`kill -9`) as the step of one batch begins, some batches after the last checkpoint, and started again from that.
+Every side trains for one epoch on the same shards in the same global batches with the same number of loader
+processes: chexdist by its own command, the others as `benchmarks.stock` says. A node is a process with a
+launcher's variables, over gloo on the CPU. All are killed (`kill -9`) as the step of one batch begins, some
+batches after the last checkpoint, and started again from that.
 
-Counted is what the final weights come from: the batches up to the checkpoint that was gone on from, and those after it. Lost is a
-sample of the split that is in none of them, doubled each time that one is there after its first. A sample is told by the
-pixels that the step was given. The split is a whole number of batches, so that no side is charged for how it ends an epoch
-that is not; shards are not, and two nodes have uneven shares of them.
+Counted is what the final weights come from: the batches up to the checkpoint that was resumed from, and those
+after it. Lost is a sample of the split that is in none of them, doubled each time that one is there after its
+first. A sample is identified by the pixels that the step was given. The split is a whole number of batches,
+so that no side is charged for how it ends an epoch that is not; shards are not, and two nodes have uneven
+shares of them.
 """
 
 import shutil
@@ -32,25 +34,32 @@ from shards.progress import Progress
 OURS = "chexdist"
 THEIRS = ("prepared", "shards, joined", "shards, with_epoch", "shards once", "resampled")
 STARTS = 4
-"""Of each side: undisturbed, killed, gone on with on two nodes, and on one."""
+"""Of each side: undisturbed, killed, resumed on two nodes, and on one."""
 
 COLUMNS = ("two nodes", "killed, on two again", "order kept", "killed, then on one", "order kept")
 NOTES = (
-    "Cells are samples lost / doubled; order kept: batches after the restart that hold the same samples in the same order as "
-    + "in the undisturbed run. Hung: no batch for {next:.0f} s, no end; lost is then what was not read.",
-    "prepared: Accelerate's own loader (dispatch_batches, split_batches): rank 0 reads, decodes and sends out every sample. With one "
-    + "loader process it is exact here; with more, one whose shards end hands over a short batch, and two nodes that share an odd one "
-    + "leave a sample out (or, where it is the last, fill it up from the first).",
-    "joined, with_epoch, once: WebDataset's split_by_node under torch's Join, with equally many batches on each node, as it is. "
-    + "resampled: shards drawn with replacement, which WebDataset advises for many nodes, and which loses and doubles on purpose.",
-    "The stock sides have fixed seeds; by default every start draws its own, and none goes on where another stopped. To go on they read "
-    + "the batches before the checkpoint again and drop them (resampled draws afresh); chexdist begins at the next batch.",
+    "Cells are samples lost / doubled; order kept: batches after the restart that hold the same samples "
+    + "in the same order as in the undisturbed run. Hung: no batch for {next:.0f} s, no end; lost is then "
+    + "what was not read.",
+    "prepared: Accelerate's own loader (dispatch_batches, split_batches): rank 0 reads, decodes and sends "
+    + "out every sample. With one loader process it is exact here; with more, one whose shards end hands "
+    + "over a short batch, and two nodes that share an odd one leave a sample out (or, where it is the "
+    + "last, fill it up from the first).",
+    "joined, with_epoch, once: WebDataset's split_by_node under torch's Join, with equally many batches "
+    + "on each node, as it is. resampled: shards drawn with replacement, which WebDataset advises for many "
+    + "nodes, and which loses and doubles on purpose.",
+    "The stock sides have fixed seeds; by default every start draws its own, and none resumes where "
+    + "another stopped. To resume they read the batches before the checkpoint again and drop them "
+    + "(resampled draws afresh); chexdist begins at the next batch.",
 )
 
 
 @dataclass(frozen=True)
 class Setting:
-    """`pictures` of `side` px, 4 of 5 for training; global batches of `batch`; a checkpoint every `save`, killed in batch `kill_at`."""
+    """`pictures` of `side` px, 4 of 5 for training, in global batches of `batch`.
+
+    A checkpoint follows every `save` batches; the kill comes in batch `kill_at`.
+    """
 
     workers: int = 2
     pictures: int = 800
@@ -83,7 +92,10 @@ class Result:
     outcomes: dict[str, Outcomes]
 
     def document(self, about: dict[str, Any]) -> dict[str, Any]:
-        """Everything, as it is written; `about` says when, where and how. No count depends on how busy the machine was."""
+        """Everything, as it is written; `about` says when, where and how.
+
+        No count depends on how busy the machine was.
+        """
         return {
             "benchmark": "exactness",
             **about,
@@ -130,14 +142,14 @@ def names(urls: tuple[str, ...]) -> list[str]:
     dataset = webdataset.WebDataset(list(urls), shardshuffle=False).decode("l8").to_tuple("png")
     found = [name_of(pixels) for (pixels,) in dataset]
     if len(set(found)) < len(found):
-        raise WorkError("two pictures have the same pixels, so samples can't be told apart")
+        raise WorkError("two pictures have the same pixels, so samples can't be identified")
     return found
 
 
 def scenarios(
     side: Callable[..., None], split: list[str], folder: Path, setting: Setting, done: Callable[[], None]
 ) -> Outcomes:
-    """One side's runs: undisturbed on two nodes; killed, and gone on with on two and on one."""
+    """One side's runs: undisturbed on two nodes; killed, and resumed on two and on one."""
 
     def begin(run: str, number: int, nodes: int, kill_at: int | None = None) -> str:
         (folder / run).mkdir(parents=True, exist_ok=True)
@@ -145,8 +157,8 @@ def scenarios(
         state = start(job, nodes, folder / run / f"start-{number}", kill_at, setting.patience)
         done()
         if state == "failed" or (state == "killed") != (kill_at is not None):
-            said = (folder / run / f"start-{number}" / "log").read_text().splitlines() or ["nothing"]
-            raise WorkError(f"{folder.name}, run {run}, start {number} {state}; the last it said: {said[-1]}")
+            log = (folder / run / f"start-{number}" / "log").read_text().splitlines() or ["nothing"]
+            raise WorkError(f"{folder.name}, run {run}, start {number} {state}; its last output: {log[-1]}")
         return state
 
     state = begin("undisturbed", 1, 2)

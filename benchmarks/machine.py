@@ -1,4 +1,4 @@
-"""What a timing depends on: processor, cores, threads, torch, the source tree's commit, and how busy the machine was."""
+"""What a timing depends on: processor, cores, threads, torch, commit, and how busy the machine was."""
 
 import os
 import platform
@@ -31,7 +31,7 @@ def cores() -> int:
 
 
 def has_bf16() -> bool:
-    """Whether the device has units that compute in bfloat16; elsewhere it is emulated, and slower than float32."""
+    """Whether the device computes in bfloat16; elsewhere it is emulated, and slower than float32."""
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return bool(

@@ -15,7 +15,7 @@ from shards.progress import Progress
 from shards.workers import Workers, default_workers
 
 NOISE = 1.0
-"""Deviation of the film noise, gray levels: a 1024 px picture then takes about 400 kB as PNG, as a real one does."""
+"""Deviation of the film noise, gray levels: a 1024 px picture is then a PNG of 400 kB, like a real one."""
 
 
 def draw_chest(number: int, size: int) -> np.ndarray:
@@ -32,7 +32,7 @@ def folder_of(number: int) -> str:
 
 
 def _write(number: int, root: Path, size: int, exposures: int, originals: int, enlarged: int) -> None:
-    """`exposures` PNGs of picture `number` that differ in their noise and, of the first `originals`, an enlarged one."""
+    """`exposures` PNGs of picture `number` with different noise; an enlarged one of the first `originals`."""
     chest = draw_chest(number, size)
     for exposure in range(exposures):
         _save(chest, (number, exposure), root / "small" / folder_of(number) / f"{number:04d}_{exposure}.png")
@@ -41,8 +41,9 @@ def _write(number: int, root: Path, size: int, exposures: int, originals: int, e
         _save(np.asarray(large), (number, -1), root / "large" / folder_of(number) / f"{number:04d}.png")
 
 
-def _save(chest: np.ndarray, place: tuple[int, int], path: Path) -> None:
-    rng = np.random.default_rng([place[0], place[1] + 1])
+def _save(chest: np.ndarray, number_exposure: tuple[int, int], path: Path) -> None:
+    number, exposure = number_exposure
+    rng = np.random.default_rng([number, exposure + 1])
     noisy = chest + NOISE * rng.standard_normal(chest.shape, dtype=np.float32)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(noisy.round().clip(0, 255).astype(np.uint8)).save(path)
@@ -51,9 +52,10 @@ def _save(chest: np.ndarray, place: tuple[int, int], path: Path) -> None:
 def write_pictures(
     root: Path, pictures: int, exposures: int, size: int, originals: int, enlarged: int
 ) -> None:
-    """`root/small`: pictures x exposures PNGs of `size` px; `root/large`: the first `originals` pictures at `enlarged` px.
+    """Write `root/small`, pictures x exposures PNGs of `size` px, and `root/large`, some at `enlarged` px.
 
-    Both have a folder for each class, as the shard builder and torchvision's ImageFolder take them.
+    The latter are the first `originals` pictures. Both have a folder for each class, as the shard builder and
+    torchvision's ImageFolder take them.
     """
     write = partial(_write, root=root, size=size, exposures=exposures, originals=originals, enlarged=enlarged)
     with Progress("drawing", pictures, "pictures") as progress, Workers(default_workers()) as workers:

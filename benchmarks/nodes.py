@@ -1,6 +1,7 @@
-"""Starts a job on nodes of one process each, as a launcher would, and says how it ended; what does not end is killed.
+"""Starts a job on nodes of one process each, as a launcher would, kills what hangs, and says how it ended.
 
-Processes are forked from a server that has imported what they need and done nothing else, which saves each some seconds.
+Processes are forked from a server that has imported what they need and done nothing else, which saves each
+some seconds.
 """
 
 import multiprocessing
@@ -23,19 +24,19 @@ POLL = 0.05  # seconds
 ON_CPU = {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 
 Job = Callable[[int, Path, int | None], None]
-"""What a rank does: (rank, folder of this start, batch to be killed in). Raises or exits other than 0 when it fails."""
+"""What a rank does: (rank, folder of this start, batch to be killed in). Raises or exits non-zero to fail."""
 
 
 @dataclass(frozen=True)
 class Patience:
-    """Seconds after which a start counts as hung: before its first batch, and between two or after the last."""
+    """Seconds after which a start counts as hung: before its first batch; between two or after the last."""
 
     first: float = 120.0
     next: float = 30.0
 
 
 def start(job: Job, nodes: int, folder: Path, kill_at: int | None, patience: Patience) -> str:
-    """Run `job` on every node. Returns done, killed (at batch `kill_at`), hung or failed; nothing is left running.
+    """Run `job` on every node. Returns done, killed (at batch `kill_at`), hung or failed; ends all processes.
 
     All that is printed goes to `folder/log`.
     """
@@ -90,7 +91,7 @@ def _rank(job: Job, rank: int, nodes: int, port: int, folder: Path, kill_at: int
 
 
 def join_world(rank: int, nodes: int, port: int) -> None:
-    """Set in this process what a launcher of `nodes` nodes with one process each would have set, for one thread on the CPU."""
+    """Set what a launcher of `nodes` nodes with one process each would set, for one thread on the CPU."""
     os.environ.update(ON_CPU)
     if nodes > 1:
         os.environ.update(RANK=str(rank), WORLD_SIZE=str(nodes), GROUP_RANK=str(rank))

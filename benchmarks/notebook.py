@@ -1,9 +1,10 @@
 """The other side of `step`: a DCGAN and a WGAN-GP as notebooks train them, habits and all.
 
-Written for this comparison after the habits of public chest X-ray GAN notebooks: float32 and contiguous tensors, gray images as
-three equal channels, the networks in turn on real and on generated images, a critic that gathers gradients in the generator's
-step, generated images that are not detached in the gradient penalty, plain Adam, `.item()` in every batch. Layers and their
-widths are those of `chexdist.gan.models`; only `channels` may differ.
+Written for this comparison after the habits of public chest X-ray GAN notebooks: float32 and contiguous
+tensors, gray images as three equal channels, the networks in turn on real and on generated images, a critic
+that gathers gradients in the generator's step, generated images that are not detached in the gradient
+penalty, plain Adam, `.item()` in every batch. Layers and their widths are those of `chexdist.gan.models`;
+only `channels` may differ.
 """
 
 import itertools
@@ -64,7 +65,7 @@ class Notebook:
 
 
 class Dcgan(Notebook):
-    """Binary cross-entropy on a sigmoid; the generator's step reuses the images that the critic has just seen."""
+    """Binary cross-entropy on a sigmoid; the generator's step reuses the images that the critic has seen."""
 
     def batch(self, i: int, real: Tensor) -> None:
         bce = nn.BCELoss()

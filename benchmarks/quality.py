@@ -1,4 +1,4 @@
-"""`quality`: KID of the notebook's DCGAN or WGAN-GP beside that of a chexdist run, after as many images, under the same protocol.
+"""`quality`: KID of the notebook's DCGAN or WGAN-GP and of a chexdist run after as many images.
 
 The run is one that has been trained; its `metrics.jsonl` holds its side. The notebook's networks are trained
 here and now on the same shards, in the same order and in batches of the same size, and measured as the run
@@ -32,6 +32,7 @@ from chexdist.metrics.estimate import Estimate
 from chexdist.metrics.extractor import load_extractor
 from chexdist.metrics.protocol import Protocol
 from chexdist.metrics.value import Metric
+from chexdist.run import layout
 from chexdist.run.log import read_log
 from chexdist.training.preflight import check_settings
 from shards.progress import Progress
@@ -41,10 +42,12 @@ COLOURS, SAMPLED = 3, 64
 """Channels of an image, and images drawn at once, as notebooks have them."""
 COLUMNS = ("chexdist", "notebook", "ratio")
 NOTES = (
-    "Each side is one training with one seed; intervals are those of the measurement, by patients of the reference split. "
-    + "Same shards, order, batch size, latents and number of generated images; the lower the better.",
-    "notebook: as found, gray images in three equal channels, batch norm (wgan: in the generator only), no classes, no EMA; drawn in training mode "
-    + "and in evaluation mode, of which the better counts, each time.",
+    "Each side is one training with one seed; intervals are those of the measurement, by patients of the "
+    + "reference split. Same shards, order, batch size, latents and number of generated images; the lower "
+    + "the better.",
+    "notebook: as found, gray images in three equal channels, batch norm (wgan: in the generator only), "
+    + "no classes, no EMA; drawn in training mode and in evaluation mode, of which the better counts, each "
+    + "time.",
     "chexdist: the shipped configuration, with classes, EMA, and (dcgan) R1 and augmentation.",
 )
 
@@ -68,7 +71,10 @@ class Result:
     theirs: dict[int, Estimate]
 
     def document(self, about: dict[str, Any]) -> dict[str, Any]:
-        """Everything, as it is written; `about` says when, where and how. No number depends on how busy the machine was."""
+        """Everything, as it is written; `about` says when, where and how.
+
+        No number depends on how busy the machine was.
+        """
         rows = []
         for images, found in self.theirs.items():
             mine = self.ours[images]
@@ -132,10 +138,10 @@ def measure(setting: Setting) -> Result:
 
 def _compared(setting: Setting) -> tuple[Config, Manifest, dict[int, Metric]]:
     """The run's configuration, its shards, and its KID by images seen."""
-    log = setting.run / "metrics.jsonl"
+    log = setting.run / layout.METRICS
     if not log.is_file():
-        raise UserError(f"--run {setting.run}: there is no metrics.jsonl")
-    config = load_config(str(setting.run / "config.yaml"), ["--data.shards", setting.shards])
+        raise UserError(f"--run {setting.run}: there is no {layout.METRICS}")
+    config = load_config(str(setting.run / layout.CONFIG), ["--data.shards", setting.shards])
     if config.model.name == "vanilla":
         raise UserError(f"--run {setting.run} is of a vanilla GAN: give one of dcgan or wgan")
     manifest = read_manifest(config.data.shards, config.data)

@@ -1,6 +1,6 @@
-"""`ranks`: images/s of two DDP ranks against two trainings that know nothing of each other, one thread each.
+"""`ranks`: images/s of two DDP ranks against two independent trainings, one thread each.
 
-What is lost is the summing of gradients over gloo, and waiting for the slower of the two.
+The difference is the all-reduce of gradients over gloo, and waiting for the slower of the two.
 """
 
 import multiprocessing
@@ -21,8 +21,9 @@ from chexdist.errors import WorkError
 GANS = ("dcgan", "wgan-gp")
 RANKS = 2
 NOTES = (
-    "Both sides are two processes, each with one thread and as many images in a batch. DDP's are one training, over gloo on one machine; "
-    + "the others sum up nothing. A period counts when the slower process has ended it.",
+    "Both sides are two processes, each with one thread and as many images in a batch. DDP's are one "
+    + "training, over gloo on one machine; the others sum nothing up. A period counts when the slower "
+    + "process has ended it.",
 )
 
 
@@ -37,13 +38,13 @@ def measure(effort: Effort, setting: Setting = SHIPPED) -> Result:
         alone = configuration(name, setting)
         wider = {"train.batch": RANKS * setting.batch, "penalty.every": RANKS * alone.penalty.every}
         words = [word for key, value in wider.items() for word in (f"--{key}", str(value))]
-        together = configuration(name, setting, *words)
+        joint = configuration(name, setting, *words)
         pixels = draw_pixels(alone.model.size)
         with (
-            _processes(together, RANKS, pixels) as ddp,
+            _processes(joint, RANKS, pixels) as ddp,
             _processes(alone, 1, pixels) as free,
         ):
-            periods = {int(_said(processes)) for processes in (ddp, free)}
+            periods = {int(_answer(processes)) for processes in (ddp, free)}
             if len(periods) > 1:
                 raise WorkError(f"{name}: the sides do not do the same work: periods of {periods} batches")
             items = RANKS * setting.batch * periods.pop()
@@ -96,10 +97,10 @@ def _run(processes: list[Connection]) -> float:
     """A period of both; seconds until the slower one has ended it."""
     for process in processes:
         process.send("a period")
-    return _said(processes)
+    return _answer(processes)
 
 
-def _said(processes: list[Connection]) -> float:
+def _answer(processes: list[Connection]) -> float:
     try:
         return max(process.recv() for process in processes)
     except EOFError:

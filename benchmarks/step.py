@@ -1,4 +1,4 @@
-"""`step`: images/s of `chexdist.training.step` against a notebook's loop, on the same images in the same batches.
+"""`step`: images/s of `chexdist.training.step` against a notebook's loop, on the same images and batches.
 
 Data come from memory on both sides, so only training is timed. An image is a real image shown to the critic.
 """
@@ -37,11 +37,13 @@ PICTURES = 128
 CLASS_COUNTS = (PICTURES // 2, PICTURES // 2)
 
 NOTES = (
-    "as shipped: chexdist also takes classes, keeps an averaged generator (EMA) and draws fresh latents for the "
-    + "generator's step; its dcgan also computes R1 every 128 images and augments. The notebook does none of these.",
-    "bare: without classes, EMA, R1 and augmentation. batch norm: bare, and with batch norm in the critic, as in the notebook.",
-    "RGB: the notebook as found, gray images in three equal channels, so its first and last layers are larger. "
-    + "gray: one channel, so that both sides have the same layers and equally many parameters.",
+    "as shipped: chexdist also takes classes, keeps an averaged generator (EMA) and draws fresh latents "
+    + "for the generator's step; its dcgan also computes R1 every 128 images and augments. The notebook "
+    + "does none of these.",
+    "bare: without classes, EMA, R1 and augmentation. batch norm: bare, and with batch norm in the "
+    + "critic, as in the notebook.",
+    "RGB: the notebook as found, gray images in three equal channels, so its first and last layers are "
+    + "larger. gray: one channel, so that both sides have the same layers and equally many parameters.",
 )
 
 
@@ -68,7 +70,9 @@ class Ours:
         self.step = Step(self.gan, world)
         if not averaging:
             update, gan = self.step.update, self.gan
-            self.step.update_generator = lambda: update(gan.generator, gan.generator_optimizer)  # type: ignore[method-assign]
+            self.step.update_generator = partial(  # type: ignore[method-assign]
+                update, gan.generator, gan.generator_optimizer
+            )
         self.step.warm_up()
         self.images = to_unit_range(pixels, 8, torch.float32).to(self.gan.device)
         self.labels = torch.arange(len(pixels), device=self.gan.device) % 2
@@ -100,7 +104,7 @@ class Theirs:
 
 
 def loop_of(config: Config, colours: int, device: torch.device) -> notebook.Notebook:
-    """The notebook's loop over networks of the configuration's sizes; they are drawn from torch's random state."""
+    """The notebook's loop over networks of the configuration's sizes, drawn from torch's random state."""
     spec = spec_of(config, classes=0)
     widths = channels(spec)
     loop = notebook.Dcgan if config.model.name == "dcgan" else notebook.WganGp
@@ -120,7 +124,7 @@ def draw_pixels(size: int) -> Tensor:
 
 
 def batch_rows(t: int, batch: int, images: int) -> Tensor:
-    """Which images are in batch t: round and round."""
+    """The images in batch t, in a cycle."""
     return torch.arange(t * batch, (t + 1) * batch) % images
 
 

@@ -1,20 +1,25 @@
-"""The other side of `exactness`: WebDataset (1.0) under Accelerate (1.15), as their documentations have a careful user do it.
+"""The other side of `exactness`: WebDataset (1.0) under Accelerate (1.15), as their documentation advises.
 
-A pipeline is that of WebDataset's README, FAQ and examples: shards split by node and by worker, shuffled, a shuffle buffer, decoded, batched in
-the loader's processes, then mixed between them and batched again (`unbatched().shuffle().batched()`). WebDataset draws fresh seeds
-unless told; here all are fixed, since nothing could be repeated otherwise. What differs between the sides is how two nodes are
-served:
+A pipeline is that of WebDataset's README, FAQ and examples: shards split by node and by worker, shuffled, a
+shuffle buffer, decoded, batched in the loader's processes, then mixed between them and batched again
+(`unbatched().shuffle().batched()`). WebDataset draws fresh seeds by default; here all are fixed, since
+nothing could be repeated otherwise. What differs between the sides is how two nodes are served:
 
 shards once         `split_by_node`, to the end of the shards.
-shards, joined      the same under torch's `Join`, which is what Accelerate's `join_uneven_inputs` is on GPUs (on CPUs it does nothing).
-shards, with_epoch  the same, `.with_epoch(n)` with as many batches on each node as an epoch has: who is short begins again.
-resampled           `resampled=True` with `.with_epoch(n)`: shards drawn with replacement, which WebDataset advises for many nodes.
-prepared            no split by node: `accelerator.prepare(loader)`, whose default for such data is that rank 0 reads for all
-                    (`dispatch_batches`), and `split_batches`, with which a batch is the same at every number of nodes.
+shards, joined      the same under torch's `Join`, which is what Accelerate's `join_uneven_inputs` is on GPUs
+                    (on CPUs it does nothing).
+shards, with_epoch  the same, `.with_epoch(n)` with as many batches on each node as an epoch has: who is short
+                    begins again.
+resampled           `resampled=True` with `.with_epoch(n)`: shards drawn with replacement, which WebDataset
+                    advises for many nodes.
+prepared            no split by node: `accelerator.prepare(loader)`, whose default for such data is that rank
+                    0 reads for all (`dispatch_batches`), and `split_batches`, with which a batch is the same
+                    at every number of nodes.
 
-To go on, Accelerate's guide has `save_state`, `load_state` and `skip_first_batches`; for a loader that Accelerate does not know, that
-is reading the first batches again and dropping them. (torchdata's StatefulDataLoader does no more for a dataset that has no state.)
-`resampled` skips nothing: WebDataset's advice is that a restart then has the same statistics.
+To resume, Accelerate's guide has `save_state`, `load_state` and `skip_first_batches`; for a loader that
+Accelerate does not know, that is reading the first batches again and dropping them. (torchdata's
+StatefulDataLoader does no more for a dataset that has no state.) `resampled` skips nothing: WebDataset's
+advice is that a restart then has the same statistics.
 """
 
 import json
@@ -42,7 +47,10 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Reading:
-    """What is read: the shards of `samples` pictures of `side` px, in global batches of `batch`; a checkpoint after every `save` of them."""
+    """What is read: shards of `samples` pictures of `side` px, in global batches of `batch`.
+
+    A checkpoint follows every `save` batches.
+    """
 
     urls: tuple[str, ...]
     samples: int
@@ -114,7 +122,7 @@ def _joined(name: str, model: nn.Module) -> AbstractContextManager[object]:
 
 
 def _save(accelerator: Accelerator, run: Path, done: int) -> None:
-    """Accelerate's checkpoint, then the line that says that it is whole."""
+    """Accelerate's checkpoint, then the file that says that it is complete."""
     accelerator.save_state(str(run / f"step_{done}"))
     if accelerator.is_main_process:
         replace_file(run / "newest.json", json.dumps(done))

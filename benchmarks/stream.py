@@ -1,8 +1,9 @@
-"""`stream`: samples/s of the production loader in its exact order, against stock WebDataset and against a notebook's way.
+"""`stream`: samples/s of the production loader in exact order, against stock WebDataset and a notebook's way.
 
-Every side hands over batches of float images in [-1, 1], ready for a training step, through the same number of loader
-processes. WebDataset reads the same tars with a shuffle buffer and decodes with Pillow too; the notebook decodes and resizes a
-folder of 1024 px PNGs (the first of the same pictures) with torchvision in each epoch.
+Every side hands over batches of float images in [-1, 1], ready for a training step, through the same number
+of loader processes. WebDataset reads the same tars with a shuffle buffer and decodes with Pillow too; the
+notebook decodes and resizes a folder of 1024 px PNGs (the first of the same pictures) with torchvision in
+each epoch.
 """
 
 import time
@@ -35,15 +36,17 @@ COMPARISONS = [
 ]
 
 NOTES = (
-    "All sides are timed from making the loader to the last batch, except from memory: a stretch of an endless loader.",
-    "Pictures are of the procedural phantom; the files are in the page cache. The notebook's folder holds fewer of them, "
-    + "which its rate does not depend on; it has as many loader processes as chexdist, though notebooks usually have none.",
+    "All sides are timed from making the loader to the last batch, except from memory: a stretch of an "
+    + "endless loader.",
+    "Pictures are of the procedural phantom; the files are in the page cache. The notebook's folder holds "
+    + "fewer of them, which its rate does not depend on; it has as many loader processes as chexdist, "
+    + "though notebooks usually have none.",
 )
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How much is read: `pictures` x `exposures` samples of `size` px in shards, `originals` PNGs of `enlarged` px."""
+    """`pictures` x `exposures` samples of `size` px in shards, and `originals` PNGs of `enlarged` px."""
 
     workers: int = 1
     pictures: int = 160

@@ -1,4 +1,7 @@
-"""Counts the samples that a job's final weights come from: which a step was given, told by their pixels, over all its starts. No torch."""
+"""Counts the samples that a job's final weights come from, over all its starts. No torch.
+
+They are those that a step was given, identified by their pixels.
+"""
 
 import json
 import os
@@ -23,7 +26,7 @@ def name_of(picture: np.ndarray) -> str:
 
 
 class Trained:
-    """One rank's record of one start, kept by this code on every side."""
+    """One rank's record of one start, written by this code on every side."""
 
     def __init__(self, start: Path, rank: int, kill_at: int | None) -> None:
         self.kill_at = kill_at
@@ -45,7 +48,10 @@ def written(start: Path) -> int:
 
 
 def contributed(starts: Sequence[Path]) -> Batches:
-    """What the weights come from after the last start: each start goes on from a checkpoint, which forgets what came after that."""
+    """What the weights come from after the last start.
+
+    Each start resumes from a checkpoint, which discards what came after that.
+    """
     batches: Batches = {}
     for start in starts:
         found: Batches = {}
@@ -69,7 +75,7 @@ def count(split: Iterable[str], batches: Batches) -> Count:
     """Compare what was trained on with what one epoch holds: each sample of the split once.
 
     Raises:
-        WorkError: a sample is none of the split, so nothing can be said.
+        WorkError: a sample is none of the split, so nothing can be counted.
     """
     wanted = set(split)
     seen = Counter(sample for samples in batches.values() for sample in samples)

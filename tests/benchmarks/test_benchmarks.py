@@ -168,7 +168,7 @@ def test_both_decoders_draw_the_same_picture(name: str) -> None:
         (["--markdown", "none.json"], "none.json: No such file"),
     ],
 )
-def test_mistakes_are_told_in_a_line(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_a_line(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1

@@ -1,4 +1,4 @@
-"""`exactness` finds what is lost and what is doubled, calls a job that waits for ever hung, and nothing of chexdist's is either."""
+"""`exactness` finds what is lost and doubled, calls an endless wait hung; chexdist does none of it."""
 
 import json
 import os
@@ -47,11 +47,11 @@ def test_a_planted_loss_and_a_planted_double_are_found(tmp_path: Path) -> None:
 
 
 def test_what_came_after_the_checkpoint_does_not_count(tmp_path: Path) -> None:
-    """Killed in batch 4, gone on with from batch 2, by one node instead of two: batches 2 and 3 of the first start are forgotten."""
+    """Killed in batch 4, resumed from batch 2 by one node instead of two: its first 2 and 3 don't count."""
     killed = train(tmp_path / "1", [[0, 1, 4, 5, 8, 9, 12, 13], [2, 3, 6, 7, 10, 11, 14, 15]])
     exact = train(tmp_path / "2", [list(range(8, 24))], first=2)
     assert count(SPLIT, contributed([killed, exact])) == Count(0, 0)
-    late = train(tmp_path / "3", [list(range(12, 24))], first=2)  # goes on behind what it forgot
+    late = train(tmp_path / "3", [list(range(12, 24))], first=2)  # resumes behind what was discarded
     assert count(SPLIT, contributed([killed, late])) == Count(lost=4, doubled=0)
     short = train(tmp_path / "5", [list(range(8, 12))], first=2)  # ends before the first start did
     assert count(SPLIT, contributed([killed, short])) == Count(lost=12, doubled=0)

@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -87,7 +88,7 @@ def test_fetched_once_by_many_processes(server: ShardServer, files: Files, make_
         for shard in shards[first:] + shards[:first]:
             read(cache, shard, folder)
 
-    processes = [in_a_process(lambda first=number: read_all(first)) for number in range(6)]  # type: ignore[misc]
+    processes = [in_a_process(partial(read_all, number)) for number in range(6)]
     assert codes(processes) == [0] * 6
     assert server.requests == {shard.name: 1 for shard in shards}
     assert cache.fetched() == sum(shard.bytes for shard in shards)
@@ -139,7 +140,7 @@ def test_the_limit_holds_for_many_processes(
             if size(cache) > 90_000:
                 raise WorkError(f"{size(cache)} bytes")
 
-    processes = [in_a_process(lambda first=number: read_all(first)) for number in range(4)]  # type: ignore[misc]
+    processes = [in_a_process(partial(read_all, number)) for number in range(4)]
     assert codes(processes) == [0] * 4, errors.read_text()
 
 

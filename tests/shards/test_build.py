@@ -1,4 +1,4 @@
-"""`build`: same bytes with any workers, readable by stock webdataset, no name of a source, patients kept together."""
+"""`build`: same bytes with any workers, readable by stock webdataset, no source's name, unsplit patients."""
 
 import json
 import os

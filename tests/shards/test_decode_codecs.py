@@ -1,4 +1,4 @@
-"""Compressed DICOM: every transfer syntax against what was encoded and against pydicom, and frames that lie."""
+"""Compressed DICOM: every transfer syntax against what was encoded and pydicom, and false frames."""
 
 import struct
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""JPEG 2000 at a lower level: the same picture as after the full decode, and the full decode where it is not."""
+"""JPEG 2000 at a lower level: the picture of the full decode, and the full decode where it is not."""
 
 import io
 from pathlib import Path
@@ -99,7 +99,7 @@ def test_a_private_attribute_of_pillow_still_does_it() -> None:
 def test_samples_lie_where_they_should(
     height: int, width: int, level: int, bits: int, signed: bool, reversible: bool
 ) -> None:
-    """Both wavelets leave a slope as it is: samples are its pixels, and shrinking them gives what all pixels give."""
+    """Both wavelets leave a slope as it is: samples are its pixels, and shrink to what all pixels give."""
     slope = 2.0**bits / (height + width)
     values = np.floor(slope * np.add.outer(np.arange(height), np.arange(width))) - 2 ** (bits - 1) * signed
     frame = encode(
@@ -149,7 +149,7 @@ def test_a_picture_through_any_window_is_the_same(
     window: float,
     reversible: bool,
 ) -> None:
-    """The measured check sends to the full decode whatever would differ by more; noise is in window widths."""
+    """The measured check sends whatever would differ more to the full decode; noise is in window widths."""
     values = (picture(height, width, 3, noise * window) * 4095).astype(np.uint16)
     elements = {"WindowCenter": round(4096 * center), "WindowWidth": max(2, round(4096 * window))}
     path = write(tmp_path, values, 12, reversible, **elements)

@@ -1,4 +1,4 @@
-"""`build --per-class`: an even draw by the seed, that replaces what can't be used and decodes nothing else."""
+"""`build --per-class`: an even draw by the seed that replaces what can't be used, and decodes no more."""
 
 import random
 from pathlib import Path
@@ -45,11 +45,11 @@ def test_per_class_draws_evenly_and_replaces_what_is_unusable(
 
 
 def vinbigdata(root: Path, images: int, missing: int = 0, patients: bool = True) -> list[str]:
-    """DICOMs `root/in/train/{n}.dicom`, every other with a finding, and root/train.csv that names more; arguments of `build`."""
+    """DICOMs `root/in/train/{n}.dicom`, half with a finding, root/train.csv with more; options of `build`."""
     rows = ["image_id,class_name,class_id,rad_id,x_min,y_min,x_max,y_max"]
     for number in range(images + missing):
-        said = "Mass,8,{},1,2,3,4" if number % 2 else "No finding,14,{},,,,"
-        rows += [f"{number:03d},{said.format(reader)}" for reader in ("R8", "R9", "R10")]
+        row = "Mass,8,{},1,2,3,4" if number % 2 else "No finding,14,{},,,,"
+        rows += [f"{number:03d},{row.format(reader)}" for reader in ("R8", "R9", "R10")]
     for number in range(images):
         stored = (smooth(number) * 4000).astype(np.uint16)
         owner = f"Doe^{number // 2}" if patients else ""
@@ -164,6 +164,6 @@ def test_a_part_of_the_data_set_is_built_when_the_missing_are_allowed(
     assert content.quarantine["codes"] == {"missing_file": 7, "no_label": 1}
     assert content.build["labels"] == {"form": "VinBigData", "rule": "any"}
     assert main([*build, "--out", str(tmp_path / "few"), "--per-class", "9"]) == 2
-    told = capsys.readouterr().err
-    assert "class no_finding has only 6 images in the source folders; 7 images" in told
-    assert "--per-class can be " in told
+    errors = capsys.readouterr().err
+    assert "class no_finding has only 6 images in the source folders; 7 images" in errors
+    assert "--per-class can be " in errors

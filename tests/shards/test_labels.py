@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import random
 import shutil
 import subprocess
 import sys
@@ -70,7 +71,9 @@ def listed(folder: Path, labels: Labels, *names: str) -> Listing:
 
 
 @given(READERS, st.sampled_from(["mass", None]), st.randoms(use_true_random=False))
-def test_the_rules_count_readers(readers: list[frozenset[str]], finding: str | None, rng) -> None:  # type: ignore[no-untyped-def]
+def test_the_rules_count_readers(
+    readers: list[frozenset[str]], finding: str | None, rng: random.Random
+) -> None:
     needed = {"any": 1, "majority": len(readers) // 2 + 1, "all": len(readers)}
     found = {rule: classify(readers, rule, finding) for rule in RULES}
     for rule, least in needed.items():
@@ -321,7 +324,7 @@ def read(table: Table, options: LabelOptions) -> Labels:
 
 
 def test_a_new_format_is_a_file_and_a_line(tmp_path: Path) -> None:
-    """In a copy of the sources: help, the error for unknown columns, `build` and the manifest then know it."""
+    """In a copy of the sources: help, the error for unknown columns, `build` and manifest know it."""
     shutil.copytree(Path(shards.__file__).parent, tmp_path / "shards")
     (tmp_path / "shards/labels/marked.py").write_text(MARKED)
     registry = tmp_path / "shards/labels/__init__.py"

@@ -1,4 +1,4 @@
-"""The phantom data set: valid DICOM in all its variants, same seed same bytes, and pictures that are chests."""
+"""The phantom data set: valid DICOM in all its variants, same seed same bytes, pictures of chests."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from shards.phantom.vinbigdata import boxes, write_vinbigdata
 SIZE = 96
 # Type 1 and 2 attributes of the CR Image IOD's mandatory modules (DICOM PS3.3 A.2.3).
 REQUIRED = """
-    SOPClassUID SOPInstanceUID PatientName PatientID PatientBirthDate PatientSex StudyInstanceUID StudyDate StudyTime
-    StudyID AccessionNumber ReferringPhysicianName Modality SeriesInstanceUID SeriesNumber BodyPartExamined ViewPosition
-    Manufacturer InstanceNumber SamplesPerPixel PhotometricInterpretation Rows Columns BitsAllocated BitsStored HighBit
-    PixelRepresentation PixelData
+    SOPClassUID SOPInstanceUID PatientName PatientID PatientBirthDate PatientSex StudyInstanceUID
+    StudyDate StudyTime StudyID AccessionNumber ReferringPhysicianName Modality SeriesInstanceUID
+    SeriesNumber BodyPartExamined ViewPosition Manufacturer InstanceNumber SamplesPerPixel
+    PhotometricInterpretation Rows Columns BitsAllocated BitsStored HighBit PixelRepresentation PixelData
 """
 
 

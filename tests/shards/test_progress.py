@@ -1,4 +1,4 @@
-"""Progress without a terminal is plain lines with rate and time left; a piece of work that fails claims no end."""
+"""Progress without a terminal is plain lines with rate and time left; failed work claims no end."""
 
 import os
 import pty
