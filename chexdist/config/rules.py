@@ -105,5 +105,6 @@ def check_unchanged(before: dict[str, Any], now: dict[str, Any]) -> None:
     ]
     if changed:
         raise UserError(
-            f"this run began with other settings: {'; '.join(changed)}. Set them back, or choose another run.dir"
+            f"this run began with other settings: {'; '.join(changed)}. Set them as they were, or choose "
+            "another run.dir"
         )

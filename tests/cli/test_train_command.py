@@ -21,7 +21,7 @@ def test_dry_run_says_what_each_rank_reads(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Resolved configuration, then the ranks, whose keys together are those of the first batch; nothing is made."""
+    """Resolved configuration, then the ranks, whose keys are those of the first batch; nothing is made."""
     if size > 1:
         for name, value in {"RANK": "0", "WORLD_SIZE": str(size), "LOCAL_RANK": "0"}.items():
             monkeypatch.setenv(name, value)

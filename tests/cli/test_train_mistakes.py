@@ -1,4 +1,4 @@
-"""A mistake on the command line of `chexdist` ends with exit code 2, one line that says the cure, and nothing begun."""
+"""A mistake on `chexdist`'s command line ends with exit code 2 and one line with the cure; nothing is begun."""
 
 import json
 import shutil
