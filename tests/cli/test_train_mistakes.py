@@ -1,4 +1,4 @@
-"""A mistake on `chexdist`'s command line ends with exit code 2 and one line with the cure; nothing is begun."""
+"""A mistake on the command line of `chexdist`: exit code 2, one line with the cure, and nothing begun."""
 
 import json
 import shutil
