@@ -11,6 +11,7 @@ from rich.table import Table
 
 from chexdist.distributed.world import World
 from chexdist.errors import UserError, WorkError
+from chexdist.metrics import METRICS
 from chexdist.run import layout
 from shards.files import replace_file
 
@@ -137,7 +138,8 @@ def _show(folder: Path, found: "Evaluation") -> None:
         reasons.setdefault(reason, []).append(name)
     for reason, names in reasons.items():
         console.print(f"not computed: {', '.join(names)}: {reason}", highlight=False, soft_wrap=True)
-    if any(name.startswith("kid") for name in found.refused):
+    missing = {name.partition("/")[0] for name in found.refused if not name.endswith(" interval")}
+    if any(METRICS[name].in_training for name in missing):
         cure = (
             "for more held-out patients, build the shards from more images, or with "
             "--split train=0.6,val=0.2,test=0.2"

@@ -53,11 +53,11 @@ class Validation:
             if not spec.in_training:
                 continue
             try:
-                self.real_baselines[name] = real = self._reference.real_baseline(spec)
+                real, flat = self._reference.real_baseline(spec), self._reference.measure(spec, mean)
             except Refusal as refusal:
                 self.refused[name] = str(refusal)
                 continue
-            flat = self._reference.measure(spec, mean)
+            self.real_baselines[name] = real
             lines += [self._line(name, "/real", 0, real), self._line(name, "/mean_image", 0, flat)]
         return lines
 

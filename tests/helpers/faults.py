@@ -167,14 +167,14 @@ class Scores:
     def __call__(self, rank: int) -> None:
         from chexdist.training import validation
 
-        measure = validation.metric
+        measured = validation.line_of
 
-        def metric(config: Any, images: int, name: str, *rest: Any) -> Any:
-            found = measure(config, images, name, *rest)
-            value = self.values.get(images) if name == validation.NAME else None
+        def line_of(config: Any, images: int, name: str, *rest: Any) -> Any:
+            found = measured(config, images, name, *rest)
+            value = self.values.get(images) if name == "kid_x1000" else None
             return found if value is None else replace(found, value=value, low=value, high=value)
 
-        setattr(validation, "metric", metric)  # noqa: B010
+        setattr(validation, "line_of", line_of)  # noqa: B010
 
 
 @dataclass(frozen=True)
