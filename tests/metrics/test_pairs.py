@@ -17,7 +17,7 @@ from chexdist.metrics.extractor import load_extractor
 from chexdist.metrics.intervals import student_quantile
 from chexdist.metrics.pairs import MIN_PATIENTS, PairProtocol, mean_over_pairs, pair_scores
 from chexdist.metrics.preprocess import resize
-from chexdist.metrics.protocol import Protocol, DifferentProtocols, require_same_protocol
+from chexdist.metrics.protocol import DifferentProtocols, Protocol, require_same_protocol
 
 PSNR, MSE, SSIM = computed_from("pairs")
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chexdist.metrics.extractor import load_extractor
-from chexdist.metrics.protocol import Protocol, DifferentProtocols, require_same_protocol
+from chexdist.metrics.protocol import DifferentProtocols, Protocol, require_same_protocol
 
 
 def protocol() -> Protocol:
