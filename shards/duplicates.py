@@ -47,7 +47,7 @@ def cluster(fingerprints: np.ndarray, threshold: float = THRESHOLD) -> list[int]
     for top in range(0, len(fingerprints), CHUNK):
         for left in range(top, len(fingerprints), CHUNK):
             close = fingerprints[top : top + CHUNK] @ fingerprints[left : left + CHUNK].T >= threshold
-            for row in np.flatnonzero(close.any(axis=1)):
+            for row in np.flatnonzero(close.any(axis=1)).tolist():
                 touched = np.union1d(label[left + np.flatnonzero(close[row])], label[top + row])
                 if len(touched) > 1:
                     label[np.isin(label, touched)] = touched[0]

@@ -101,7 +101,7 @@ def airways(x: Field, y: Field) -> Field:
     tubes = []
     for start, end, radius in ((top, fork, 0.055), (fork, right, 0.041), (fork, left, 0.036)):
         tubes.append(2 * CM_PER_UNIT * radius * chord((capsule(x, y, start, end) / radius) ** 2))
-    return np.maximum.reduce(tubes)
+    return np.max(tubes, axis=0)
 
 
 def stomach_gas(x: Field, y: Field, anatomy: Anatomy, view: View) -> Field:
