@@ -68,7 +68,7 @@ def as_page(runs: list[RunRecord], measured: list[Measured], with_real: bool) ->
     of_pairs = [each for each in measured if each.are_pairs]
     return template.render(
         title=summary.title(runs),
-        sentence=summary.sentence(runs, measured).replace(" × ", "\u00a0×\u00a0").replace(" %", "\u00a0%"),
+        sentence=_unbroken(summary.sentence(runs, measured)),
         version=__version__,
         style=Markup((folder / "page.css").read_text(encoding="utf-8")),  # ours: nothing of a run is in it
         names=[run.name for run in runs],
@@ -76,7 +76,7 @@ def as_page(runs: list[RunRecord], measured: list[Measured], with_real: bool) ->
         states=[run.state for run in runs],
         notices=notices(runs, measured),
         runs_table=runs_table(runs),
-        directions=_directions(of_features),
+        directions=_unbroken(_directions(of_features)),
         of_features=[_card(each, runs) for each in of_features],
         of_pairs=[_card(each, runs) for each in of_pairs],
         pair_labels=_labels(of_pairs),
@@ -88,6 +88,11 @@ def as_page(runs: list[RunRecord], measured: list[Measured], with_real: bool) ->
         shared=shared,
         provenance=provenance_table(runs),
     )
+
+
+def _unbroken(text: str) -> str:
+    """With spaces within a number at which no line is broken."""
+    return text.replace(" × ", "\u00a0×\u00a0").replace(" %", "\u00a0%")
 
 
 def _labels(measured: list[Measured]) -> list[str]:
