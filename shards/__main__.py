@@ -95,30 +95,8 @@ def _parser() -> _Parser:
     )
     preview.set_defaults(run=_preview)
 
-    phantom = commands.add_parser(
-        "phantom", help="write synthetic chest X-rays as DICOM files, to try things"
-    )
-    phantom.add_argument("--out", metavar="DIR", type=Path, required=True)
-    phantom.add_argument(
-        "--layout",
-        choices=("plain", "vinbigdata"),
-        default="plain",
-        help="plain: images/*.dcm and labels.csv; vinbigdata: train/IMAGE_ID.dicom and train.csv with boxes; "
-        "default %(default)s",
-    )
-    phantom.add_argument("--patients", metavar="N", type=_at_least(1), help="layout plain: default 40")
-    phantom.add_argument("--images", metavar="N", type=_at_least(1), help="layout vinbigdata: default 480")
-    phantom.add_argument(
-        "--image-ids",
-        metavar="FILE.csv",
-        type=Path,
-        help="layout vinbigdata: take ids and classes of the first images in this label file",
-    )
-    phantom.add_argument("--seed", metavar="N", type=_at_least(0), default=0, help="default %(default)s")
-    phantom.add_argument(
-        "--size", metavar="N", type=_at_least(32, 4096), help="pixels, default 256; 128 in layout vinbigdata"
-    )
-    phantom.set_defaults(run=_phantom)
+    about = "write synthetic chest X-rays as DICOM files, to try things"
+    _add_phantom(commands.add_parser("phantom", help=about))
     for name, command in commands.choices.items():
         command.formatter_class = argparse.RawDescriptionHelpFormatter  # an example stays on its line
         command.epilog = f"example:\n  {EXAMPLES[name]}"
@@ -163,6 +141,13 @@ def _add_build(build: argparse.ArgumentParser) -> None:
         default=256,
         help="at most, default %(default)s",
     )
+    _add_draw(build)
+    build.set_defaults(run=_build)
+
+
+def _add_draw(build: argparse.ArgumentParser) -> None:
+    """Which images are used, in which split, and under which names."""
+    add = build.add_argument
     add("--per-class", metavar="N", type=_at_least(1), help="draw N images of each class, by --seed")
     add(
         "--split",
@@ -182,7 +167,29 @@ def _add_build(build: argparse.ArgumentParser) -> None:
         default=0,
         help="of those, don't count up to N images of the label file that have no file",
     )
-    build.set_defaults(run=_build)
+
+
+def _add_phantom(phantom: argparse.ArgumentParser) -> None:
+    add = phantom.add_argument
+    add("--out", metavar="DIR", type=Path, required=True)
+    add(
+        "--layout",
+        choices=("plain", "vinbigdata"),
+        default="plain",
+        help="plain: images/*.dcm and labels.csv; vinbigdata: train/IMAGE_ID.dicom and train.csv with boxes; "
+        "default %(default)s",
+    )
+    add("--patients", metavar="N", type=_at_least(1), help="layout plain: default 40")
+    add("--images", metavar="N", type=_at_least(1), help="layout vinbigdata: default 480")
+    add(
+        "--image-ids",
+        metavar="FILE.csv",
+        type=Path,
+        help="layout vinbigdata: take ids and classes of the first images in this label file",
+    )
+    add("--seed", metavar="N", type=_at_least(0), default=0, help="default %(default)s")
+    add("--size", metavar="N", type=_at_least(32, 4096), help="pixels, default 256; 128 in layout vinbigdata")
+    phantom.set_defaults(run=_phantom)
 
 
 def _at_least(least: int, most: int = 2**31):  # type: ignore[no-untyped-def]

@@ -159,7 +159,7 @@ def test_both_decoders_draw_the_same_picture(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "expected"),
     [
         ([], "step, stream"),
         (["nothing"], "nothing: give one or more of step, stream"),
@@ -168,10 +168,10 @@ def test_both_decoders_draw_the_same_picture(name: str) -> None:
         (["--markdown", "none.json"], "none.json: No such file"),
     ],
 )
-def test_mistakes_are_a_line(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_a_line(words: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
     error = capsys.readouterr().err
-    assert said in error and error.count("\n") == 1
+    assert expected in error and error.count("\n") == 1
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"rows": 3}', '{"machine": {}}'])

@@ -102,7 +102,7 @@ def test_unlike_runs_are_refused(
     train(shards, tmp_path / "vanilla", "vanilla")
     train(shards, tmp_path / "run", "dcgan")
     capsys.readouterr()
-    for words, said in (
+    for words, expected in (
         ([], "quality needs --run and --shards"),
         (["--run", tmp_path / "none", "--shards", shards], "no metrics.jsonl"),
         (["--run", tmp_path / "vanilla", "--shards", shards], "vanilla GAN"),
@@ -111,4 +111,4 @@ def test_unlike_runs_are_refused(
     ):
         assert main(["quality", *map(str, words)]) == 2
         error = capsys.readouterr().err
-        assert said in error and error.count("\n") == 1, error
+        assert expected in error and error.count("\n") == 1, error
