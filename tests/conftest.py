@@ -1,4 +1,4 @@
-"""Which fixtures every test may use: real shard directories, made by the shard builder itself, once a session each."""
+"""Which fixtures every test may use: shard directories, made by the shard builder, once a session each."""
 
 import os
 
@@ -21,7 +21,7 @@ BuildShards = Callable[..., Path]
 
 
 def write_class_folders(root: Path, images: int, side: int = 40) -> Path:
-    """`root/{Finding,No_finding}/{patient}.png`: 8-bit gray pictures, no two alike, a third of them with a finding."""
+    """`root/{Finding,No_finding}/{patient}.png`: 8-bit gray, no two the same, a third with a finding."""
     for patient in range(images):
         folder = root / ("No_finding" if patient % 3 else "Finding")
         folder.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def write_class_folders(root: Path, images: int, side: int = 40) -> Path:
 
 @pytest.fixture(scope="session")
 def build_shards(tmp_path_factory: pytest.TempPathFactory) -> BuildShards:
-    """`build_shards(images, samples_per_shard, size=32, bits=8, split="train=1")` -> a shard directory, each made once."""
+    """`build_shards(images, samples_per_shard, ...)` -> a shard directory, each made once."""
     made: dict[tuple[int, int, int, int, str], Path] = {}
 
     def build(

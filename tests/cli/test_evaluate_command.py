@@ -205,7 +205,8 @@ def test_a_live_run_is_only_read(run: Path) -> None:
     """The lock is held by another process, and a checkpoint is half written."""
     (run / "checkpoints/images-120").mkdir()
     (run / "checkpoints/.partial-images-160").mkdir()
-    script = "import fcntl, sys\nfile = open(sys.argv[1], 'w')\nfcntl.lockf(file, fcntl.LOCK_EX)\nprint(flush=True)\ninput()"
+    script = "import fcntl, sys\nfile = open(sys.argv[1], 'w')\n"
+    script += "fcntl.lockf(file, fcntl.LOCK_EX)\nprint(flush=True)\ninput()"
     holder = subprocess.Popen(
         [sys.executable, "-c", script, run / "lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )

@@ -1,4 +1,4 @@
-"""`chexdist generate`: the same pictures again, none of them a copy, each saying what it is; a folder that is whole or not there."""
+"""`chexdist generate`: the same pictures again, no copies, each labelled; a folder is whole or absent."""
 
 import errno
 import json
@@ -96,7 +96,7 @@ def test_dicom(run: Path, tmp_path: Path) -> None:
         assert str(data.PatientName).startswith("Synthetic^") and data.SyntheticData == "YES"
         assert list(data.ImageType) == ["DERIVED", "SECONDARY", "SYNTHETIC"] and data.ConversionType == "SYN"
         assert "not a patient" in data.ImageComments and "checkpoint images-128" in data.ImageComments
-        # type 2 of the patient, study, series and general image modules (PS3.3 C.7.1.1, C.7.2.1, C.7.3.1, C.7.6.1)
+        # type 2 of patient, study, series and image modules (PS3.3 C.7.1.1, C.7.2.1, C.7.3.1, C.7.6.1)
         for keyword in (
             "PatientBirthDate",
             "PatientSex",
@@ -187,7 +187,10 @@ MISTAKES: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "checkpoint": (["--checkpoint", "images-9"], ("images-9", "images-64, images-128")),
     "checkpoint elsewhere": (["--checkpoint", "../../x"], ("../../x", "images-64, images-128")),
     "no shards": (["--shards", "{tmp}/none"], ("{tmp}/none", "--shards DIR", "--no-audit")),
-    "shards and no audit": (["--data.shards", "{tmp}", "--no-audit"], ("--shards", "--no-audit", "one of the two")),
+    "shards and no audit": (
+        ["--data.shards", "{tmp}", "--no-audit"],
+        ("--shards", "--no-audit", "one of the two"),
+    ),
     "out is there": (["--out", "{tmp}/full"], ("{tmp}/full", "not an empty folder", "choose another")),
     "out is a file": (["--out", "{tmp}/full/file"], ("{tmp}/full/file", "not an empty folder")),
     "out is a link": (["--out", "{tmp}/link"], ("{tmp}/link", "not an empty folder")),

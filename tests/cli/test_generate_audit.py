@@ -1,4 +1,4 @@
-"""The audit of `chexdist generate` on real shards: copies of training images are replaced, counted, refused."""
+"""The audit of `chexdist generate` on shards: copies of training images are replaced, counted, refused."""
 
 import dataclasses
 import json
@@ -78,8 +78,8 @@ def test_copies_are_replaced_and_counted(run: Path, shards: Path, audit: Audit, 
     found = torch.tensor([row["audit"] == NEAR_COPY for row in rows])
     assert 20 < int(expected.sum()) and bool((found | ~expected).all()), "a copy has passed"
     assert int((found & ~expected).sum()) <= 5, "fresh pictures are taken for copies"
-    kept = [row for row in rows if row["audit"] == PASSED]
-    assert [row["file"][:15] for row in kept] == [f"synthetic-{i:05}" for i in range(80)]
+    passed = [row for row in rows if row["audit"] == PASSED]
+    assert [row["file"][:15] for row in passed] == [f"synthetic-{i:05}" for i in range(80)]
     assert [row["file"] for row in rows if row["audit"] == NEAR_COPY] == [""] * int(found.sum())
     said = json.loads((folders[0] / "provenance.json").read_text())["audit"]
     assert (said["drawn"], said["near_copies_replaced"]) == (len(rows), int(found.sum()))

@@ -46,7 +46,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def patient(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Patient:
-    """The doctor in this process, in a hurry: torchvision is not imported, bf16 is not timed, steps are timed once or twice."""
+    """The doctor in this process, in a hurry: no torchvision, no timing of bf16, a step or two timed."""
     from chexdist.doctor import examine, machine, speed
 
     monkeypatch.setattr(examine, "try_torchvision", lambda: lambda note: None)

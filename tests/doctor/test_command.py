@@ -47,7 +47,7 @@ def test_a_torchvision_of_another_torch(module: str, said: str, tmp_path: Path) 
 
 
 def test_a_thousand_ranks_on_a_hundred_thousand_samples(many: Path) -> None:
-    """In under 10 s of a machine that does nothing else: counted in processor time, which a busy one doesn't stretch as far."""
+    """In under 10 s on an idle machine: counted in processor time, which a busy one stretches less."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     given = ["doctor", "--config", "dcgan", "--train.batch", "8192", "--data.shards", str(many)]
     begun = time.monotonic()

@@ -1,4 +1,4 @@
-"""Faults planted in a configuration that is otherwise sound: the doctor names each with its cure and ends with 1."""
+"""Faults planted in a sound configuration: the doctor names each with its cure and ends with 1."""
 
 import fcntl
 import hashlib
@@ -59,11 +59,11 @@ def test_shards_alone(patient: Patient, shards: Path) -> None:
 def flip(shards: Path, number: int) -> None:
     """Change one byte in the middle of a training sample's picture."""
     shard = json.loads((shards / "manifest.json").read_text())["splits"]["train"]["shards"][1]
-    place = shard["index"]["offset"][number] + shard["index"]["size"][number] // 2
+    middle = shard["index"]["offset"][number] + shard["index"]["size"][number] // 2
     with (shards / shard["file"]).open("r+b") as file:
-        file.seek(place)
+        file.seek(middle)
         byte = file.read(1)
-        file.seek(place)
+        file.seek(middle)
         file.write(bytes([byte[0] ^ 1]))
 
 
@@ -131,7 +131,7 @@ def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     if mounted.returncode:
         true = os.statvfs
         full = SimpleNamespace(f_bavail=32, f_frsize=4096)
-        monkeypatch.setattr(os, "statvfs", lambda place: full if Path(place) == disk else true(place))
+        monkeypatch.setattr(os, "statvfs", lambda path: full if Path(path) == disk else true(path))
     yield disk
     if not mounted.returncode:
         subprocess.run(["umount", disk], check=True)
@@ -267,7 +267,7 @@ def test_loaders_without_shared_memory(
 ) -> None:
     true = os.statvfs
     full = SimpleNamespace(f_bavail=16, f_frsize=4096)
-    monkeypatch.setattr(os, "statvfs", lambda place: full if str(place) == "/dev/shm" else true(place))
+    monkeypatch.setattr(os, "statvfs", lambda path: full if str(path) == "/dev/shm" else true(path))
     code, lines = patient(words(shards, tmp_path / "run", data__workers=8))
     (fault,) = faults(lines)
     assert code == 1 and fault.startswith("loaders: ") and "--shm-size" in fault
@@ -309,7 +309,8 @@ def test_a_package_that_is_too_old_or_missing(patient: Patient, monkeypatch: pyt
     )
     code, lines = patient(["doctor"])
     assert code == 1 and faults(lines) == [
-        "packages: torch 2.3.1 is installed, chexdist needs torch>=2.11; cure: pip install --upgrade 'torch>=2.11'",
+        "packages: torch 2.3.1 is installed, chexdist needs torch>=2.11; "
+        "cure: pip install --upgrade 'torch>=2.11'",
         "packages: webdataset is not installed; cure: pip install 'webdataset>=1.0'",
     ]
 

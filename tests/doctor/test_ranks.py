@@ -1,4 +1,4 @@
-"""The doctor under a launcher: ranks that are processes of their own, over gloo; only rank 0 speaks."""
+"""The doctor under a launcher: ranks that are processes of their own, over gloo; only rank 0 prints."""
 
 import os
 import shutil
@@ -92,7 +92,7 @@ def test_a_rank_that_does_not_come(shards: Path, tmp_path: Path) -> None:
 def test_a_rank_that_rank_0_does_not_hear_speaks_for_itself(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its packages are broken, so it can't meet the others."""
+    """Its packages are broken, so it can't join the others."""
     for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setitem(sys.modules, "webdataset", None)

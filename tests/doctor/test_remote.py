@@ -57,7 +57,7 @@ def test_a_disk_without_room_for_the_cache(
 ) -> None:
     true, cache = os.statvfs, tmp_path / "cache"
     full = SimpleNamespace(f_bavail=2, f_frsize=4096)
-    monkeypatch.setattr(os, "statvfs", lambda place: full if Path(place) == cache else true(place))
+    monkeypatch.setattr(os, "statvfs", lambda path: full if Path(path) == cache else true(path))
     with ShardServer(shards) as server:
         code, lines = patient(behind(server, tmp_path))
     (fault,) = faults(lines)

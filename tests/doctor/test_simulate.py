@@ -1,4 +1,4 @@
-"""A simulated world: who reads what, and the formula for an epoch's length, each recomputed here from scratch."""
+"""A simulated world: who reads what, and the formula for an epoch's length, recomputed here from scratch."""
 
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def test_every_sample_once_whatever_the_world(
     )
 
 
-def told(
+def simulated(
     manifest: Manifest, settings: Config, ranks: int, constants: Constants | None
 ) -> tuple[Findings, list[str]]:
     findings = Findings()
@@ -87,7 +87,7 @@ def test_the_made_manifest_is_one_that_the_builder_could_have_written(tmp_path: 
 def test_the_epoch_s_length_follows_from_the_formula(few: Manifest, bandwidth: float | None) -> None:
     """3,000 images in 188 batches of 16, by 4 ranks of 4 images: 4 x 20 ms + 2 x 3/4 x 2 MB / b."""
     constants = Constants(seconds=0.020, reading=400.0, bandwidth=bandwidth)
-    findings, lines = told(few, config(train__n_critic=2), 4, constants)
+    findings, lines = simulated(few, config(train__n_critic=2), 4, constants)
     batch = 4 * 0.020 + 2 * 3 / 4 * (1_000_000 + 2_000_000 / 2) / (bandwidth or 1e9)
     assert f"an epoch: about {188 * batch:.1f} s, EXTRAPOLATED" in "\n".join(lines)
     assert any(("ASSUMED" in line) == (bandwidth is None) for line in lines if "b = " in line)
@@ -96,12 +96,12 @@ def test_the_epoch_s_length_follows_from_the_formula(few: Manifest, bandwidth: f
 
 def test_reading_decides_where_it_is_slower(few: Manifest) -> None:
     """Two loaders of 10 images/s, 4 images a batch: 0.2 s, where computing takes 4 ms."""
-    _, lines = told(few, config(data__workers=2), 4, Constants(0.001, 10.0, None))
+    _, lines = simulated(few, config(data__workers=2), 4, Constants(0.001, 10.0, None))
     assert f"an epoch: about {188 * 0.2:.1f} s" in "\n".join(lines)
 
 
 def test_without_constants_no_time_is_told(few: Manifest) -> None:
-    _, lines = told(few, config(), 8, None)
+    _, lines = simulated(few, config(), 8, None)
     assert not any("epoch: about" in line for line in lines) and any("rank 7: " in line for line in lines)
 
 
@@ -114,7 +114,7 @@ def test_an_order_that_loses_a_sample_is_a_fault(few: Manifest, monkeypatch: pyt
         return batch
 
     monkeypatch.setattr(simulation, "batch_samples", twice)
-    findings, _ = told(few, config(), 4, None)
+    findings, _ = simulated(few, config(), 4, None)
     assert (
         findings.found[0].verdict == Verdict.FAULT
         and "376 samples would not be read" in findings.found[0].text
@@ -123,7 +123,7 @@ def test_an_order_that_loses_a_sample_is_a_fault(few: Manifest, monkeypatch: pyt
 
 def test_shares_that_overlap_are_a_fault(few: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(simulation, "share", lambda batch, group, ranks, rank: range(batch // ranks))
-    findings, _ = told(few, config(), 4, None)
+    findings, _ = simulated(few, config(), 4, None)
     assert findings.found[0].verdict == Verdict.FAULT
 
 

@@ -1,4 +1,4 @@
-"""What is worked out without allocating anything, against the same networks in memory and a checkpoint on disk."""
+"""Sizes without an allocation, against the same networks in memory and a checkpoint on disk."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,8 +23,8 @@ def test_state_and_checkpoint_are_as_large_as_was_said(name: str, tmp_path: Path
     alone = SimpleNamespace(device=torch.device("cpu"), prepare_model=lambda network: network)
     gan = Gan(config, (1, 1), cast(Accelerator, alone))
     step = Step(gan, World.detect({}))
-    labels = torch.zeros(8, dtype=torch.int64)
-    step.critic_gradients(0, torch.zeros(8, 1, 32, 32), labels, penalty_gain=1.0)
+    images, labels = torch.zeros(8, 1, 32, 32), torch.zeros(8, dtype=torch.int64)
+    step.critic_gradients(0, images, labels, penalty_gain=1.0)
     step.generator_gradients(0, images, labels)
     gradients = sum(
         weight.grad.nbytes
@@ -42,12 +42,12 @@ def test_state_and_checkpoint_are_as_large_as_was_said(name: str, tmp_path: Path
 
 
 def test_a_wider_network_keeps_more_and_a_penalty_too() -> None:
-    def kept(*settings: str) -> int:
+    def held(*settings: str) -> int:
         return sizes_of(load_config("dcgan", ["--model.size", "32", *settings]), classes=2).image
 
-    assert kept("--model.width", "64") > 1.8 * kept()
-    assert kept("--penalty.name", "none") < kept()
-    assert kept("--train.group", "16") == pytest.approx(kept(), rel=0.05)
+    assert held("--model.width", "64") > 1.8 * held()
+    assert held("--penalty.name", "none") < held()
+    assert held("--train.group", "16") == pytest.approx(held(), rel=0.05)
 
 
 def test_nothing_is_allocated() -> None:

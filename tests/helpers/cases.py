@@ -1,4 +1,4 @@
-"""Decides which trainings the promise tests compare: every entry of the registries with every other that is not refused."""
+"""Decides which trainings the promise tests compare: every combination of the registries' entries."""
 
 import itertools
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ class Case:
     batches: int = 2
 
     def config(self, accumulate: int = 1) -> Config:
-        """The resolved configuration; raises `UserError` when the settings don't go together."""
+        """The resolved configuration; raises `UserError` when the settings contradict each other."""
         tree: dict[str, dict[str, Any]] = {
             "model": {"size": SIZE, "latent": 8, "width": 2},
             "loss": {},
@@ -69,14 +69,14 @@ def _case(model: str, norm: str, loss: str, penalty: str, clip: str, batches: in
 
 
 def _accepted(cases: list[Case]) -> list[Case]:
-    kept = []
+    accepted = []
     for case in cases:
         try:
             case.config()
         except UserError:
             continue
-        kept.append(case)
-    return kept
+        accepted.append(case)
+    return accepted
 
 
 def every_combination() -> list[Case]:
@@ -87,7 +87,7 @@ def every_combination() -> list[Case]:
 
 
 def special_cases() -> list[Case]:
-    """What changes the schedule or what the networks see: classes, several critic batches, lazy penalties, augmentation."""
+    """What changes schedule or input: classes, several critic batches, lazy penalties, augmentation."""
     augment = next(name for name in AUGMENTS if name != "none")
     cases = []
     for model, loss in zip(FAMILIES, itertools.cycle(LOSSES)):
@@ -118,7 +118,7 @@ def full_case() -> Case:
 
 
 def paired_case() -> Case:
-    """One case in which the generator's loss sees the scores of real images, each paired with an image of its class."""
+    """One case in which the generator's loss sees the scores of real images, in pairs of one class."""
     augment = next(name for name in AUGMENTS if name != "none")
     return _case(
         *("dcgan", "none", "relativistic", "r1", "none", 3), model__conditional=True, augment__name=augment

@@ -1,4 +1,4 @@
-"""A headless Chromium, driven over a pipe: what a page asks the network for, writes to the console, and measures."""
+"""A headless Chromium, driven over a pipe: a page's requests, its console, and what it measures."""
 
 import base64
 import json

@@ -1,6 +1,7 @@
-"""A real Slurm of two nodes on this machine: munged, slurmctld and two slurmds in the foreground, on loopback alone.
+"""A real Slurm of two nodes on this machine: munged, slurmctld and two slurmds, on loopback alone.
 
-Everything lies in one folder and belongs to this process; nothing of the machine's own Slurm, munge or /etc/hosts is touched.
+Everything lies in one folder and belongs to this process; the machine's own Slurm, munge and /etc/hosts are
+not touched.
 """
 
 import os
@@ -17,7 +18,7 @@ from typing import Self
 
 NODES = ("node1", "node2")
 KILL_WAIT = 60
-"""Seconds between Slurm's SIGTERM and its SIGKILL: twice the usual, since a busy machine may need them to save."""
+"""Seconds between Slurm's SIGTERM and its SIGKILL: twice the usual, for a busy machine to save in."""
 CONFIGURATION = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -57,7 +58,7 @@ PartitionName=test Nodes=node[1-2] Default=YES MaxTime=INFINITE State=UP
 
 
 class Cluster:
-    """`with Cluster() as cluster:` starts it, waits until both nodes are idle, and stops all of it at the end."""
+    """`with Cluster() as cluster:` starts it, waits until both nodes are idle, and stops it at the end."""
 
     def __init__(self) -> None:
         # not pytest's own folder: munged wants one that everybody may enter, with a short name for its socket
@@ -142,7 +143,7 @@ class Cluster:
         until(lambda: not self.run("squeue", "--noheader"), 60, self.logs)
 
     def run(self, *words: str, check: bool = True, **more: str) -> str:
-        """What one of Slurm's commands prints; `more` are variables for it. With `check`, it must end with 0."""
+        """What a command of Slurm's prints; `more` are variables for it. With `check`, it must end with 0."""
         done = subprocess.run(
             words, env={**self.environment, **more}, capture_output=True, text=True, check=False, timeout=60
         )
@@ -173,8 +174,10 @@ def _stop(daemon: subprocess.Popen[bytes]) -> None:
 
 
 def _freezer() -> bool:
-    """Whether a writable freezer hierarchy of cgroup v1 is here. With it signals reach what they reach on a cluster: a step's own
-    tasks; without it, Slurm signals their children as well."""
+    """Whether a writable freezer hierarchy of cgroup v1 is here.
+
+    With it signals reach what they reach on a cluster, a step's own tasks; without it, also their children.
+    """
     root = Path("/sys/fs/cgroup/freezer")
     return (root / "tasks").exists() and os.access(root, os.W_OK)
 

@@ -58,16 +58,17 @@ def free_port() -> str:
 
 
 def run_ranks(
-    folder: Path, given: list[list[str]], places: list[Path], **environment: str
+    folder: Path, given: list[list[str]], directories: list[Path], **environment: str
 ) -> tuple[list[int | None], list[str]]:
-    """Start one rank for each list of words, each in its own working directory; exit codes and what each printed."""
+    """Start a rank for each list of words, each in its own directory; exit codes and what each printed."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
     master = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()} if len(given) > 1 else {}
     size, logs = len(given), [folder / f"rank-{rank}.log" for rank in range(len(given))]
     ranks = [
         context.Process(
-            target=_rank, args=(given[rank], logs[rank], places[rank], rank, size, {**environment, **master})
+            target=_rank,
+            args=(given[rank], logs[rank], directories[rank], rank, size, {**environment, **master}),
         )
         for rank in range(size)
     ]
@@ -80,12 +81,12 @@ def run_ranks(
 
 
 def _rank(
-    given: list[str], log: Path, place: Path, rank: int, size: int, environment: dict[str, str]
+    given: list[str], log: Path, directory: Path, rank: int, size: int, environment: dict[str, str]
 ) -> None:
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
-    os.chdir(place)
+    os.chdir(directory)
     os.environ.update(environment)
     if size > 1:
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size))

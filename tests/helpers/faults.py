@@ -1,4 +1,4 @@
-"""What can be made to go wrong inside a rank: planted before the command starts, at an exact call of the product's code."""
+"""What can be made to go wrong inside a rank, at an exact call of the product's code."""
 
 import itertools
 import json
@@ -84,7 +84,7 @@ def _calls(frame: FrameType | None) -> list[str]:
 
 @dataclass(frozen=True)
 class Kill:
-    """`rank` kills itself just before its `call`-th call of `target`; where that was, it writes down with its last breath."""
+    """`rank` kills itself just before its `call`-th call of `target`, and notes where that was."""
 
     target: str
     call: int
@@ -144,7 +144,7 @@ class Synchronous:
 
 @dataclass(frozen=True)
 class Diary:
-    """Rank 0 notes each batch that it begins and each file of a checkpoint that it flushes, one line each, as they happen."""
+    """Rank 0 notes each batch that it begins and each file of a checkpoint that it flushes, one line each."""
 
     path: Path
 
@@ -196,7 +196,7 @@ class HalfALine:
 
 @dataclass(frozen=True)
 class Raises:
-    """Every rank meets an error, one that nobody foresaw if no other is given, just before its `call`-th call of `target`."""
+    """Every rank raises just before its `call`-th call of `target`: what is given, or what nobody foresaw."""
 
     target: str
     call: int
@@ -232,7 +232,7 @@ class Waits:
 
 @dataclass(frozen=True)
 class Records:
-    """Each rank notes the keys of every share of a batch that it reads for training, one line each, in `DIR/RANK`."""
+    """Each rank notes the keys of every share of a batch that it trains on, a line each, in `DIR/RANK`."""
 
     directory: Path
 
@@ -250,7 +250,7 @@ class Records:
         setattr(SampleReader, "read", read)  # noqa: B010
 
     def batches(self) -> list[list[str]]:
-        """The keys of each global batch that all ranks have read: the ranks' lines put together in rank order."""
+        """The keys of each global batch that all ranks have read: the ranks' lines, joined in rank order."""
         files = sorted(self.directory.iterdir(), key=lambda path: int(path.name))
         lines = [[line.split() for line in path.read_text().splitlines()] for path in files]
         return [list(itertools.chain(*shares)) for shares in zip(*lines, strict=False)]
@@ -258,7 +258,7 @@ class Records:
 
 @dataclass(frozen=True)
 class Drifts:
-    """On one rank one element of the averaged generator is another one after its `call`-th training step, by its last bit."""
+    """One element of one rank's averaged generator differs in its last bit after the `call`-th step."""
 
     call: int
     rank: int = 1

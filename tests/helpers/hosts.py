@@ -1,4 +1,4 @@
-"""Two hosts on one machine: network namespaces joined by a cable that can be cut, with host names of their own and one disk."""
+"""Two hosts on one machine: network namespaces, joined by a cable that can be cut, that share a disk."""
 
 import os
 import subprocess
@@ -45,13 +45,13 @@ class TwoHosts:
         ranks = []
         for rank, (space, name) in enumerate(zip(self.spaces, NAMES, strict=True)):
             world = {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": "0", "GROUP_RANK": str(rank)}
-            meeting = {"MASTER_ADDR": ADDRESSES[0], "MASTER_PORT": "29500", "GLOO_SOCKET_IFNAME": "cable"}
+            rendezvous = {"MASTER_ADDR": ADDRESSES[0], "MASTER_PORT": "29500", "GLOO_SOCKET_IFNAME": "cable"}
             command = ["setpriv", "--pdeathsig", "KILL"]  # not longer than the test, however that ends
             command += ["ip", "netns", "exec", space, "unshare", "--uts", "sh", "-c"]
             command += [f'hostname {name} && exec "$@"', "sh", sys.executable, "-m", "chexdist", *words]
             with (logs / f"{attempt}-{rank}").open("wb") as log:
                 process = subprocess.Popen(
-                    command, env={**os.environ, **world, **meeting}, stdout=log, stderr=log
+                    command, env={**os.environ, **world, **rendezvous}, stdout=log, stderr=log
                 )
             self._end.callback(_kill, process)
             ranks.append(process)

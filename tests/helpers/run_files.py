@@ -35,7 +35,7 @@ def metric(
 
 
 def grid(path: Path, seed: int, side: int = 64) -> None:
-    """Noise, so that no two pictures are alike, and a text that must not leave the file."""
+    """Noise, so that no two pictures are the same, and a text that must not leave the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = PngImagePlugin.PngInfo()
     text.add_text("Patient", SECRET)
@@ -47,19 +47,19 @@ def training_log(final: float, images: int) -> list[dict[str, Any]]:
     """Baselines, KID from an untrained generator to `final`, losses."""
     of = {"protocol": protocol()[0], "floor": -10.0}
     lines = [metric("kid_x1000/real", -10.0, **of), metric("kid_x1000/mean_image", 1225.0, **of)]
-    for place in range(5):
-        value = 1700.0 + (final - 1700.0) * place / 4
-        lines.append(metric("kid_x1000", value, images * place // 4, **of))
-    for place in range(1, 60):
+    for part in range(5):
+        value = 1700.0 + (final - 1700.0) * part / 4
+        lines.append(metric("kid_x1000", value, images * part // 4, **of))
+    for part in range(1, 60):
         for name, value in (("loss/critic", 1.3), ("loss/generator", 0.7), ("loss/penalty", 0.1)):
             lines.append(
-                metric(name, value + place % 7 / 50, images * place // 59, None, unit="mean per image")
+                metric(name, value + part % 7 / 50, images * part // 59, None, unit="mean per image")
             )
     return sorted(lines, key=lambda line: line["images"])
 
 
 def evaluate(run: Path, images: int = 1000, split: str = "val", shift: float = 0.0, **changes: Any) -> Path:
-    """What `chexdist evaluate` leaves in a run with the classes finding and no_finding; returns evaluation.json."""
+    """What `chexdist evaluate` writes in a run with the classes finding and no_finding: evaluation.json."""
     folder = run / "evaluations" / f"images-{images}-{split}"
     protocols, metrics = {}, []
     for of_class in ("", "/finding", "/no_finding"):
@@ -70,10 +70,10 @@ def evaluate(run: Path, images: int = 1000, split: str = "val", shift: float = 0
             metrics.append(metric(f"kid_x1000{of_class}{kind}", value, images, protocol=name, floor=-10.0))
         name, fields = protocol(where, pairing="random, of one class")
         protocols[name] = fields
-        for place, base in enumerate(PAIR_NAMES):
-            for kind, value in (("", 0.5 + place + shift / 1000), ("/real", 0.4 + place)):
+        for index, base in enumerate(PAIR_NAMES):
+            for kind, value in (("", 0.5 + index + shift / 1000), ("/real", 0.4 + index)):
                 metrics.append(
-                    metric(f"{base}{of_class}{kind}", value, images, 0.05, protocol=name, floor=0.4 + place)
+                    metric(f"{base}{of_class}{kind}", value, images, 0.05, protocol=name, floor=0.4 + index)
                 )
     document = {"checkpoint": f"images-{images}", "images": images, "split": split, "seed": 0}
     document |= {"protocols": protocols, "metrics": metrics}

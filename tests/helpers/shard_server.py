@@ -14,7 +14,7 @@ Answer = Callable[["_Handler", bytes], None]
 
 
 class ShardServer:
-    """Serves the files of a directory; `answers` maps a file's name to how its next requests are answered, then rightly."""
+    """Serves a directory's files; `answers` maps a file's name to how its next requests are answered."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -115,8 +115,8 @@ def endless(handler: _Handler, content: bytes) -> None:
 
 def corrupt(handler: _Handler, content: bytes) -> None:
     """One bit differs."""
-    place = len(content) // 3
-    right(handler, content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    index = len(content) // 3
+    right(handler, content[:index] + bytes([content[index] ^ 1]) + content[index + 1 :])
 
 
 def silent(handler: _Handler, content: bytes) -> None:
@@ -136,10 +136,10 @@ def deaf(handler: _Handler, content: bytes) -> None:
 def dripping(handler: _Handler, content: bytes) -> None:
     """A byte now and then."""
     handler.start(len(content))
-    for place in range(len(content)):
+    for index in range(len(content)):
         if handler.owner.released.wait(0.05):
             break
-        handler.send(content[place : place + 1])
+        handler.send(content[index : index + 1])
     handler.close_connection = True
 
 

@@ -13,7 +13,7 @@ EVALUATE = TRAIN.with_name("evaluate.sbatch")
 
 @dataclass(frozen=True)
 class SlurmJob:
-    """One submitted job with its log and the files that tell of held ranks."""
+    """One submitted job with its log and the files that name held ranks."""
 
     cluster: Cluster
     number: str

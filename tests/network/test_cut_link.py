@@ -1,4 +1,4 @@
-"""Two hosts and a cable that is cut: the ranks on both sides end within `control.timeout` and say so; the same command goes on."""
+"""Two hosts and a cable that is cut: both sides end within `control.timeout`; the same command resumes."""
 
 import os
 import re

@@ -45,7 +45,7 @@ def test_accelerate_takes_the_file(name: str) -> None:
 def test_as_many_processes_start_as_the_file_says(
     name: str, build_shards: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`accelerate launch` itself, with a dry run in each process; those for GPUs start as many here, and would find theirs."""
+    """`accelerate launch` itself, with a dry run in each process; the files for GPUs start as many here."""
     for variable in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(variable, raising=False)
     processes, nodes, _ = WORLDS[name]

@@ -238,5 +238,5 @@ def test_translate_is_differentiable_and_moves_everywhere() -> None:
     moved = translate.augment(images, draws)
     moved.sum().backward()
     assert images.grad is not None and set(images.grad.unique().tolist()) <= {0.0, 1.0}
-    assert (moved.mean(dim=0) > 0.2).all(), "some place is nearly always empty"
-    assert (moved.mean(dim=0) < 1).all(), "some place is never cut"
+    assert (moved.mean(dim=0) > 0.2).all(), "some pixel is nearly always empty"
+    assert (moved.mean(dim=0) < 1).all(), "some pixel is never cut"

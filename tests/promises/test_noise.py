@@ -1,4 +1,4 @@
-"""Promise 2: every random number is a function of (seed, draw, step, index in the global batch)."""
+"""Noise: every random number is a function of (seed, draw, step, index in the global batch)."""
 
 import itertools
 from collections.abc import Callable
@@ -72,8 +72,8 @@ def test_any_partition_gives_the_same_bytes(
         lambda rows: noise.uniform(seed, draw, step, rows, width),
         lambda rows: noise.labels(seed, draw, step, rows, (3, 1, 2)),
     ):
-        together = np.concatenate([numbers(part) for part in parts])
-        assert together.tobytes() == numbers(range(edges[-1])).tobytes()
+        joined = np.concatenate([numbers(part) for part in parts])
+        assert joined.tobytes() == numbers(range(edges[-1])).tobytes()
 
 
 @given(SEEDS, DRAWS, STEPS, st.data())
@@ -161,8 +161,8 @@ def test_step_draws_the_same_bytes_in_any_world(world_size: int, alone: Trained,
     }
     jobs = [(full_case(), accumulate, dtype) for accumulate in (1, 2) for dtype in ("float64", "float32")]
     ranks = run_world(world_size, train_cases, shards, jobs)
-    for place, (_, accumulate, dtype) in enumerate(jobs):
-        draws = [rank[place].draws for rank in ranks]
+    for index, (_, accumulate, dtype) in enumerate(jobs):
+        draws = [rank[index].draws for rank in ranks]
         reference = {
             key: [
                 (part, numbers.astype(dtype) if numbers.dtype == np.float64 else numbers)
@@ -174,7 +174,7 @@ def test_step_draws_the_same_bytes_in_any_world(world_size: int, alone: Trained,
 
 
 def _generator_labels(world: World, shards: Path) -> list[tuple[list[int], list[int]]]:
-    """For each batch: the labels of this rank's real images, and those that the generator's step drew images of."""
+    """For each batch: the labels of this rank's real images, and those of the generator's images."""
     config = paired_case().config()
     accelerator, manifest = make_accelerator(world, 60), read_manifest(str(shards))
     step = Step(Gan(config, manifest.class_counts("train"), accelerator), world)
@@ -205,7 +205,7 @@ def _generator_labels(world: World, shards: Path) -> list[tuple[list[int], list[
 
 @pytest.mark.parametrize("world_size", [1, 3])
 def test_pairs_are_of_one_class(world_size: int, shards: Path) -> None:
-    """A loss of pairs: generated image i is of the class of real image i, whose scores the generator's loss sees."""
+    """A loss of pairs: generated image i is of real image i's class, and the generator's loss sees both."""
     pairs = [pair for rank in run_world(world_size, _generator_labels, shards) for pair in rank]
     assert all(real == generated for real, generated in pairs)
     assert len({label for real, _ in pairs for label in real}) == 2

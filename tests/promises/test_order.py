@@ -1,4 +1,4 @@
-"""Promise 1: the stream is the concatenation of the epochs' permutations, whoever reads it, from wherever."""
+"""Order: the stream is the concatenation of the epochs' permutations, whoever reads it, from wherever."""
 
 import io
 import itertools
@@ -41,12 +41,12 @@ def test_epoch_is_a_pure_function(sizes: tuple[int, ...], seed: int, epoch: int,
 
 @given(SHARD_SIZES, SEEDS, EPOCHS, st.integers(1, 15))
 def test_window_bounds_the_open_shards(sizes: tuple[int, ...], seed: int, epoch: int, window: int) -> None:
-    """Between a shard's first and its last sample, at most `window` shards are in use: what a cache must hold."""
+    """From a shard's first to its last sample, at most `window` shards are in use: what a cache must hold."""
     shard_of_sample = np.repeat(np.arange(len(sizes)), sizes)
     read = shard_of_sample[epoch_order(sizes, seed, epoch, window)]
     first = [int(np.argmax(read == shard)) for shard in range(len(sizes))]
     last = [len(read) - 1 - int(np.argmax(read[::-1] == shard)) for shard in range(len(sizes))]
-    in_use = [sum(first[s] <= place <= last[s] for s in range(len(sizes))) for place in range(len(read))]
+    in_use = [sum(first[s] <= index <= last[s] for s in range(len(sizes))) for index in range(len(read))]
     assert max(in_use) <= window
 
 
@@ -59,9 +59,9 @@ def test_epochs_seeds_and_windows_differ(window: int) -> None:
     assert first_shards == set(range(5)), "shards are not permuted"
 
 
-def test_every_place_is_equally_likely() -> None:
-    places = np.array([np.argsort(epoch_order((4, 3, 5), 1, epoch, 0)) for epoch in range(2000)])
-    assert np.abs(places.mean(axis=0) - 5.5).max() < 5 * np.sqrt((12**2 - 1) / 12 / 2000)
+def test_every_index_is_equally_likely() -> None:
+    indices = np.array([np.argsort(epoch_order((4, 3, 5), 1, epoch, 0)) for epoch in range(2000)])
+    assert np.abs(indices.mean(axis=0) - 5.5).max() < 5 * np.sqrt((12**2 - 1) / 12 / 2000)
 
 
 @given(SHARD_SIZES, SEEDS, WINDOWS, st.integers(1, 150), st.integers(0, 50))
@@ -71,8 +71,8 @@ def test_batches_are_the_stream(sizes: tuple[int, ...], seed: int, window: int, 
     epochs = range(t * batch // samples, (t + 3) * batch // samples + 1)
     stream = np.concatenate([epoch_order(sizes, seed, epoch, window) for epoch in epochs])
     start = t * batch - epochs.start * samples
-    together = np.concatenate([batch_samples(sizes, seed, window, batch, t + k) for k in range(3)])
-    assert together.tolist() == stream[start : start + 3 * batch].tolist()
+    joined = np.concatenate([batch_samples(sizes, seed, window, batch, t + k) for k in range(3)])
+    assert joined.tolist() == stream[start : start + 3 * batch].tolist()
 
 
 @settings(max_examples=60)
@@ -105,9 +105,9 @@ def stock_pixels(shards: Path) -> dict[str, np.ndarray]:
 
 
 def read_keys(shards: Path, world_size: int, workers: int, count: int, **stream: int) -> list[list[str]]:
-    """The keys of `count` batches, the ranks' shares put together; a key is found by its pixels, and its label compared."""
+    """The keys of `count` batches, the ranks' shares joined: found by their pixels, their labels compared."""
     key_of = {pixels.astype(np.int32).tobytes(): key for key, pixels in stock_pixels(shards).items()}
-    assert len(key_of) == IMAGES, "two test images are alike"
+    assert len(key_of) == IMAGES, "two test images are the same"
     split = read_manifest(str(shards)).splits["train"]
     label_of = dict(zip(split.key.tolist(), split.label.tolist(), strict=True))
     whole: list[list[str]] = [[] for _ in range(count)]

@@ -16,7 +16,7 @@ MODULES = {
 PURE = ("gan", "metrics")
 RANKS = ("accelerate", "torch.distributed", "chexdist.distributed", "chexdist.training")
 ORDER = ("chexdist.distributed.noise", "chexdist.distributed.partition")
-"""What decides samples and random numbers; of all that is said of ranks, these get numbers as arguments and nothing else."""
+"""What decides samples and random numbers: all that these know of ranks is numbers, as arguments."""
 
 
 def imports(module: str) -> set[str]:
@@ -32,7 +32,7 @@ def imports(module: str) -> set[str]:
 
 
 def reaches(module: str) -> set[str]:
-    """Every import of this module and of those of ours that it imports; `chexdist` itself loads its one name on demand."""
+    """All imports of a module and of ours that it imports; `chexdist` loads its one name on demand."""
     found: set[str] = set()
     todo = [module]
     while todo:

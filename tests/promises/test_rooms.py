@@ -1,4 +1,4 @@
-"""The rooms of `chexdist`, read from the sources: imports run down only, each says what it decides, and each owns what it names."""
+"""The rooms of `chexdist`, read from the sources: imports run down only, and each owns what it names."""
 
 import ast
 import importlib
@@ -94,7 +94,7 @@ def test_modules_are_short_and_say_what_they_are(path: Path) -> None:
 
 
 def spelled(path: Path) -> set[str]:
-    """The strings of a file that are no sentences and no docstrings, and of these the folders that a path is joined with."""
+    """A file's strings that are no sentences and no docstrings, and of them those joined to a path."""
     tree = ast.parse(path.read_text())
     statements = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     strings = [
@@ -140,7 +140,7 @@ WAITING = {
 
 
 def test_collectives_are_where_they_are_said_to_be() -> None:
-    """No other file touches torch.distributed, so nowhere else can a rank wait for another in a collective."""
+    """No other file touches torch.distributed, so a rank waits for another in a collective nowhere else."""
     touching = {
         str(path.relative_to(PACKAGE))
         for path in FILES

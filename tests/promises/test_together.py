@@ -1,4 +1,4 @@
-"""Promise 5: whatever the shards, ranks and loader processes, no rank waits for another that does not come."""
+"""Together: whatever the shards, ranks and loader processes, no rank waits for one that does not come."""
 
 import faulthandler
 from collections.abc import Callable
@@ -17,7 +17,7 @@ SAMPLES_PER_SHARD = {1: 72, 3: 24, 7: 11}
 
 
 def _train(world: World, combinations: list[tuple[Path, int, Path]]) -> list[int]:
-    """The command itself, once for each (shards, loader processes, run directory), with an evaluation in the last; its exit codes."""
+    """The command's exit code for each (shards, loader processes, run directory); the last one evaluates."""
     from chexdist.__main__ import main
     from chexdist.training.validation import Validation
 

@@ -131,7 +131,7 @@ def test_average_halves_after_its_halflife(n_critic: int, accelerator: Any) -> N
 
 @pytest.mark.parametrize("batches", [2, 4])
 def test_lazy_penalty_has_the_mean_of_the_eager(batches: int, accelerator: Any) -> None:
-    """Weights and images stand still, so each evaluation is alike: loss and gradient over a cycle must agree."""
+    """Weights and images stand still, so all evaluations are equal: loss and gradient agree over a cycle."""
     gradients, sums = [], []
     images, labels = _images(0, range(BATCH))
     for every in (0, batches * BATCH):

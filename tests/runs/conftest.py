@@ -24,7 +24,7 @@ Undisturbed = Callable[..., Path]
 
 @pytest.fixture(scope="session")
 def undisturbed(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
-    """`undisturbed(config, size, *more)` -> the directory of a run that nothing happened to, each made once; never to be changed."""
+    """`undisturbed(config, size, *more)` -> a run that nothing happened to, made once; never change it."""
     made: dict[tuple[str, ...], Path] = {}
 
     def train(config: str, size: int, *more: str) -> Path:

@@ -1,4 +1,4 @@
-"""A checkpoint is complete or passed over, never half believed; loading one can't run code, and saving one loses nothing."""
+"""A checkpoint is complete or passed over; loading one can't run code, and saving one loses nothing."""
 
 import builtins
 import errno
@@ -186,7 +186,7 @@ def test_what_a_killed_deletion_leaves_is_deleted(run: Path, monkeypatch: pytest
 
 
 def test_a_snapshot_is_a_copy() -> None:
-    """What is trained later is not in it, whatever the memory layout; nor can it share memory with the networks."""
+    """What is trained later is not in it, whatever the memory layout; it shares none with the networks."""
     gan = fill(make_gan(), 1.0)
     taken, live = checkpoint.snapshot(gan.state()), {tensor.data_ptr() for tensor in tensors(gan)}
     fill(gan, 2.0)
@@ -198,7 +198,7 @@ def test_a_snapshot_is_a_copy() -> None:
 
 
 def test_a_damaged_checkpoint_does_not_push_out_a_whole_one(run: Path) -> None:
-    """A run that fell back to 16 images and saved at 24 must keep that, though the damaged one has more images."""
+    """A run that fell back to 16 images and saved at 24 retains that; a damaged one has more images."""
     flip(run / "checkpoints/images-32/ema.safetensors")
     checkpoint.save(run, checkpoint.snapshot(make_gan().state()), replace(state_at(2), images=24))
     prune(run, keep=1)
@@ -299,7 +299,7 @@ def fill_up(disk: Path, spare: int) -> Path:
 def test_a_full_disk_ends_the_run(
     size: int, spare: int, shards: Path, small_disk: Path, tmp_path: Path
 ) -> None:
-    """After the first checkpoint, nothing as large as a second, or nothing at all, fits: all ranks end, and the first is good."""
+    """After the first checkpoint no second, or nothing at all, fits: all ranks end, and the first is good."""
     run, gate = small_disk / "run", Waits(STEP, 5, tmp_path / "gate")
     words = jobs.small(shards, run, "vanilla")
     job = jobs.start(words, tmp_path / "log", size, gate)

@@ -1,4 +1,4 @@
-"""`torchrun --nnodes 1:2 --max-restarts` goes on by itself with the nodes that there are."""
+"""`torchrun --nnodes 1:2 --max-restarts` resumes by itself with the nodes that there are."""
 
 import json
 import os
@@ -24,9 +24,10 @@ Node = Callable[[str], subprocess.Popen[bytes]]
 @pytest.fixture
 def node(shards: Path, tmp_path: Path) -> Iterator[Node]:
     """`node(name)` starts a launcher, as a node of a job would; its output goes to the file of that name."""
-    # torchrun shares one store with its ranks, and forgets to tell a node that comes later where that is (torch 2.13)
+    # torchrun shares a store with its ranks, but a node that comes later is not sent its address (torch 2.13)
     environment = {**os.environ, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-    launch = f"--nnodes 1:2 --nproc-per-node 1 --max-restarts 3 --rdzv-backend c10d --rdzv-id test --rdzv-conf {RENDEZVOUS}"
+    launch = "--nnodes 1:2 --nproc-per-node 1 --max-restarts 3 --rdzv-backend c10d --rdzv-id test"
+    launch += f" --rdzv-conf {RENDEZVOUS}"
     more = ["--train.images", str(IMAGES), "--eval.every", "0", "--control.timeout", "60"]
     words = [*launch.split(), "--rdzv-endpoint", f"127.0.0.1:{jobs.free_port()}", "-m", "chexdist"]
     words += jobs.small(shards, tmp_path / "run", "vanilla", *more)

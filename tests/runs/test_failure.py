@@ -1,4 +1,4 @@
-"""A rank that dies, hangs or drifts ends the job within `control.timeout`; the others say who it was, where and how far."""
+"""A rank that dies, hangs or drifts ends the job within `control.timeout`; the others name it."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def words(shards: Path, run: Path, config: str = "vanilla", *more: str) -> list[
 
 
 def survivors(job: jobs.Job, lost: int, seconds: float) -> list[int | None]:
-    """Exit codes of all ranks but one, within `seconds` of its loss; it is killed afterwards, if it can't end by itself."""
+    """Exit codes of all ranks but one, within `seconds` of its loss; one that is left is killed then."""
     end = time.monotonic() + seconds
     rest = [rank for number, rank in enumerate(job.ranks) if number != lost]
     for rank in rest:
@@ -75,7 +75,7 @@ def test_rank_0_is_killed(shards: Path, tmp_path: Path) -> None:
 
 
 def test_a_rank_is_stopped(shards: Path, undisturbed: Callable[..., Path], tmp_path: Path) -> None:
-    """The launcher's SIGTERM changes nothing of it: there can be no vote. The same command goes on."""
+    """The launcher's SIGTERM changes nothing of it: there can be no vote. The same command resumes."""
     run = tmp_path / "run"
     gate = Waits(STEP, 5, tmp_path / "gate")
     job = jobs.start(words(shards, run), tmp_path / "log", 2, gate)
@@ -105,7 +105,7 @@ def test_a_second_interrupt_stops_at_once(shards: Path, tmp_path: Path) -> None:
 
 
 def test_one_rank_meets_a_corrupt_shard(shards: Path, tmp_path: Path) -> None:
-    """In the middle of training; the other rank hears of the cause."""
+    """In the middle of training; the other rank learns the cause."""
     run, copy = tmp_path / "run", tmp_path / "shards"
     shutil.copytree(shards, copy)
     split = read_manifest(str(copy)).splits["train"]
@@ -151,7 +151,7 @@ def beat(run: Path, rank: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "other, told",
+    "other, reported",
     [
         ("silent", r"rank 1 on \S+ was last seen at image 32, training, \d+ s before"),
         ("runs", r"rank 1 on \S+ runs at image 32, training, but does not answer"),
@@ -160,7 +160,7 @@ def beat(run: Path, rank: int) -> dict[str, Any]:
         ("never came", r"rank 1 was never seen"),
     ],
 )
-def test_what_is_told_of_the_other(other: str, told: str, tmp_path: Path) -> None:
+def test_what_is_reported_of_the_other(other: str, reported: str, tmp_path: Path) -> None:
     mine, its = (Heartbeat(tmp_path, World(rank, 2, rank, 0)) for rank in (0, 1))
     (tmp_path / "heartbeats").mkdir()
     mine.seconds = its.seconds = 0.4
@@ -175,7 +175,7 @@ def test_what_is_told_of_the_other(other: str, told: str, tmp_path: Path) -> Non
     if other == "never came":
         its.end("")
         (tmp_path / "heartbeats/rank-1.json").unlink()
-    assert re.fullmatch(told, mine.lost())
+    assert re.fullmatch(reported, mine.lost())
     its.end("")
 
 

@@ -1,4 +1,4 @@
-"""Killed at any instant, the same command line goes on, and ends with the bytes of a run that nobody disturbed.
+"""Restart: killed at any instant, the same command resumes, and ends with the bytes of an undisturbed run.
 
 Each kill says where it hit: from the call stacks of the process that died, not from where it was aimed.
 """
@@ -67,7 +67,7 @@ STACKS = {
     "evaluation": {"trainer.evaluate"},
     "step": {"step.__call__", "trainer.loop"},
 }
-"""Calls of which one is on the stack of what is hit there, once the loop has begun; before it, that is the start-up."""
+"""Calls of which one is on the stack of what is hit there; before the loop begins, that is the start-up."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def killed(words: list[str], log: Path, size: int, kill: Kill, besides: jobs.Fau
     assert code == -signal.SIGKILL, job.output
     note = json.loads(kill.note.read_text())
     folder = Path(words[words.index("--run.dir") + 1]) / "checkpoints"
-    kept = max((int(path.parent.name[7:]) for path in folder.glob("images-*/state.json")), default=0)
+    saved = max((int(path.parent.name[7:]) for path in folder.glob("images-*/state.json")), default=0)
     partial = [len(list(path.iterdir())) for path in folder.glob(".partial-*")]
     return Landed(
         size=size,
@@ -114,7 +114,7 @@ def killed(words: list[str], log: Path, size: int, kill: Kill, besides: jobs.Fau
         call=f"{note['here'][-1]}, before {kill.target.rpartition(':')[2]}",
         code=code,
         files=partial[0] if partial else None,
-        lost=jobs.BATCH * note["batches"] - kept if note["batches"] else 0,
+        lost=jobs.BATCH * note["batches"] - saved if note["batches"] else 0,
     )
 
 
@@ -126,7 +126,7 @@ SMALL: dict[str, tuple[int, str, list[tuple[str, int]]]] = {
 
 
 @pytest.mark.parametrize("case", SMALL)
-def test_killed_run_ends_bitwise_alike(
+def test_killed_run_ends_with_the_same_bits(
     case: str, shards: Path, undisturbed: Callable[..., Path], tmp_path: Path
 ) -> None:
     size, gan, aims = SMALL[case]
@@ -141,7 +141,7 @@ def test_killed_run_ends_bitwise_alike(
 
 
 def fifty() -> Iterator[tuple[int, str, str, Kill]]:
-    """World, GAN, place and aim of each kill: every place in every GAN at every world size, then on from the beginning."""
+    """World, GAN, place and aim of each kill: every place in every GAN at every world size, in turn."""
     aims = {place: itertools.cycle(kills) for place, kills in AIMS.items()}
     every = itertools.cycle(itertools.product(AIMS, GANS, SIZES))
     for place, gan, size in itertools.islice(every, 50):
@@ -171,7 +171,7 @@ def show(landed: Iterable[Landed]) -> None:
 def test_fifty_killed_runs_end_bitwise_alike(
     shards: Path, undisturbed: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where a start-up is hit that goes on from a checkpoint, the run was killed before. Steps are hit while a save is in flight."""
+    """A start-up that resumes is that of a run killed before. Steps are hit while a save is pending."""
     found: list[Landed] = []
     try:
         for number, (size, gan, place, kill) in enumerate(fifty()):

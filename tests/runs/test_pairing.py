@@ -1,4 +1,4 @@
-"""Which images are paired: a function of the shards and the seed, evenly, and never two of one training patient."""
+"""Which images are paired: a function of shards and seed, evenly, never two of one training patient."""
 
 import dataclasses
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Training, evaluation and the audit with shards behind a URL: the numbers of local shards, each shard fetched once a node."""
+"""Shards behind a URL: training, evaluation and audit give the numbers of local ones; a node fetches once."""
 
 import json
 from collections.abc import Callable
@@ -35,7 +35,7 @@ def fetched(run: Path) -> int:
 
 
 def test_two_ranks_of_three_workers(shards: Path, undisturbed: Callable[..., Path], tmp_path: Path) -> None:
-    """Bit for bit the run of local shards, over a server with faults; a start with a full cache fetches nothing."""
+    """Bit for bit the run of local shards, over a faulty server; with a full cache nothing is fetched."""
     files = {path.name: path.stat().st_size for path in shards.glob("*.tar")}
     with ShardServer(shards) as server:
         server.goes_wrong("train-000001.tar", shard_server.cut, shard_server.corrupt)
@@ -84,7 +84,7 @@ def test_of_a_finished_run(
     run = undisturbed("wgan-gp", 1)
     monkeypatch.setattr("chexdist.data.cache.tempfile.gettempdir", lambda: str(tmp_path))
 
-    def made(place: str, name: str) -> dict[str, bytes]:
+    def made(address: str, name: str) -> dict[str, bytes]:
         copy = tmp_path / name
         copy.symlink_to(run) if command == "generate" else copy.mkdir()
         if command == "evaluate":
@@ -94,7 +94,7 @@ def test_of_a_finished_run(
             "evaluate": ["--samples", "64", "--pairs", "16"],
             "generate": ["--n", "4", "--out", f"{copy}-out"],
         }
-        assert main([command, str(copy), "--shards", place, *more[command]]) == 0
+        assert main([command, str(copy), "--shards", address, *more[command]]) == 0
         folder = copy / "evaluations" if command == "evaluate" else Path(f"{copy}-out")
         return {path.name: path.read_bytes() for path in folder.rglob("*.*") if path.suffix != ".json"} | {
             path.name: json.dumps(

@@ -1,4 +1,4 @@
-"""What else a run lives through: half-written lines and pictures, a kill from outside, another world size. Kills: `test_kills`."""
+"""Restart: half-written lines and pictures, a kill from outside, another world size. Kills: `test_kills`."""
 
 import os
 import signal
@@ -50,9 +50,8 @@ def test_the_command_itself_is_killed(shards: Path, undisturbed: Callable[..., P
     jobs.same_result(tmp_path / "run", undisturbed("dcgan", 1, *more))
 
 
-def test_another_world_size_goes_on_with_the_next_keys(shards: Path, tmp_path: Path) -> None:
-    """1 rank, then 2, then 4, then 1, all but the last killed: a line says so, and what the last weights have seen is every key in
-    its place, none lost or doubled."""
+def test_another_world_size_resumes_at_the_next_keys(shards: Path, tmp_path: Path) -> None:
+    """1 rank, then 2, then 4, then 1, all but the last killed: a line says so, no key is lost or doubled."""
     read: list[list[str]] = []
     words = jobs.small(shards, tmp_path / "run", "vanilla", "--checkpoint.every", "32")
     for number, size in enumerate((1, 2, 4, 1)):

@@ -19,7 +19,7 @@ BEGUN = ["--train.n_critic", "2", "--penalty.weight", "5"]
 
 @pytest.fixture
 def begun(undisturbed: Callable[..., Path]) -> Path:
-    """A run that has ended, with checkpoints at 144 and 192 images and the best, if that is another. Tests that go on with it take a copy."""
+    """A run that has ended, with checkpoints at 144 and 192 images and the best. Resume a copy of it."""
     return undisturbed("wgan-gp", 1, *BEGUN)
 
 
@@ -66,9 +66,10 @@ def copy_of(run: Path, target: Path) -> Path:
 
 
 def test_what_is_free_may_change(begun: Path, shards: Path, tmp_path: Path) -> None:
-    """More images, other intervals, loader processes, accumulation, and the shards in another place."""
+    """More images, other intervals, loader processes, accumulation, and the shards in another folder."""
     run, moved = copy_of(begun, tmp_path / "run"), copy_of(shards, tmp_path / "moved")
-    free = "--train.images 240 --train.accumulate 2 --eval.every 16 --eval.samples 80 --checkpoint.every 16 --checkpoint.keep 1"
+    free = "--train.images 240 --train.accumulate 2 --eval.every 16 --eval.samples 80"
+    free += " --checkpoint.every 16 --checkpoint.keep 1"
     free += " --checkpoint.best none"
     more = [*free.split(), "--data.workers", "2", "--data.memory", "0", "--control.every", "5"]
     job = jobs.run(jobs.small(moved, run, "wgan-gp", *BEGUN, *more), tmp_path / "log")
@@ -81,7 +82,7 @@ def test_what_is_free_may_change(begun: Path, shards: Path, tmp_path: Path) -> N
 def test_settings_are_compared_with_the_checkpoint_that_is_used(
     begun: Path, shards: Path, tmp_path: Path
 ) -> None:
-    """The newest is damaged, so the run goes on from the one before; that one began with another seed all the same."""
+    """The newest is damaged, so the one before is resumed; that one began with another seed all the same."""
     run = copy_of(begun, tmp_path / "run")
     (run / "checkpoints/images-192/state.json").write_text("{")
     job = jobs.start(jobs.small(shards, run, "wgan-gp", *BEGUN, "--train.seed", "1"), tmp_path / "log")
@@ -91,7 +92,7 @@ def test_settings_are_compared_with_the_checkpoint_that_is_used(
 
 @pytest.mark.parametrize("content", ["[]", "null", '{"settings": [], "manifest": ""}', "\0"])
 def test_a_damaged_state_is_no_traceback(content: str, begun: Path, shards: Path, tmp_path: Path) -> None:
-    """What is in a checkpoint's last file may be anything; the run goes on from the checkpoint before."""
+    """What is in a checkpoint's last file may be anything; the checkpoint before it is resumed."""
     run = copy_of(begun, tmp_path / "run")
     (run / "checkpoints/images-192/state.json").write_text(content)
     assert main([*jobs.small(shards, run, "wgan-gp", *BEGUN), "--dry-run"]) == 0
@@ -110,7 +111,7 @@ def test_a_damaged_checkpoint_is_passed_over_by_the_run(begun: Path, shards: Pat
 
 
 def test_logs_are_cut_back_to_the_checkpoint(begun: Path, shards: Path, tmp_path: Path) -> None:
-    """What was measured and drawn after it, by a job that was then killed, is measured and drawn again, once."""
+    """What was measured and drawn after it, by a job that was killed, is measured and drawn again, once."""
     run = copy_of(begun, tmp_path / "run")
     (run / "samples/images-500.png").write_bytes(b"later")
     late = {**jobs.metrics(run)[-1], "images": 500, "time": 0.0}
@@ -136,7 +137,7 @@ def test_a_second_job_is_refused_while_the_first_lives(shards: Path, tmp_path: P
 
 
 def test_loader_processes_of_a_killed_job_don_t_hold_its_lock(shards: Path, tmp_path: Path) -> None:
-    """`kill -9` hits the rank alone; its loader processes notice seconds later. The next start must not be refused."""
+    """`kill -9` hits the rank alone; its loaders notice seconds later. The next start must not be refused."""
     words = jobs.small(shards, tmp_path / "run", "vanilla", "--data.workers", "2")
     first = jobs.start(words, tmp_path / "first", 1, Signal(STEP, 5))
     assert first.wait() == [-signal.SIGKILL], first.output

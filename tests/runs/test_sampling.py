@@ -1,4 +1,4 @@
-"""`chexdist.load_generator` and what is behind it: the same run, seed and number give the same picture, whatever else is drawn beside it."""
+"""`chexdist.load_generator`: the same run, seed and number give the same picture, whatever else is drawn."""
 
 import hashlib
 import json

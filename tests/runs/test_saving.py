@@ -1,4 +1,4 @@
-"""A checkpoint is written while training goes on, and is that of the batch after which it was begun; the right ones are kept."""
+"""A checkpoint is written during training, and holds the batch after which it was begun."""
 
 import errno
 import os
@@ -50,7 +50,7 @@ def test_a_slow_writer_writes_the_bytes_of_a_synchronous_one(shards: Path, tmp_p
     assert files_of(tmp_path / "slow") == files_of(tmp_path / "synchronous")
     jobs.same_result(tmp_path / "slow", tmp_path / "synchronous")
     lines = diary.path.read_text().splitlines()
-    first = [place for place, line in enumerate(lines) if line.startswith(".partial-images-48 ")]
+    first = [index for index, line in enumerate(lines) if line.startswith(".partial-images-48 ")]
     assert len(first) == 6 and any(line.startswith("batch") for line in lines[first[0] : first[-1]])
     saved = [line for line in lines if not line.startswith("batch")]
     assert saved == sorted(saved, key=lambda line: int(line.split()[0].rpartition("-")[2])), "two in flight"
@@ -69,13 +69,13 @@ FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 @pytest.mark.parametrize(
     "save, noticed, size",
-    [(1, "meeting", 2), (2, "evaluation", 1), (4, "end", 2)],
+    [(1, "vote", 2), (2, "evaluation", 1), (4, "end", 2)],
     ids=lambda value: str(value),
 )
 def test_a_writer_that_fails_ends_all_ranks(
     save: int, noticed: str, size: int, shards: Path, tmp_path: Path
 ) -> None:
-    """At the next meeting, or where the last save is waited for; what was saved before stays, and the run goes on from it."""
+    """At the next vote, or where the last save is waited for; what was saved before is what resumes."""
     words = jobs.small(shards, tmp_path / "run", "vanilla", *KEEP_ALL)
     fault = Raises(FLUSH, 8 * (save - 1) + 4, FULL)
     job = jobs.start(words, tmp_path / "log", size, fault)
@@ -85,7 +85,7 @@ def test_a_writer_that_fails_ends_all_ranks(
     assert (found["state"], found["images"]) == ("failed", 48 * (save - 1))
     assert f"images-{48 * save}" in found["cause"] and "No space left" in found["cause"]
     assert checkpoints(tmp_path / "run") == [48 * number for number in range(1, save)]
-    if noticed == "meeting":
+    if noticed == "vote":
         assert max(line["images"] for line in jobs.metrics(tmp_path / "run")) < 96, (
             "noticed by the next save only"
         )
@@ -112,7 +112,7 @@ SCORES = Scores({0: 1.0, 80: 5.0, 160: 7.0, 192: 5.0})
 
 
 def test_the_best_is_kept_through_kills(shards: Path, tmp_path: Path) -> None:
-    """Evaluated at 80 images, where no checkpoint is due, and never as good again; three kills later it is still the same one.
+    """Best at 80 images, where no checkpoint is due; three kills later it is still that one.
 
     Two ranks, one of which knows the log, agree on it.
     """
@@ -153,7 +153,7 @@ def kid(images: int, value: float, protocol: str = "a") -> Metric:
 
 
 def test_the_best_is_a_function_of_the_log() -> None:
-    """The untrained generator, losses and another protocol's values don't count; of equals the first is best."""
+    """The untrained generator, losses, other protocols' values don't count; of equals the first is best."""
     loss = Metric(20, 20, "loss/critic", "mean per image", 0.0, 16, None, None, None, None, 0.0)
     log = [kid(0, 1), kid(10, 9), loss, kid(20, 5), kid(30, 5), kid(40, 6)]
     assert [best(log[:length], KID) for length in range(len(log) + 1)] == [None, None, 10, 10, 20, 20, 20]

@@ -1,4 +1,4 @@
-"""Asked to stop, all ranks stop together and save; with a value that is not finite, all stop and nothing of it is saved."""
+"""Asked to stop, all ranks save and stop at one batch; a value that is not finite stops all, unsaved."""
 
 import signal
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from chexdist.training.step import Losses
 def test_one_rank_is_asked_and_all_stop(
     shards: Path, undisturbed: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """Between two checkpoints and two lines of losses; the same command goes on and ends as if nothing had been."""
+    """Between two checkpoints and two lines of losses; the same command resumes and ends with the same."""
     words = jobs.small(shards, tmp_path / "run", "wgan-gp")
     job = jobs.start(words, tmp_path / "log", 2, Signal(STEP, 4, rank=1, number=signal.SIGTERM))
     assert job.wait() == [75, 75], job.output
@@ -36,7 +36,7 @@ def stopped_at(run: Path, batches: int) -> None:
 
 
 def test_every_signal_that_asks(shards: Path, undisturbed: Callable[..., Path], tmp_path: Path) -> None:
-    """One after the other in the same run, each heard before the next batch."""
+    """One after the other in the same run, each noticed before the next batch."""
     words = jobs.small(shards, tmp_path / "run", "vanilla")
     for number, batches in ((signal.SIGUSR1, 2), (signal.SIGHUP, 4), (signal.SIGINT, 6)):
         job = jobs.start(words, tmp_path / "log", 1, Signal(STEP, 1, number=number))
@@ -58,7 +58,7 @@ def test_a_stop_after_the_last_batch_is_a_done_run(shards: Path, tmp_path: Path)
 
 
 def test_the_whole_process_group_is_asked(shards: Path, tmp_path: Path) -> None:
-    """As Slurm asks: its SIGTERM reaches the loader processes too, and they must not take the rank with them."""
+    """As Slurm asks: its SIGTERM reaches the loader processes too, and they must not end the rank."""
     more = ["--data.workers", "2", "--control.every", "20", "--train.images", "800"]
     more += ["--checkpoint.every", "0", "--eval.every", "0"]
     words = jobs.small(shards, tmp_path / "run", "vanilla", *more)

@@ -20,7 +20,7 @@ Points = dict[str, list[tuple[int, float, float]]]
 
 
 def shown(viewer: EventAccumulator) -> Points:
-    """What a viewer knows after looking at the files again: (images, value, time) of each metric, in its order."""
+    """What a viewer reads in the files: (images, value, time) of each metric, in its order."""
     viewer.Reload()
     return {
         tag: [(event.step, event.value, event.wall_time) for event in viewer.Scalars(tag)]
@@ -29,7 +29,7 @@ def shown(viewer: EventAccumulator) -> Points:
 
 
 def logged(run: Path) -> Points:
-    """The same from `metrics.jsonl`; TensorBoard keeps float32."""
+    """The same from `metrics.jsonl`; TensorBoard stores float32."""
     points: Points = defaultdict(list)
     for metric in read_log(run):
         points[metric.name].append((metric.images, float(np.float32(metric.value)), metric.time))
@@ -41,7 +41,7 @@ def viewer_of(run: Path) -> EventAccumulator:
 
 
 def test_a_killed_run_goes_on_in_tensorboard(shards: Path, tmp_path: Path) -> None:
-    """Two ranks, both killed behind a checkpoint; then the events are those of the log, also for a viewer that was open all along."""
+    """Two ranks, killed after a checkpoint; then the events are the log's, also in an open viewer."""
     run = tmp_path / "run"
     words = jobs.small(shards, run, "wgan-gp", *TRACKED)
     viewer = viewer_of(run)

@@ -14,7 +14,7 @@ from helpers.slurm_jobs import HERE, SlurmJob, Submit
 
 @pytest.fixture(scope="session")
 def slurm() -> Iterator[Cluster]:
-    """Two nodes; where there can be none the tests are skipped, with the reason, or fail if Slurm was to be installed."""
+    """Two nodes; where there can be none, tests skip with the reason, or fail if Slurm was to be there."""
     asked = subprocess.run([HERE / "ready"], capture_output=True, text=True, check=False)
     if asked.returncode:
         reason = f"no Slurm: {asked.stdout}{asked.stderr}".strip()

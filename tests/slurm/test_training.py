@@ -1,4 +1,4 @@
-"""A job on two real Slurm nodes is one world; whatever stops it early, it saves, starts again and ends with the same bits."""
+"""A job on two real Slurm nodes is one world; stopped early, it saves, resumes and ends with the same."""
 
 import json
 from collections.abc import Iterator
@@ -53,7 +53,7 @@ def test_every_way_to_stop_early(
 def test_a_time_limit(
     slurm: Cluster, submit: Submit, shards: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
-    """The script's own early warning; the limit is lowered when the ranks are held, however long they took to start."""
+    """The script's own early warning; the limit is lowered once the ranks are held, whenever that is."""
     job, run = submit(TRAIN, tiny(shards, tmp_path / "run"), held="4"), tmp_path / "run"
     job.until_held(0)
     hours, minutes, _ = (int(part) for part in job.field("RunTime").split(":"))
@@ -69,7 +69,7 @@ def test_a_time_limit(
 def test_one_process_and_the_end_of_a_job(
     slurm: Cluster, submit: Submit, shards: Path, tmp_path: Path
 ) -> None:
-    """It goes on after USR1, saves once more at `scancel`, and is not started again."""
+    """It trains on after USR1, saves once more at `scancel`, and is not started again."""
     job, run = submit(TRAIN, tiny(shards, tmp_path / "run"), held="4,6", nodes=1), tmp_path / "run"
     job.until_held(0, ranks=1)
     slurm.run("scancel", "--batch", "--signal=USR1", job.number)

@@ -1,8 +1,7 @@
-"""Python imports this first where its folder is on PYTHONPATH. It holds the ranks of a Slurm job at a batch until they are asked to
-stop, so that no test depends on how fast a machine trains.
+"""Holds the ranks of a Slurm job at a batch until they are asked to stop: no test depends on speed.
 
-HELD_AT: the batch of each start of the job, such as "5,7"; later starts are not held. HELD_IN: where a file RANK-START with the
-node's name tells that a rank is held.
+Python imports this first where its folder is on PYTHONPATH. HELD_AT: the batch of each start of the job, such
+as "5,7"; later starts are not held. HELD_IN: where a file RANK-START has the node's name once a rank is held.
 """
 
 import os
@@ -17,8 +16,8 @@ BATCHES = [int(batch) for batch in os.environ.get("HELD_AT", "").split(",") if b
 
 def hold(at: int) -> None:
     """Wrap the training step and the signal handler."""
-    from chexdist.training.step import Step
     from chexdist.distributed.stop_request import StopRequest
+    from chexdist.training.step import Step
 
     step, ask = Step.__call__, StopRequest._request
     asked = []

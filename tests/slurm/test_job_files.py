@@ -1,0 +1,63 @@
+"""Without a Slurm: the batch files are shell, and what they name exists."""
+
+import argparse
+import re
+import subprocess
+from importlib import resources
+from pathlib import Path
+
+import pytest
+from accelerate.commands.launch import launch_command_parser
+
+from chexdist.__main__ import parser
+
+FOLDER = resources.files("chexdist.launch") / "slurm"
+FILES = sorted(item.name for item in FOLDER.iterdir())
+
+
+def code(name: str) -> str:
+    """Without comments, and with continued lines in one."""
+    lines = [line for line in (FOLDER / name).read_text().splitlines() if not line.lstrip().startswith("#")]
+    return "\n".join(lines).replace("\\\n", " ")
+
+
+def commands() -> dict[str, argparse.ArgumentParser]:
+    """The parser of each `chexdist` command."""
+    (found,) = (action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
+    return dict(found.choices)
+
+
+def test_both_are_here() -> None:
+    assert FILES == ["evaluate.sbatch", "train.sbatch"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_it_is_shell(name: str) -> None:
+    with resources.as_file(FOLDER / name) as path:
+        done = subprocess.run(["bash", "-n", path], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_its_commands_and_their_options_exist(name: str) -> None:
+    found = re.findall(r"\bchexdist (\w+)([^\n]*)", code(name))
+    assert found
+    for command, words in found:
+        known = {option for action in commands()[command]._actions for option in action.option_strings}
+        assert set(re.findall(r"(?<= )--[\w.-]+", words)) <= known
+
+
+def test_accelerate_takes_the_options_of_its_line() -> None:
+    (line,) = re.findall(r"exec accelerate launch (.*?) -m chexdist train", code("train.sbatch"))
+    known = {option for action in launch_command_parser()._actions for option in action.option_strings}
+    used = set(re.findall(r"--\w+", line))
+    assert {"--multi_gpu", "--num_processes", "--machine_rank", "--config_file"} <= used <= known
+
+
+def test_the_launch_file_that_it_names_exists() -> None:
+    (named,) = re.findall(r"\$CHEXDIST_LAUNCH_FILES/([\w./-]+)", code("train.sbatch"))
+    assert (FOLDER / ".." / named).is_file()
+
+
+def test_the_script_for_ready_is_shell() -> None:
+    subprocess.run(["bash", "-n", Path(__file__).with_name("ready")], check=True)
