@@ -37,8 +37,10 @@ FOREIGN = {
     "accelerate launch": {"--multi_gpu", "--cpu", "--num_processes", "--config_file"},
     "torchrun": {"--nnodes", "--nproc-per-node", "--max-restarts", "--rdzv-backend"},
     "sbatch": {"--nodes", "--gpus-per-node", "--gpus", "--time", "--signal"},
+    "scancel": {"--batch", "--signal"},
+    "pip": {"--no-deps"},
 }
-"""What we show of the launchers' own options. That they exist was looked up in their documentation."""
+"""Options of other programs that we show. That they exist was looked up in their documentation."""
 
 
 def sections(page: str, name: str) -> list[str]:
@@ -232,7 +234,7 @@ def test_a_command_that_does_not_parse_is_found() -> None:
 def test_options_and_settings_in_the_text_exist(name: str) -> None:
     """Whatever stands in `code` and looks like an option, a setting, a command or a file of this tree."""
     ours = options_of(chexdist_parser()) | options_of(shards_parser()) | options_of(benchmarks_parser())
-    known = ours.union(*FOREIGN.values(), {"--batch", "--signal"})
+    known = ours.union(*FOREIGN.values())
     sections_of_settings = "|".join(Config.model_fields)
     settings = SETTINGS | MORE_SETTINGS
     for code in re.findall(r"`([^`\n]+)`", prose(PAGES[name])):
