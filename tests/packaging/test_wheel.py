@@ -20,7 +20,7 @@ Run = Callable[..., str]
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy, so that nothing that an earlier build left in the clone can slip in, and this one leaves nothing."""
+    """Built from a copy: nothing that an earlier build left in the clone is in it, and this one leaves nothing."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     for name in ("pyproject.toml", "setup.cfg", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
@@ -34,10 +34,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """`installed("chexdist --help")` runs a program of an environment with the wheel, in an empty folder or in `folder`.
+    """`installed("chexdist --help")` runs a program of an environment with the wheel, in an empty folder or in
+    `folder`.
 
-    The dependencies are those of this environment, found behind the wheel; its own editable chexdist is not, since a path file
-    is read only in a site directory of the interpreter itself.
+    The dependencies are those of this environment, found behind the wheel; its own editable chexdist is not,
+    since a path file is read only in a site directory of the interpreter itself.
     """
     environment = tmp_path_factory.mktemp("environment")
     _check(f"{sys.executable} -m venv --without-pip {environment}")
@@ -56,7 +57,10 @@ def _runner(environment: Path, empty: Path) -> Run:
 
 
 def _check(command: str, *more: str, folder: Path | None = None) -> str:
-    """What a command prints; `more` are words that may hold spaces. It must end with 0, and sees no trace of this environment."""
+    """What a command prints; `more` are words that may hold spaces.
+
+    It must end with 0, and sees no trace of this environment.
+    """
     hidden = ("PYTHONPATH", "PYTHONHOME", "RANK", "WORLD_SIZE", "LOCAL_RANK")
     variables = {name: value for name, value in os.environ.items() if name not in hidden}
     words = [*command.split(), *more]
@@ -79,7 +83,7 @@ def files_of_the_tree() -> Iterator[str]:
 
 
 def test_the_wheel_holds_every_file_of_the_tree_and_no_other(wheel: Path) -> None:
-    """Modules, schema, templates, configurations, launch files, `py.typed`: whoever adds a package must name it in setup.cfg."""
+    """Modules, schema, templates, configurations, launch files: a new package must be named in setup.cfg."""
     names = set(zipfile.ZipFile(wheel).namelist())
     held = {name for name in names if ".dist-info/" not in name}
     expected = set(files_of_the_tree())
@@ -93,8 +97,10 @@ def test_nothing_is_imported_from_the_clone(installed: Run) -> None:
     """Every module can be imported, and is the one in the environment."""
     script = (
         "import importlib, json, pkgutil, chexdist, shards\n"
-        "names = [m.name for p in (chexdist, shards) for m in pkgutil.walk_packages(p.__path__, p.__name__ + '.')]\n"
-        "print(json.dumps({name: importlib.import_module(name).__file__ for name in ['chexdist', 'shards', *names]}))"
+        "names = ['chexdist', 'shards']\n"
+        "for package in (chexdist, shards):\n"
+        "    names += [m.name for m in pkgutil.walk_packages(package.__path__, package.__name__ + '.')]\n"
+        "print(json.dumps({name: importlib.import_module(name).__file__ for name in names}))"
     )
     found = json.loads(installed("python -c", script))
     assert {"chexdist.training.trainer", "chexdist.configs", "shards.phantom.dicom"} <= found.keys()
@@ -134,7 +140,7 @@ Shards = Callable[[int], Path]
 
 @pytest.fixture(scope="session")
 def shards(installed: Run, tmp_path_factory: pytest.TempPathFactory) -> Shards:
-    """`shards(64)` -> a shard directory of synthetic patients at that size, made by the installed commands alone."""
+    """`shards(64)` -> shards of synthetic patients at that size, made by the installed commands alone."""
     folder = tmp_path_factory.mktemp("phantom")
     _make_phantom(installed, folder)
 
@@ -179,7 +185,7 @@ def _train(run: Run, folder: Path, shards: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
-    """What setup.cfg asks for is enough: everything comes from the package index, nothing from this environment."""
+    """What setup.cfg asks for is enough: all comes from the package index, nothing from this environment."""
     environment, folder = tmp_path / "environment", tmp_path / "folder"
     folder.mkdir()
     try:
