@@ -20,7 +20,7 @@ Run = Callable[..., str]
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy: nothing that an earlier build left in the clone is in it, and this one leaves nothing."""
+    """Built from a copy: nothing that an earlier build left is in it, and this one leaves nothing."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     for name in ("pyproject.toml", "setup.cfg", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
@@ -34,8 +34,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """`installed("chexdist --help")` runs a program of an environment with the wheel, in an empty folder or in
-    `folder`.
+    """`installed("chexdist --help")` runs a program of an environment with the wheel, in an empty folder
+    or in `folder`.
 
     The dependencies are those of this environment, found behind the wheel; its own editable chexdist is not,
     since a path file is read only in a site directory of the interpreter itself.
