@@ -2,12 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test test-slurm lint type format clean
+DEFAULT := not slow and not slurm and not gpu
+
+.PHONY: help demo test test-fast test-slow test-slurm lint type format clean
 help:
-	@echo "make demo    phantom X-rays -> shards -> three GANs over two processes -> metrics -> report"
-	@echo "make test    lint, types and the default tests"
-	@echo "make test-slurm  training on a real Slurm of two nodes, and over a cut link, on this machine; CHEXDIST_ALLOW_APT=1 may install both"
-	@echo "make format  rewrite the sources in the project's style"
+	@echo "make demo        phantom X-rays -> shards -> three GANs over two processes -> metrics -> report"
+	@echo "make test        lint, types and the default tests"
+	@echo "make test-fast   lint, types and the tests that train no whole run: under three minutes on two cores"
+	@echo "make test-slow   the tests that take minutes each: 50 kills, every instruction set, an empty environment"
+	@echo "make test-slurm  training on a real Slurm of two nodes, and over a cut link, on this machine;"
+	@echo "                 CHEXDIST_ALLOW_APT=1 may install both"
+	@echo "make format      rewrite the sources in the project's style"
 
 .venv/.ready: setup.cfg pyproject.toml shards/__init__.py
 	$(PYTHON) -m venv .venv
@@ -22,7 +27,13 @@ type: .venv/.ready
 	$(BIN)/mypy
 
 test: .venv/.ready lint type
-	$(BIN)/python -m pytest -m 'not slow and not slurm and not gpu'
+	$(BIN)/python -m pytest -m '$(DEFAULT)'
+
+test-fast: .venv/.ready lint type
+	$(BIN)/python -m pytest -m '$(DEFAULT) and not trains'
+
+test-slow: .venv/.ready
+	$(BIN)/python -m pytest -m slow
 
 test-slurm: .venv/.ready
 	$(BIN)/python -m pytest -m slurm tests/slurm tests/network

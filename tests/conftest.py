@@ -18,6 +18,28 @@ settings.register_profile("busy machine", deadline=None)
 settings.load_profile("busy machine")
 
 BuildShards = Callable[..., Path]
+TESTS = Path(__file__).parent
+TRAINS = (
+    *("benchmarks", "extension", "notebooks", "runs", "promises/test_sum.py", "promises/test_together.py"),
+    *("data/test_remote_command.py", "data/test_remote_reading.py", "metrics/test_adding_a_metric.py"),
+    *(
+        "doctor/test_command.py",
+        "doctor/test_ranks.py",
+        "cli/test_generate.py",
+        "cli/test_evaluate_command.py",
+    ),
+    *("packaging/test_configurations.py", "packaging/test_launch_files.py", "packaging/test_wheel.py"),
+)
+"""Folders and files whose tests train whole runs, or start many programs: `make test-fast` leaves them out."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    training = [TESTS / name for name in TRAINS]
+    missing = [path for path in training if not path.exists()]
+    assert not missing, f"conftest.TRAINS names {missing}"
+    for item in items:
+        if any(path in (item.path, *item.path.parents) for path in training):
+            item.add_marker("trains")
 
 
 def write_class_folders(root: Path, images: int, side: int = 40) -> Path:

@@ -16,7 +16,7 @@ from chexdist.doctor.merge import merge
 
 
 def test_two_ranks_that_see_each_other(shards: Path, tmp_path: Path) -> None:
-    """One list, spoken once, with what only a world has: the shared disk and the network."""
+    """One list, printed once, with what only a world has: the shared disk and the network."""
     given = words(shards, tmp_path / "run")
     codes, said = run_ranks(tmp_path, [given] * 2, [tmp_path] * 2)
     assert codes == [0, 0], said
@@ -81,7 +81,7 @@ def test_a_rank_that_does_not_come(shards: Path, tmp_path: Path) -> None:
         "MASTER_PORT": port,
     }
     given = words(shards, tmp_path / "run")
-    codes, said = run_ranks(tmp_path, [given], [tmp_path], SECONDS_TO_MEET="5", **launcher)
+    codes, said = run_ranks(tmp_path, [given], [tmp_path], SECONDS_TO_FORM="5", **launcher)
     (fault,) = [line for line in faults(said[0].splitlines()) if line.startswith("backend: ")]
     assert codes == [1] and fault.startswith(
         f"backend: rank 0 of 2 could not form a group with the others at 127.0.0.1:{port}"
@@ -89,7 +89,7 @@ def test_a_rank_that_does_not_come(shards: Path, tmp_path: Path) -> None:
     assert "cure: start all ranks at once" in fault and "ok           speed: " in said[0]
 
 
-def test_a_rank_that_rank_0_does_not_hear_speaks_for_itself(
+def test_a_rank_that_rank_0_does_not_reach_prints_for_itself(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its packages are broken, so it can't join the others."""
