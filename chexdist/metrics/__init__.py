@@ -3,21 +3,6 @@
 Pure: tensors in, numbers out; no rank, no run directory, no choice of images or device. `evaluation` and
 `training` measure with it, `report` and the configuration read its registries. Imports `gan.registry` and
 errors alone; importing this file loads no torch.
-
-A new metric is a file beside `kid.py` or `psnr.py` and a line in METRICS here; from these follow its lines in
-the log and in evaluations, its column in the tables, its charts, and, where training measures it, its name in
-`checkpoint.best`. The file holds UNIT, a short text, and one function:
-
-    measure(real, generated, real_patients=None, generated_patients=None) -> Estimate
-        "features": of features real [N, D] and generated [M, D], any float dtype. `real_patients` [N] and
-        `generated_patients` [M] tell which images are of one patient; None, that all are independent. Raises
-        Refusal where the number could not be right.
-    score(a, b) -> Tensor
-        "pairs": of images a[i] with b[i], both [N, 1, S, S] float32 in [0, 1], as `pairs.pair_scores`
-        prepares them: float32 [N].
-
-The name says which formula it is: two numbers of one name and protocol are compared, so a formula that
-changes takes another name.
 """
 
 from dataclasses import dataclass
@@ -68,7 +53,23 @@ METRICS: dict[str, MetricSpec] = {
     "mse_random_pairs_256px": MetricSpec("chexdist.metrics.mse", "MSE", "pairs", "near real"),
     "ssim_random_pairs_256px": MetricSpec("chexdist.metrics.ssim", "SSIM", "pairs", "near real"),
 }
-"""By the name in the log, in the order in which they are measured and shown."""
+"""By the name in the log, in the order in which they are measured and shown.
+
+A new metric is a file beside `kid.py` or `psnr.py` and a line here; from these follow its lines in
+the log and in evaluations, its column in the tables, its charts, and, where training measures it, its name in
+`checkpoint.best`. The file holds UNIT, a short text, and one function:
+
+    measure(real, generated, real_patients=None, generated_patients=None) -> Estimate
+        "features": of features real [N, D] and generated [M, D], any float dtype. `real_patients` [N] and
+        `generated_patients` [M] tell which images are of one patient; None, that all are independent. Raises
+        Refusal where the number could not be right.
+    score(a, b) -> Tensor
+        "pairs": of images a[i] with b[i], both [N, 1, S, S] float32 in [0, 1], as `pairs.pair_scores`
+        prepares them: float32 [N].
+
+The name says which formula it is: two numbers of one name and protocol are compared, so a formula that
+changes takes another name.
+"""
 
 
 def computed_from(source: Literal["features", "pairs"]) -> dict[str, MetricSpec]:

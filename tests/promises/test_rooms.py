@@ -117,7 +117,7 @@ FILE_NAMES = (
 )
 FOLDERS = {"samples", "evaluations", "checkpoints", "heartbeats", "tensorboard", "lock"}
 ELSEWHERE = {
-    "generation/produce.py": {"provenance.json"},  # of a folder of pictures, which is no run
+    "commands/parser.py": {"images-N|best"},  # in a help text
     "data/cache.py": {"lock"},  # of a shard cache
 }
 
