@@ -19,15 +19,24 @@ settings.load_profile("busy machine")
 
 BuildShards = Callable[..., Path]
 TESTS = Path(__file__).parent
-TRAINS = """
-    benchmarks extension notebooks runs
-    cli/test_evaluate_command.py cli/test_generate.py
-    data/test_remote_command.py data/test_remote_reading.py
-    doctor/test_command.py doctor/test_ranks.py
-    metrics/test_adding_a_metric.py
-    packaging/test_configurations.py packaging/test_launch_files.py packaging/test_wheel.py
-    promises/test_sum.py promises/test_together.py
-""".split()
+TRAINS = (
+    "benchmarks",
+    "cli/test_evaluate_command.py",
+    "cli/test_generate.py",
+    "data/test_remote_command.py",
+    "data/test_remote_reading.py",
+    "doctor/test_command.py",
+    "doctor/test_ranks.py",
+    "extension",
+    "metrics/test_adding_a_metric.py",
+    "notebooks",
+    "packaging/test_configurations.py",
+    "packaging/test_launch_files.py",
+    "packaging/test_wheel.py",
+    "promises/test_sum.py",
+    "promises/test_together.py",
+    "runs",
+)
 """Folders and files whose tests train whole runs or start many programs: not in `make test-fast`."""
 
 

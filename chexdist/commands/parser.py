@@ -21,8 +21,10 @@ EXAMPLES = {
     "train": (
         "chexdist train --config dcgan --data.shards shards64 --run.dir runs/dcgan",
         "chexdist train --config wgan-gp --data.shards shards64 --train.batch 64 --dry-run",
-        "accelerate launch --multi_gpu --num_processes 8 -m chexdist train --config dcgan-256 "
-        "--data.shards shards256 --run.dir runs/dcgan-256",
+        (
+            "accelerate launch --multi_gpu --num_processes 8 -m chexdist train --config dcgan-256 "
+            "--data.shards shards256 --run.dir runs/dcgan-256"
+        ),
     ),
     "evaluate": (
         "chexdist evaluate runs/dcgan",

@@ -309,8 +309,10 @@ def test_a_package_that_is_too_old_or_missing(patient: Patient, monkeypatch: pyt
     )
     code, lines = patient(["doctor"])
     assert code == 1 and faults(lines) == [
-        "packages: torch 2.3.1 is installed, chexdist needs torch>=2.11; "
-        "cure: pip install --upgrade 'torch>=2.11'",
+        (
+            "packages: torch 2.3.1 is installed, chexdist needs torch>=2.11; "
+            "cure: pip install --upgrade 'torch>=2.11'"
+        ),
         "packages: webdataset is not installed; cure: pip install 'webdataset>=1.0'",
     ]
 
