@@ -162,7 +162,6 @@ def beat(run: Path, rank: int) -> dict[str, Any]:
 )
 def test_what_is_reported_of_the_other(other: str, reported: str, tmp_path: Path) -> None:
     mine, its = (Heartbeat(tmp_path, World(rank, 2, rank, 0)) for rank in (0, 1))
-    (tmp_path / "heartbeats").mkdir()
     mine.seconds = its.seconds = 0.4
     its.at(32, "training")
     if other in ("silent", "failed", "lost us too"):
@@ -170,11 +169,11 @@ def test_what_is_reported_of_the_other(other: str, reported: str, tmp_path: Path
     else:
         time.sleep(0.1)
     if other == "silent":
-        path = tmp_path / "heartbeats/rank-1.json"
+        path = tmp_path / "rank-1.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), "ended": None}))
     if other == "never came":
         its.end("")
-        (tmp_path / "heartbeats/rank-1.json").unlink()
+        (tmp_path / "rank-1.json").unlink()
     assert re.fullmatch(reported, mine.lost())
     its.end("")
 

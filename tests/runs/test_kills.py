@@ -63,7 +63,7 @@ AIMS: dict[str, list[Kill]] = {
 """What a kill is aimed at: a call, and the rank that dies just before it."""
 
 STACKS = {
-    "save": {"saving.start", "saving._write"},
+    "save": {"saver.start", "saver._write"},
     "evaluation": {"trainer.evaluate"},
     "step": {"step.__call__", "trainer.loop"},
 }
@@ -168,7 +168,7 @@ def show(landed: Iterable[Landed]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_fifty_killed_runs_end_bitwise_alike(
+def test_fifty_killed_runs_end_with_the_same_bits(
     shards: Path, undisturbed: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A start-up that resumes is that of a run killed before. Steps are hit while a save is pending."""
