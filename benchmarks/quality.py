@@ -138,9 +138,9 @@ def measure(setting: Setting) -> Result:
 
 def _compared(setting: Setting) -> tuple[Config, Manifest, dict[int, Metric]]:
     """The run's configuration, its shards, and its KID by images seen."""
-    log = setting.run / layout.METRICS
+    log = setting.run / layout.LOG
     if not log.is_file():
-        raise UserError(f"--run {setting.run}: there is no {layout.METRICS}")
+        raise UserError(f"--run {setting.run}: there is no {layout.LOG}")
     config = load_config(str(setting.run / layout.CONFIG), ["--data.shards", setting.shards])
     if config.model.name == "vanilla":
         raise UserError(f"--run {setting.run} is of a vanilla GAN: give one of dcgan or wgan")

@@ -1,4 +1,21 @@
-"""Train chest X-ray GANs over any number of machines, exactly and privately."""
+"""Train chest X-ray GANs over any number of machines, exactly and privately.
+
+The packages, from the ground up; imports go down only:
+
+errors         the two ways in which a command ends badly
+gan            the mathematics: models, losses, penalties, clips, augmentations
+metrics        how images are measured: formulae, feature extractors, intervals
+config         which settings exist, where they are read from, what may be combined
+distributed    who am I, what is a rank's share, where do ranks wait, what is random
+data           from a shard directory to the exact sequence of batches
+run            the run directory: names, lock, status, log, checkpoints, a trained generator out of one
+evaluation     which images are measured, against which
+training       one start of a run: checks, the loop, the only step, what it measures on the way
+generation     how pictures leave a run
+report         runs side by side
+doctor         what a machine and a configuration can't do
+commands       what people type
+"""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,1 +1,1 @@
-"""Launch files, found by name in an installed package too: `accelerate/` configurations for `accelerate launch --config_file`."""
+"""Launch files, found by name in an installed package too: `accelerate/` and `slurm/`."""

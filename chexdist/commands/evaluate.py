@@ -96,7 +96,7 @@ def _write(folder: Path, seed: int, split: str, loaded: "Loaded", found: "Evalua
     """Grids first, numbers last, each under a temporary name that is then replaced."""
     from chexdist.run.directory import draw_grid
 
-    labels = dict(enumerate(found.manifest.classes)) if found.conditional else {None: "all"}
+    labels = dict(enumerate(found.manifest.classes)) if found.conditional else {None: None}
     document = {
         "checkpoint": layout.after(loaded.images),
         "images": loaded.images,
@@ -109,7 +109,7 @@ def _write(folder: Path, seed: int, split: str, loaded: "Loaded", found: "Evalua
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for label, name in labels.items():
-            draw_grid(folder / f"{name}.png", loaded.sample(seed, range(GRID), label))
+            draw_grid(layout.evaluation_grid(folder, name), loaded.sample(seed, range(GRID), label))
         replace_file(folder / layout.EVALUATION, json.dumps(document, indent=1, allow_nan=False))
     except OSError as error:
         raise WorkError(f"{error.filename or folder}: {error.strerror or error}") from None

@@ -43,6 +43,7 @@ def _check(options: argparse.Namespace, out: Path) -> None:
 def _generate(options: argparse.Namespace, out: Path) -> int:
     from chexdist.generation.audit import Audit, training_shards
     from chexdist.generation.produce import Request, class_number, generate
+    from chexdist.run import layout
     from chexdist.run.trained import load_run
 
     loaded = load_run(options.run, options.checkpoint)
@@ -58,7 +59,10 @@ def _generate(options: argparse.Namespace, out: Path) -> int:
             made = generate(loaded, request, audit, folder)
     except OSError as error:
         raise WorkError(f"--out {out}: {error.strerror or error}; it was not made") from None
-    print(f"{made.kept} synthetic X-rays of images-{loaded.images} in {out}, with index.csv and sheet.png")
+    print(
+        f"{made.kept} synthetic X-rays of {layout.after(loaded.images)} in {out}, "
+        "with index.csv and sheet.png"
+    )
     if audit:
         found = audit.threshold
         print(

@@ -208,7 +208,9 @@ def _demo(command: Parser) -> None:
 
 def _add_checkpoint(command: Parser) -> None:
     command.add_argument(
-        "--checkpoint", metavar="images-N|best", help="which checkpoint (default: the newest; best: by KID)"
+        "--checkpoint",
+        metavar="images-N|best",
+        help="which checkpoint (default: the newest; best: by the run's checkpoint.best)",
     )
 
 

@@ -5,7 +5,7 @@ import argparse
 from chexdist.config.load import load_config
 from chexdist.distributed.world import World
 from chexdist.errors import UserError
-from chexdist.training.preflight import check, describe
+from chexdist.training.preflight import check, dry_run_lines
 
 
 def run(options: argparse.Namespace, settings: list[str]) -> int:
@@ -15,7 +15,7 @@ def run(options: argparse.Namespace, settings: list[str]) -> int:
     manifest = check(config, world)
     if options.dry_run:
         if world.is_main:
-            print("\n".join(describe(config, manifest, world)))
+            print("\n".join(dry_run_lines(config, manifest, world)))
         return 0
     if not config.run.dir:
         raise UserError("run.dir is not set: give --run.dir the directory that is to be made for the run")

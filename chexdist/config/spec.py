@@ -1,4 +1,4 @@
-"""What the networks of a configuration are built from."""
+"""Translates a configuration into the `Spec` from which its networks are built."""
 
 from chexdist.config.tree import Config
 from chexdist.gan.models.spec import Spec

@@ -1,8 +1,8 @@
 """Decides which settings exist: their types, units, limits, defaults, and the sentence that documents each.
 
-The text below a setting is what `chexdist train --help` and docs/settings.md say of it. Every schedule counts
-images: an image is a real image shown to the critic. What may not be combined is in `rules`.
-"""
+The text below a setting is what `chexdist train --help` and docs/settings.md say of it. Schedules count
+images, real ones shown to the critic; train.n_critic and control.every count batches. What may not be
+combined is in `rules`."""
 
 from typing import Annotated, Literal
 
@@ -70,7 +70,7 @@ class Penalty(Section):
     """Factor of the penalty in the critic's loss (lambda of Gulrajani 2017, gamma of Mescheder 2018)."""
     every: Images = Field(0, ge=0)
     """Lazy regularisation (Karras 2020): real images between two computations of the penalty, which is then
-    multiplied by every / batch; 0: with every batch."""
+    multiplied by every / batch; up to the batch size: with every batch."""
 
 
 class Clip(Section):

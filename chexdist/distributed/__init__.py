@@ -1,4 +1,7 @@
 """Who am I, and where do ranks wait: the world, the process group, every collective of training, heartbeats.
 
-Also what makes ranks equal: the partition of a batch, and random numbers by index in the global batch. Called
-by every room above; imports `config` and `errors`."""
+Ranks also wait in DDP, which is constructed in `training.networks` and all-reduces in the backward passes of
+`training.step`; `collectives` begins with a list of all places. Here is too what makes ranks equal: the
+partition of a batch, and random numbers by index in the global batch. Called by every package above; imports
+`config` and `errors`.
+"""

@@ -1,10 +1,15 @@
-"""Where ranks wait for each other in training, besides DDP (its construction in `training.networks`, its
-backward passes in `training.step`).
+"""Where ranks wait for each other while they train.
 
-All of these run over a gloo group on the CPU, so none touches the device, and each is entered by all ranks
-for a reason that all of them share: the batch number, or a value that an earlier collective agreed on.
-Elsewhere, `doctor.peers` has a barrier and a timed all-reduce of its own, and ranks of one node wait for a
-file lock in `data.cache`.
+The operations below run over a gloo group on copies on the CPU. Each is entered by all ranks for a reason
+that
+all of them share: the batch number, or a value that an earlier collective agreed on. Ranks wait elsewhere
+too:
+
+- in the rendezvous: `process_group.make_accelerator`, and the new group below
+- in DDP: its construction in `training.networks`, its all-reduce in the backward passes of `training.step`
+- in the doctor, which has collectives of its own: `doctor.peers`
+- for files: `heartbeat.lost` for other ranks' beats, `doctor.storage` for other ranks' test files, and the
+  ranks of one node in `data.cache` for the lock and the room of a shard
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Decides every random number of training: a function of (seed, draw, step, index in the global batch).
+"""Decides every random number but the initial weights: a function of (seed, draw, step, index in the batch).
 
 Philox (Salmon 2011, "Parallel random numbers: as easy as 1, 2, 3") is a block cipher in counter mode, so any
 row of any draw can be computed without the rows before it. Each rank computes only the rows of its share, and

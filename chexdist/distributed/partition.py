@@ -1,8 +1,8 @@
 """Decides which part of the global batch a rank takes, and how that part is cut for gradient accumulation.
 
-The unit is a group of `group` consecutive global-batch indices, over which batch norm takes its statistics
-(ghost batch norm, Hoffer 2017). Shares and micro-batches are whole groups, so no statistic depends on world
-size or accumulation."""
+The unit is a ghost batch: `group` consecutive global-batch indices, over which batch norm takes its
+statistics (ghost batch norm, Hoffer 2017). Shares and micro-batches are whole groups, so no statistic depends
+on world size or accumulation."""
 
 import itertools
 

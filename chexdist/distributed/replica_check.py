@@ -41,10 +41,9 @@ def check_replicas(tensors: dict[str, Tensor], collectives: Collectives, images:
     odd = ", ".join(str(rank) for rank, digest in enumerate(held) if digest != usual)
     raise AgreedError(
         f"the ranks have drifted apart by image {images}: {list(tensors)[first]} of rank {odd} is not that "
-        "of the "
-        f"others ({int(differs.sum())} of {len(tensors)} tensors differ); the last checkpoint is from "
-        "before, and "
-        "the same command resumes from it: if it happens again, suspect that rank's machine"
+        f"of the others ({int(differs.sum())} of {len(tensors)} tensors differ); the last checkpoint is "
+        "from before, and the same command resumes from it: if it happens again, suspect that rank's "
+        "machine"
     )
 
 

@@ -1,6 +1,5 @@
-"""Which signals ask a run to stop early. A signal sets a flag; `Trainer.loop` sums the flags of all ranks
-before each batch.
-"""
+"""Which signals ask a run to stop early. A signal sets a flag; `training.trainer.Trainer.loop` sums the flags
+of all ranks while each batch is trained, and stops all of them after it."""
 
 import os
 import signal

@@ -1,5 +1,6 @@
-"""What a machine, its ranks and a configuration can't do, before hours are spent: checks, each fault with its cure.
+"""What a machine, its ranks and a configuration can't do, before hours are spent: checks, each with its cure.
 
-Called by `chexdist doctor` alone, on one rank or on all. It runs what training runs (the process group, the
-loader, the step) on a small scale, so it imports every room but `commands`; nothing imports it.
+Called by `commands.doctor` alone, on one rank or on all. It runs what training runs (the process group, the
+reading of samples, the step) on a small scale: it imports `training`, `run`, `data`, `distributed`, `config`
+and `gan`.
 """

@@ -218,9 +218,8 @@ class Examination:
         return merge(everyone, hosts) if everyone else own
 
     def leave(self) -> None:
-        """Leave at the same time: a launcher ends rank 0, though it may be speaking, as soon as another rank has
-        ended with 1.
-        """
+        """Leave at the same time: a launcher ends rank 0, though it may be speaking, as soon as another rank
+        has ended with 1."""
         with suppress(WorkError):
             self.peers.gather(None)
         if distributed.is_initialized():

@@ -33,15 +33,12 @@ def check_memory(
     computing = sizes.state(ranks) + part * sizes.image
     formula = (
         f"4 bytes x (weights, gradients{', the reducer' if ranks > 1 else ''}, Adam's two moments of "
-        f"{sizes.generator:,} + "
-        f"{sizes.critic:,} parameters, and EMA) = {amount(sizes.state(ranks))}, + "
-        f"{amount(part * sizes.image)} kept for the "
-        f"backward pass of {counted(part, 'image')}"
+        f"{sizes.generator:,} + {sizes.critic:,} parameters, and EMA) = {amount(sizes.state(ranks))}, + "
+        f"{amount(part * sizes.image)} kept for the backward pass of {counted(part, 'image')}"
     )
     cure = (
         f"raise train.accumulate (now {config.train.accumulate}), lower model.width (now "
-        f"{config.model.width}), or spread the "
-        "batch over more nodes"
+        f"{config.model.width}), or spread the batch over more nodes"
     )
     decoded = decoded_bytes(manifest) if manifest else 0
     kept = decoded if decoded <= config.data.memory << 20 else 0

@@ -86,8 +86,7 @@ def form_group(note: Note, peers: Peers) -> None:
             f"rank {world.rank} of {world.size} could not form a group with the others at {address}: "
             f"{str(error).splitlines()[0]}",
             "start all ranks at once, at a port that is free; let every node reach it (firewall, host "
-            "names); name the network by "
-            "GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME",
+            "names); name the network by GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME",
         )
         return
     available = [

@@ -89,8 +89,7 @@ def try_reading(note: Note, manifest: Manifest, world: World) -> Reading | None:
     if not damaged:
         note.ok(
             f"{read:,} of {counted(len(split), 'training sample')} were decoded, {reading.rate:,.0f} "
-            "images/s in one process "
-            f"(measured; files read lately come from memory){rest}"
+            f"images/s in one process (measured; files read lately come from memory){rest}"
         )
     return reading
 
@@ -120,8 +119,7 @@ def check_rate(
     decoded, kept = decoded_bytes(manifest), config.data.memory << 20
     text = (
         f"{counted(processes, 'loader')} can deliver {delivered:,.0f} images/s, a rank trains on "
-        f"{images_per_second:,.1f} "
-        "(both measured here)"
+        f"{images_per_second:,.1f} (both measured here)"
     )
     later = f"; after the first epoch the decoded split ({amount(decoded)}) is in memory"
     if delivered >= images_per_second:
@@ -132,6 +130,5 @@ def check_rate(
         note.warning(
             f"{text}: training waits for data",
             f"set data.workers {-(-images_per_second // reading.rate):.0f}, or data.memory "
-            f"{-(-decoded >> 20)} (MiB), which keeps "
-            "the decoded split",
+            f"{-(-decoded >> 20)} (MiB), which keeps the decoded split",
         )

@@ -79,8 +79,8 @@ def with_enough_groups(note: Note, config: Config, ranks: int) -> Config:
     batch = ranks * train.group
     note.fault(
         f"{counted(ranks, 'rank')} need a group of {counted(train.group, 'image')} each, but train.batch "
-        f"{train.batch} has "
-        f"{counted(train.batch // train.group, 'group')}; what follows is with train.batch {batch}",
+        f"{train.batch} has {counted(train.batch // train.group, 'group')}; what follows is with "
+        f"train.batch {batch}",
         f"set train.batch {batch}, or lower train.group",
     )
     return config.model_copy(update={"train": train.model_copy(update={"batch": batch})})
@@ -120,14 +120,12 @@ def simulate(
         mine = epoch.shares[rank]
         yield (
             f"rank {rank}: images {mine.start:,} to {mine.stop - 1:,} of each batch; {epoch.images[rank]:,} "
-            "an epoch, "
-            f"{amount(int(epoch.bytes[rank]))} from {counted(int(epoch.shards[rank]), 'shard')}"
+            f"an epoch, {amount(int(epoch.bytes[rank]))} from {counted(int(epoch.shards[rank]), 'shard')}"
         )
     shares = [len(mine) for mine in epoch.shares]
     yield (
         f"all ranks: {min(shares):,} to {max(shares):,} images of each batch; {epoch.images.min():,} to "
-        f"{epoch.images.max():,} "
-        f"an epoch, from {epoch.shards.min():,} to {epoch.shards.max():,} shards"
+        f"{epoch.images.max():,} an epoch, from {epoch.shards.min():,} to {epoch.shards.max():,} shards"
     )
     if constants is not None:
         yield from _epoch_time(config, len(split), max(shares), ranks, constants, gradients)
@@ -164,8 +162,8 @@ def _epoch_time(
     )
     yield (
         f"  so a batch takes {_duration(computing)} computing + {_duration(summing)} summing, or "
-        f"{_duration(reading)} reading where that "
-        "is longer; evaluation, checkpoints, start-up and a contended disk or network come on top"
+        f"{_duration(reading)} reading where that is longer; evaluation, checkpoints, start-up and a "
+        "contended disk or network come on top"
     )
 
 

@@ -64,8 +64,7 @@ def measure_speed(note: Note, config: Config, classes: int, share: int, device: 
     )
     note.ok(
         f"{speed.rate:,.1f} images/s in training steps of {counted(speed.images, 'image')}, by this rank "
-        f"alone ({threads}; "
-        "measured, without data and other ranks)"
+        f"alone ({threads}; measured, without data and other ranks)"
     )
     return speed
 

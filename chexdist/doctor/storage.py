@@ -173,8 +173,7 @@ def check_cache(note: Note, manifest: Manifest) -> None:
     )
     text = (
         f"{amount(free)} are free under {folder}, besides {amount(held)} of shards there; they will take up "
-        f"to {amount(needed)} "
-        f"(of {amount(every)}; data.cache_gib {cache.limit / 2**30:g})"
+        f"to {amount(needed)} (of {amount(every)}; data.cache_gib {cache.limit / 2**30:g})"
     )
     if needed > free + held:
         note.fault(text, "lower data.cache_gib, or give --data.cache a directory on a larger disk")

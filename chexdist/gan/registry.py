@@ -32,7 +32,9 @@ class Registry(Mapping[str, Entry]):
         return len(self._modules)
 
     def summary(self, name: str) -> str:
-        """The first paragraph of an entry's docstring, as one line, read from its source; empty for nothing."""
+        """The first paragraph of an entry's docstring, as one line, read from its source; empty for
+        nothing.
+        """
         tree = self._source(name)
         return " ".join((ast.get_docstring(tree) or "").partition("\n\n")[0].split()) if tree else ""
 

@@ -1,9 +1,8 @@
 """How generated images are measured: formulae, feature extractors, intervals, protocols.
 
-Pure: tensors in, numbers out; no rank, no run directory, no choice of images or device. `evaluation` and
-`training` measure with it, `report` and the configuration read its registries. Imports `gan.registry` and
-errors alone; importing this file loads no torch.
-"""
+Pure: tensors in, numbers out; no rank, no run directory, no choice of images or device. `evaluation`,
+`training` and `generation` measure with it; `config`, `run` and `report` read its registries and log lines.
+Imports `gan.registry` and errors alone; importing this file loads no torch."""
 
 from dataclasses import dataclass
 from importlib import import_module

@@ -88,8 +88,8 @@ def _units(features: Tensor, patients: Sequence[Hashable] | None, side: str) -> 
     if count < MIN_UNITS:
         what = "images" if patients is None else "patients"
         raise TooFewImages(
-            f"no KID from {count} {side} {what}: it needs {MIN_UNITS}, "
-            "below which its 95 % interval is untested"
+            f"no KID from {count} {side} {what}: it needs {MIN_UNITS}, below which its 95 % interval is "
+            "untested"
         )
     return numbered(units).to(features.device)
 

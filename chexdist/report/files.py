@@ -120,7 +120,7 @@ def _flat(tree: dict[Any, Any], prefix: str) -> list[tuple[str, str]]:
 
 def read_metrics(run: Path) -> list[Metric]:
     """What the log holds, as `read_log` reads it; nothing when there is none yet."""
-    path = run / layout.METRICS
+    path = run / layout.LOG
     if not is_there(path, MOST_LOG_BYTES):
         return []
     try:

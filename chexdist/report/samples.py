@@ -46,10 +46,11 @@ def _generated(run: RunRecord) -> list[tuple[Path, int, str]]:
     newest = (path, images) if path else None
     if run.evaluations and (newest is None or run.evaluations[-1].images >= newest[1]):
         evaluation = run.evaluations[-1]
-        grids = [(name, f"class {tidy(name)}") for name in classes(evaluation)] or [("all", "all images")]
-        if (evaluation.folder / "all.png").exists():  # an unconditional model: no image is of a class
-            grids = [("all", "unconditional")]
-        paths = [(evaluation.folder / f"{name}.png", what) for name, what in grids if Path(name).name == name]
+        whole = layout.evaluation_grid(evaluation.folder, None)
+        names = [name for name in classes(evaluation) if Path(name).name == name]
+        paths = [(layout.evaluation_grid(evaluation.folder, name), f"class {tidy(name)}") for name in names]
+        if whole.exists():  # an unconditional model: no image is of a class
+            paths = [(whole, "unconditional")]
         found = [(path, evaluation.images, what) for path, what in paths if path.exists()]
         if found:
             return found[:MOST_CLASSES]

@@ -27,8 +27,8 @@ def sentence(runs: list[RunRecord], measured: list[Measured]) -> str:
     ]
     if not comparisons:
         return (
-            "No KID has been measured for these runs, "
-            "so nothing is said about which is nearer to real X-rays."
+            "No KID has been measured for these runs, so nothing is said about which is nearer to real "
+            "X-rays."
         )
     # The most runs, then the most images behind the numbers.
     chosen = max(comparisons, key=lambda each: (len(each.entries), each.entries[0].metric.n))

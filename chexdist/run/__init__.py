@@ -1,5 +1,6 @@
-"""The run directory: what its files are called (`layout`), how they are written, checkpoints, and a trained
-generator out of one.
+"""The run directory: what its files are called (`layout`), how they are written, and what is read out of one.
 
-No other room spells a name of it. Rank 0 writes. Imports `distributed`, `config`, `metrics` and `gan`.
-"""
+A checkpoint holds `checkpoint.State` and the tensors that `training.networks.Gan.state` names; `saver`
+decides when one is written, `retention` which are kept and which is best; `trained` loads a generator out of
+one. No package above spells a name in a run directory. Rank 0 writes. Imports `distributed`, `config`,
+`metrics`, `gan`."""

@@ -66,7 +66,7 @@ def save(run: Path, tensors: Tensors, state: State) -> Path:
         WorkError: the disk is full or can't be written; what was there before is untouched.
     """
     final = layout.checkpoint(run, state.images)
-    partial = partial_of(final)
+    partial = layout.partial(final)
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -81,13 +81,6 @@ def save(run: Path, tensors: Tensors, state: State) -> Path:
         shutil.rmtree(partial, ignore_errors=True)
         raise WorkError(f"checkpoint {final}: {error.strerror}; the one before it is untouched") from None
     return final
-
-
-def partial_of(checkpoint: Path) -> Path:
-    """What a checkpoint is called while it is written or deleted: a kill in between leaves no complete
-    one.
-    """
-    return checkpoint.with_name(f".partial-{checkpoint.name}")
 
 
 def newest(run: Path) -> tuple[Path | None, list[str]]:

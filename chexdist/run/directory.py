@@ -90,17 +90,17 @@ class RunDirectory:
 
     def has_log(self) -> bool:
         """Whether anything was logged yet."""
-        return (self.path / layout.METRICS).exists()
+        return (self.path / layout.LOG).exists()
 
     def log(self, metrics: list[Metric]) -> None:
         """Append to the log."""
-        with (self.path / layout.METRICS).open("a") as file:
+        with (self.path / layout.LOG).open("a") as file:
             file.writelines(json.dumps(metric.to_dict()) + "\n" for metric in metrics)
 
     def flush_log(self) -> None:
         """Put the log on the disk: a checkpoint that outlives a power cut has its log beside it."""
         if self.has_log():
-            with (self.path / layout.METRICS).open("a") as file:
+            with (self.path / layout.LOG).open("a") as file:
                 os.fsync(file.fileno())
 
     def log_fetched(self, line: dict[str, Any]) -> None:
@@ -112,20 +112,20 @@ class RunDirectory:
         """Forget what was logged and drawn after a checkpoint: resuming from it will write that again."""
         if self.has_log():
             kept = []
-            for line in (self.path / layout.METRICS).read_text().splitlines(keepends=True):
+            for line in (self.path / layout.LOG).read_text().splitlines(keepends=True):
                 try:
                     if json.loads(line)["images"] <= images:
                         kept.append(line)
                 except ValueError:
                     break  # the line that a kill cut
-            replace_file(self.path / layout.METRICS, "".join(kept))
+            replace_file(self.path / layout.LOG, "".join(kept))
         for after, picture in layout.samples(self.path).items():
             if after > images:
                 picture.unlink()
 
     def draw_samples(self, name: str, images: Tensor) -> None:
         """Draw images [N, 1, S, S] in [-1, 1] as the picture called `name`, eight in a row."""
-        draw_grid(self.path / layout.SAMPLES / f"{name}.png", images)
+        draw_grid(layout.sample(self.path, name), images)
 
     def _status(self) -> str:
         path = self.path / layout.STATUS

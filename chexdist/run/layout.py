@@ -1,18 +1,19 @@
-"""What everything in a run directory is called: no other file spells these names. Light, since reports and
+"""What everything in a run directory is called: no package above spells these names. Light, since reports and
 checks read it too.
 
-RUN/lock                               held by the process that trains here
-RUN/config.yaml                        the resolved settings
-RUN/provenance.json                    versions, commit, command, hardware
+RUN/lock                               held by the process that trains here RUN/config.yaml
+the resolved settings RUN/provenance.json                    versions, commit, command, hardware
 RUN/status.json                        running, done, preempted or failed; images, cause, rank
-RUN/metrics.jsonl                      a line for each loss and metric
-RUN/fetched.jsonl                      bytes of remote shards by node, a line an epoch
-RUN/samples/{real,images-N}.png        real X-rays; generated ones after N images
-RUN/checkpoints/images-N/              complete when its last file, state.json, exists
-RUN/evaluations/images-N-SPLIT/        evaluation.json and a picture for each class
-RUN/heartbeats/rank-N.json             who, where and how far each rank is
-RUN/tensorboard/                       the same as metrics.jsonl, where a tracker is wanted
-RUN/report.html                        by custom, what `chexdist report` writes
+RUN/metrics.jsonl                      a line for each loss and metric RUN/fetched.jsonl
+bytes of remote shards by node, a line an epoch RUN/samples/{real,images-N}.png        real X-rays; generated
+ones after N images RUN/checkpoints/images-N/              five .safetensors files; complete when its last
+file, state.json, exists RUN/evaluations/images-N-SPLIT/        evaluation.json, and CLASS.png for each class,
+or all.png without classes RUN/heartbeats/rank-N.json             who, where and how far each rank is;
+`distributed.heartbeat` names them RUN/tensorboard/                       the same as metrics.jsonl, where a
+tracker is wanted RUN/report.html                        by custom, what `chexdist report` writes
+
+While they are written, files are called .NAME.partial-PID (`shards.files`) and checkpoints .partial-images-N;
+`chexdist doctor` makes and removes .doctor-TOKEN/.
 """
 
 import re
@@ -22,7 +23,7 @@ LOCK = "lock"
 CONFIG = "config.yaml"
 PROVENANCE = "provenance.json"
 STATUS = "status.json"
-METRICS = "metrics.jsonl"
+LOG = "metrics.jsonl"
 FETCHED = "fetched.jsonl"
 SAMPLES = "samples"
 REAL = "real"
@@ -30,6 +31,7 @@ CHECKPOINTS = "checkpoints"
 STATE = "state.json"
 EVALUATIONS = "evaluations"
 EVALUATION = "evaluation.json"
+UNCONDITIONAL = "all"
 HEARTBEATS = "heartbeats"
 TENSORBOARD = "tensorboard"
 REPORT = "report.html"
@@ -55,6 +57,18 @@ def checkpoint(run: Path, images: int) -> Path:
     return run / CHECKPOINTS / after(images)
 
 
+def partial(checkpoint: Path) -> Path:
+    """What a checkpoint is called while it is written or deleted: a kill in between leaves no complete
+    one.
+    """
+    return checkpoint.with_name(f".partial-{checkpoint.name}")
+
+
+def partials(run: Path) -> list[Path]:
+    """What interrupted writes and deletions of checkpoints left."""
+    return list((run / CHECKPOINTS).glob(".partial-*"))
+
+
 def checkpoints(run: Path) -> list[Path]:
     """The directories of complete checkpoints, newest first; they may be damaged all the same."""
     found = {
@@ -62,6 +76,11 @@ def checkpoints(run: Path) -> list[Path]:
     }
     numbered = {path: images for path, images in found.items() if images is not None}
     return sorted(numbered, key=lambda path: -numbered[path])
+
+
+def sample(run: Path, name: str) -> Path:
+    """The picture of images called REAL, or after N of generated ones."""
+    return run / SAMPLES / f"{name}.png"
 
 
 def samples(run: Path) -> dict[int, Path]:
@@ -72,12 +91,17 @@ def samples(run: Path) -> dict[int, Path]:
 
 def real_samples(run: Path) -> Path:
     """The picture of real X-rays."""
-    return run / SAMPLES / f"{REAL}.png"
+    return sample(run, REAL)
 
 
 def evaluation(run: Path, images: int, split: str) -> Path:
     """The directory of what `chexdist evaluate` measured of one checkpoint."""
     return run / EVALUATIONS / f"{after(images)}-{split}"
+
+
+def evaluation_grid(evaluation: Path, label: str | None) -> Path:
+    """The picture of generated images of one class, or (None) of an unconditional model."""
+    return evaluation / f"{UNCONDITIONAL if label is None else label}.png"
 
 
 def evaluations(run: Path) -> list[Path]:

@@ -15,7 +15,7 @@ def read_log(run: Path) -> list[Metric]:
     Raises:
         UserError: there is no log, or a line is no metric.
     """
-    path = run / layout.METRICS
+    path = run / layout.LOG
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
         return [Metric.from_dict(json.loads(line)) for line in lines[:-1]]

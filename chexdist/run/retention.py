@@ -11,10 +11,10 @@ from chexdist.errors import WorkError
 from chexdist.metrics import METRICS
 from chexdist.metrics.value import Metric
 from chexdist.run import layout
-from chexdist.run.checkpoint import partial_of, read_state
+from chexdist.run.checkpoint import read_state
 
 
-def best(measured: Iterable[Metric], name: str) -> int | None:
+def best_images(measured: Iterable[Metric], name: str) -> int | None:
     """The number of images after which a metric was best, the first of equals; None when it was not measured.
 
     Only values of the newest protocol are compared. The untrained generator does not count: it has no
@@ -30,7 +30,7 @@ def prune(run: Path, keep: int, best: int | None = None) -> None:
     """Delete all but the newest `keep` whole checkpoints and that of `best` images, and what an interrupted
     save left.
     """
-    for path in (run / layout.CHECKPOINTS).glob(".partial-*"):
+    for path in layout.partials(run):
         shutil.rmtree(path)
     kept = 0
     for path in layout.checkpoints(run):
@@ -38,7 +38,7 @@ def prune(run: Path, keep: int, best: int | None = None) -> None:
             kept += 1
         else:
             # killed in between, this leaves no directory without a last file, which nobody would ever delete
-            shutil.rmtree(path.rename(partial_of(path)))
+            shutil.rmtree(path.rename(layout.partial(path)))
 
 
 def _is_whole(path: Path) -> bool:

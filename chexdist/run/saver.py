@@ -13,7 +13,7 @@ from chexdist.metrics.value import Metric
 from chexdist.run import checkpoint
 from chexdist.run.directory import RunDirectory
 from chexdist.run.log import read_log
-from chexdist.run.retention import best, prune
+from chexdist.run.retention import best_images, prune
 
 
 class Saver:
@@ -75,7 +75,7 @@ class Saver:
         self.check()
 
     def _best(self) -> int | None:
-        return None if self.settings.best == "none" else best(self._measured, self.settings.best)
+        return None if self.settings.best == "none" else best_images(self._measured, self.settings.best)
 
     def _write(self, tensors: checkpoint.Tensors, state: checkpoint.State, best: int | None) -> None:
         try:

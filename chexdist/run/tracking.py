@@ -21,7 +21,7 @@ def begin(accelerator: Accelerator, run: Path) -> None:
     # purge_step: TensorBoard forgets what it reads in the files of earlier starts, which may have gone
     # further than the log
     accelerator.init_trackers(layout.TENSORBOARD, init_kwargs={"tensorboard": {"purge_step": 0}})
-    if (run / layout.METRICS).exists():
+    if (run / layout.LOG).exists():
         track(accelerator, read_log(run))
 
 

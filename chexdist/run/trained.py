@@ -17,7 +17,7 @@ from chexdist.errors import UserError, WorkError
 from chexdist.gan.models import FAMILIES
 from chexdist.run import checkpoint, layout
 from chexdist.run.log import read_log
-from chexdist.run.retention import best
+from chexdist.run.retention import best_images
 from chexdist.run.sampling import prepare, sample
 
 
@@ -113,7 +113,7 @@ def _named(run: Path, name: str) -> Path:
     if name == "best":
         chosen = load_config(str(run / layout.CONFIG), []).checkpoint.best
         metric = Checkpoint().best if chosen == "none" else chosen
-        found = best((each for each in read_log(run) if layout.after(each.images) in there), metric)
+        found = best_images((each for each in read_log(run) if layout.after(each.images) in there), metric)
         if found is None:
             raise UserError(f"{run}: {metric} was measured for none of its checkpoints: {known}")
         name = layout.after(found)

@@ -1,5 +1,6 @@
-"""One start of a run: what is checked before it, the loop, the only training step, the schedule, validation
-while it trains.
+"""One start of a run: checks before it, the loop, the only training step, the schedule, what is measured on
+the way.
 
-Called by the `train` command. Imports every room below it.
+`trainer` is the loop, where the ranks agree on stop signals, evaluations and checkpoints, and act on them;
+`step` is one batch. Called by the `train` command. Imports packages below it.
 """

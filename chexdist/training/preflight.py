@@ -44,8 +44,7 @@ def check_settings(config: Config, manifest: Manifest) -> None:
     if manifest.size != config.model.size:
         raise UserError(
             f"model.size {config.model.size}, but the shards in {manifest.directory} hold {manifest.size} "
-            "px: "
-            f"set model.size to {manifest.size}, or build with --size {config.model.size}"
+            f"px: set model.size to {manifest.size}, or build with --size {config.model.size}"
         )
     if not len(manifest.splits.get("train", ())):
         raise UserError(
@@ -64,8 +63,7 @@ def check_settings(config: Config, manifest: Manifest) -> None:
     if config.run.tracker == "tensorboard" and not find_spec("tensorboard"):
         raise UserError(
             "run.tracker tensorboard: TensorBoard is not installed: `pip install 'chexdist[tensorboard]'`, "
-            "or set "
-            "run.tracker to none"
+            "or set run.tracker to none"
         )
 
 
@@ -83,8 +81,7 @@ def _check_cache(config: Config, manifest: Manifest) -> None:
     cure = f", or data.window to {narrower} or less" if narrower and _largest(manifest) <= limit else ""
     raise UserError(
         f"data.cache_gib {data.cache_gib:g} is {limit:,} bytes, but {mixed} shards are mixed with each "
-        "other (data.window) while "
-        f"the next are fetched, which takes {needed:,}: set data.cache_gib to "
+        f"other (data.window) while the next are fetched, which takes {needed:,}: set data.cache_gib to "
         f"{ceil(needed / 2**30 * 1e4) / 1e4}{cure}"
     )
 
@@ -110,11 +107,11 @@ def check_run(config: Config, manifest: Manifest) -> None:
     for parent in (path, *path.parents):
         if parent.exists() and not parent.is_dir():
             raise UserError(f"run.dir {path}: {parent} is a file: choose another")
-    checkpoints = sorted(layout.checkpoints(path), key=lambda found: (found / layout.STATE).stat().st_mtime)
+    checkpoints = layout.checkpoints(path)
     if not checkpoints:
         return
     try:
-        state = json.loads((checkpoints[-1] / layout.STATE).read_bytes())
+        state = json.loads((checkpoints[0] / layout.STATE).read_bytes())
         check_resumed(state["settings"], state["manifest"], config, manifest)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return  # damaged: it is passed over when it is loaded, and the one before is compared then
@@ -132,7 +129,7 @@ def check_resumed(settings: dict[str, Any], digest: str, config: Config, manifes
         raise UserError(f"this run began with other shards than {manifest.directory}: choose another run.dir")
 
 
-def describe(config: Config, manifest: Manifest, world: World) -> Iterator[str]:
+def dry_run_lines(config: Config, manifest: Manifest, world: World) -> Iterator[str]:
     """The resolved configuration, and what each rank will read in its first batch and in its first epoch."""
     yield yaml.safe_dump(shareable(config), sort_keys=False)
     train, split = config.train, manifest.splits["train"]
@@ -147,8 +144,8 @@ def describe(config: Config, manifest: Manifest, world: World) -> Iterator[str]:
     if manifest.cache is not None:
         yield (
             f"fetched from {manifest.directory} into {manifest.cache.directory}: "
-            f"{_cache_room(config, manifest):,} bytes on each "
-            f"node at a time, of {sum(split.shard_bytes):,}; data.cache_gib allows {manifest.cache.limit:,}"
+            f"{_cache_room(config, manifest):,} bytes on each node at a time, of "
+            f"{sum(split.shard_bytes):,}; data.cache_gib allows {manifest.cache.limit:,}"
         )
     yield (
         f"{-(-train.images // train.batch)} batches of {train.batch} in groups of {train.group}; an epoch "

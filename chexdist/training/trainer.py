@@ -84,9 +84,9 @@ class Trainer:
             progress.print_line(self.summary(first))
         self.collectives.run_on_main(lambda: self.begin(first))
         self.prepare_validation(first, progress)
-        shown = progress if self.world.is_main else nullcontext()
+        display = progress if self.world.is_main else nullcontext()
         # Left open, the loader's workers would outlive an error, and the process would wait for them.
-        with shown, closing(self.data(first)) as data, self.saver:
+        with display, closing(self.data(first)) as data, self.saver:
             t = self.loop(first, data, progress)
             self.collectives.run_on_main(self.saver.wait)
         done, images = t >= self.total, t * self.config.train.batch
@@ -110,10 +110,9 @@ class Trainer:
             slow = "; many CPUs only emulate bf16, slowly: `chexdist doctor` measures it"
         return (
             f"{config.model.name} of {config.model.size} px on {len(self.manifest.splits['train'])} X-rays, "
-            "images "
-            f"{first * config.train.batch} to {self.total * config.train.batch} in batches of "
-            f"{config.train.batch}; "
-            f"ranks: {self.world.size} ({self.device.type}, threads: {torch.get_num_threads()}){slow}"
+            f"images {first * config.train.batch} to {self.total * config.train.batch} in batches of "
+            f"{config.train.batch}; ranks: {self.world.size} ({self.device.type}, threads: "
+            f"{torch.get_num_threads()}){slow}"
         )
 
     def begin(self, first: int) -> None:
@@ -152,11 +151,11 @@ class Trainer:
         for name, reason in self.validation.refused.items() if self.world.is_main else ():
             progress.print_line(f"{METRICS[name].label} is not computed: {reason}")
         if first == 0:
-            shown = range(min(64, len(self.manifest.splits["train"])))
+            samples = range(min(64, len(self.manifest.splits["train"])))
             self.log(baselines)
             self.collectives.run_on_main(
                 lambda: self.run_directory.draw_samples(
-                    layout.REAL, self.validation.real.images("train", shown)
+                    layout.REAL, self.validation.real.images("train", samples)
                 )
             )
             self.evaluate(0, progress)
@@ -243,16 +242,16 @@ class Trainer:
         batch, n_critic = self.config.train.batch, self.config.train.n_critic
         since, t = pending.since, pending.t
         self.refuse_not_finite(not_finite, since, t)
-        shown, made = (t - since) * batch, (t // n_critic - since // n_critic) * batch
+        real, generated = (t - since) * batch, (t // n_critic - since // n_critic) * batch
         means = {
-            "loss/critic": (critic, shown),
-            "loss/penalty": (penalty, shown),
-            "loss/generator": (generator, made),
+            "loss/critic": (critic, real),
+            "loss/penalty": (penalty, real),
+            "loss/generator": (generator, generated),
         }
         values = {name: total / count for name, (total, count) in means.items() if count}
         if self.config.penalty.name == "none":
             del values["loss/penalty"]
-        self.log([self._loss(name, value, t, shown) for name, value in values.items()])
+        self.log([self._loss(name, value, t, real) for name, value in values.items()])
         progress.now = ", ".join(
             f"{name.removeprefix('loss/')} {value:.3f}" for name, value in values.items()
         )
@@ -262,13 +261,12 @@ class Trainer:
             batch = self.config.train.batch
             raise AgreedError(
                 f"gradients or weights are not finite between images {since * batch} and {t * batch}; the "
-                "last "
-                "checkpoint is from before: lower optim.*.lr, or set train.precision no"
+                "last checkpoint is from before: lower optim.*.lr, or set train.precision no"
             )
 
-    def _loss(self, name: str, value: float, t: int, shown: int) -> Metric:
+    def _loss(self, name: str, value: float, t: int, count: int) -> Metric:
         images, step = t * self.config.train.batch, t // self.config.train.n_critic
-        return Metric(images, step, name, "mean per image", value, shown, None, None, None, None, time.time())
+        return Metric(images, step, name, "mean per image", value, count, None, None, None, None, time.time())
 
     def log(self, metrics: list[Metric]) -> None:
         """Rank 0 writes these."""

@@ -1,4 +1,5 @@
-"""A loss, a penalty, a clip, an augmentation, a GAN, a metric, an extractor and a label format, each one file and one line.
+"""A loss, a penalty, a clip, an augmentation, a GAN, a metric, an extractor and a label format, each one file
+and one line.
 
 They are added to a copy of the source tree, and used through the command line.
 """
@@ -20,7 +21,9 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Addition:
-    """A file in a package, and a line in its registry: after the line that holds `after`, in the package's `__init__`."""
+    """A file in a package, and a line in its registry: after the line that holds `after`, in the package's
+    `__init__`.
+    """
 
     package: str
     module: str
@@ -154,7 +157,7 @@ ADDITIONS = [
     Addition("chexdist/gan/models", "linear", GAN, '"dcgan":', '"linear": "linear",'),
     Addition(
         *("chexdist/metrics", "mean_distance", METRIC, '"fid":'),
-        '"mean_distance": MetricSpec("chexdist.metrics.mean_distance", "Mean distance", "features", "lower"),',
+        '"mean_distance": MetricSpec("chexdist.metrics.mean_distance", "Distance", "features", "lower"),',
     ),
     Addition("shards/labels", "diagnosis", LABELS, '"plain":', '"diagnosis": "shards.labels.diagnosis",'),
 ]
@@ -272,7 +275,7 @@ def test_the_metric_is_logged_evaluated_and_reported(run: Path, tree: Path) -> N
     (evaluation,) = (run / "evaluations").glob("*/evaluation.json")
     assert "mean_distance" in [metric["name"] for metric in json.loads(evaluation.read_text())["metrics"]]
     command(tree, "chexdist", "report", run, "--out", tree / "report.md")
-    assert "Mean distance" in (tree / "report.md").read_text()
+    assert "Distance" in (tree / "report.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""Each notebook runs from its first cell to its last with a tiny budget, and is kept without what it printed."""
+"""Each notebook runs from its first cell to its last with a tiny budget, and is kept without what it
+printed.
+"""
 
 import json
 import re

@@ -25,7 +25,7 @@ from helpers.faults import (
 from chexdist.errors import UserError
 from chexdist.metrics.kid import UNIT
 from chexdist.metrics.value import Metric
-from chexdist.run.retention import best
+from chexdist.run.retention import best_images
 from chexdist.run.trained import load_run
 
 KEEP_ALL = ["--checkpoint.every", "48", "--checkpoint.keep", "9"]
@@ -156,6 +156,14 @@ def test_the_best_is_a_function_of_the_log() -> None:
     """The untrained generator, losses, other protocols' values don't count; of equals the first is best."""
     loss = Metric(20, 20, "loss/critic", "mean per image", 0.0, 16, None, None, None, None, 0.0)
     log = [kid(0, 1), kid(10, 9), loss, kid(20, 5), kid(30, 5), kid(40, 6)]
-    assert [best(log[:length], KID) for length in range(len(log) + 1)] == [None, None, 10, 10, 20, 20, 20]
-    assert best([*log, kid(50, 8, "b")], KID) == 50
-    assert best([*log, kid(50, 8, "b"), kid(60, 7, "b")], KID) == 60
+    assert [best_images(log[:length], KID) for length in range(len(log) + 1)] == [
+        None,
+        None,
+        10,
+        10,
+        20,
+        20,
+        20,
+    ]
+    assert best_images([*log, kid(50, 8, "b")], KID) == 50
+    assert best_images([*log, kid(50, 8, "b"), kid(60, 7, "b")], KID) == 60

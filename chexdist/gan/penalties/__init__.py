@@ -14,7 +14,7 @@ class Penalty(Protocol):
     """What the file of a penalty holds."""
 
     def penalty(
-        self, critic: "nn.Module", real: "Tensor", fake: "Tensor", label: "Tensor", weights: "Tensor"
+        self, critic: "nn.Module", real: "Tensor", fake: "Tensor", label: "Tensor", mix: "Tensor"
     ) -> "Tensor":
         """A penalty for each image [N], still to be multiplied by `penalty.weight`; differentiable by the
         critic's parameters.
@@ -23,7 +23,7 @@ class Penalty(Protocol):
             critic: maps images [N, 1, S, S] and labels [N] to scores [N].
             real, fake: images [N, 1, S, S] in [-1, 1].
             label: the class of both, [N].
-            weights: [N], uniform in [0, 1), of the index in the global batch.
+            mix: [N], uniform in [0, 1), of the index in the global batch.
         """
 
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 
-def penalty(critic: nn.Module, real: Tensor, fake: Tensor, label: Tensor, weights: Tensor) -> Tensor:
-    """Penalties [N]; generated images and weights have no part in it."""
+def penalty(critic: nn.Module, real: Tensor, fake: Tensor, label: Tensor, mix: Tensor) -> Tensor:
+    """Penalties [N]; generated images and `mix` have no part in it."""
     image = real.detach().requires_grad_()
     (slope,) = torch.autograd.grad(critic(image, label).sum(), image, create_graph=True)
     return slope.square().sum(dim=(1, 2, 3)) / 2
