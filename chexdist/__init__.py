@@ -15,6 +15,8 @@ generation     how pictures leave a run
 report         runs side by side
 doctor         what a machine and a configuration can't do
 commands       what people type
+
+All of them may import `errors`, and of `shards` its files, progress and version.
 """
 
 from typing import TYPE_CHECKING, Any

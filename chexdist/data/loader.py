@@ -1,9 +1,8 @@
 """Delivers a rank's share of each global batch, through loader workers, from any batch on.
 
 torch's DataLoader fetches; which samples is decided by `order`, and by the share of a batch that the caller
-has from `distributed.partition`. It is never
-wrapped by Accelerate, which would let rank 0 read for all. What workers have read ahead does not count: the
-cursor is the trainer's batch number.
+has from `distributed.partition`. It is never wrapped by Accelerate, which would let rank 0 read for all. What
+workers have read ahead does not count: the cursor is the trainer's batch number.
 """
 
 import signal

@@ -1,15 +1,16 @@
-"""Where ranks wait for each other while they train.
+"""Every place where ranks wait for each other; the collectives of training are below.
 
-The operations below run over a gloo group on copies on the CPU. Each is entered by all ranks for a reason
-that
-all of them share: the batch number, or a value that an earlier collective agreed on. Ranks wait elsewhere
-too:
+They run over a gloo group on copies on the CPU. Each is entered by all ranks for a reason
+that all of them share: the batch number, or a value that an earlier collective agreed on. Ranks wait
+elsewhere too:
 
 - in the rendezvous: `process_group.make_accelerator`, and the new group below
 - in DDP: its construction in `training.networks`, its all-reduce in the backward passes of `training.step`
 - in the doctor, which has collectives of its own: `doctor.peers`
 - for files: `heartbeat.lost` for other ranks' beats, `doctor.storage` for other ranks' test files, and the
   ranks of one node in `data.cache` for the lock and the room of a shard
+
+The lock of a run directory is no such place: rank 0 tries once.
 """
 
 from collections.abc import Callable

@@ -1,5 +1,6 @@
-"""Which signals ask a run to stop early. A signal sets a flag; `training.trainer.Trainer.loop` sums the flags
-of all ranks while each batch is trained, and stops all of them after it."""
+"""Which signals ask a run to stop early. A signal sets a flag. `training.trainer.Trainer.loop` reads it before
+each batch, sums it over the ranks meanwhile, and after that batch saves and stops all of them.
+"""
 
 import os
 import signal

@@ -87,8 +87,7 @@ def try_torchvision() -> Callable[[Note], None]:
     """Import torchvision in a child, beside the other checks; the check that is returned waits for it.
 
     A torchvision of another torch's build fails at import or takes the process with it, and it is slow to
-    load. The child is
-    forked, so that it has torch already: call this before anything starts threads.
+    load. The child is forked, so that it has torch already: call this before anything starts threads.
     """
     import torch
 

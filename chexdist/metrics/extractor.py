@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from chexdist.errors import UserError
 from chexdist.metrics.extractors import EXTRACTORS
-from chexdist.metrics.precision import full_float32
+from chexdist.metrics.full_float32 import full_float32
 from chexdist.metrics.preprocess import preprocess
 
 BATCH = 16  # bounds memory; the features of an image do not depend on it beyond rounding

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from chexdist.metrics import computed_from
 from chexdist.metrics.estimate import Estimate, Refusal, TooFewImages
+from chexdist.metrics.full_float32 import full_float32
 from chexdist.metrics.intervals import clustered_mean, numbered
-from chexdist.metrics.precision import full_float32
 from chexdist.metrics.preprocess import RESIZE, levels, resize
 from chexdist.metrics.protocol import Hashed
 from chexdist.metrics.psnr import METHOD as PSNR_METHOD

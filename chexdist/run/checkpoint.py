@@ -1,9 +1,10 @@
 """What a checkpoint holds, how it is written and read: `checkpoints/images-N/` is complete when its last file
 exists.
 
-A checkpoint holds both networks, the averaged generator, both optimizers and the batch number, each file with
-its digest in the last one. There is no random state to hold, since `distributed.noise` is a function. Tensors
-are safetensors files, so nothing that is loaded can run code."""
+A checkpoint holds both networks, the averaged generator and both optimizers as safetensors files, which can't
+run code when they are loaded, and `State`: how far it is, what must not change, the losses not logged yet, and
+the digest of each file. There is no random state to hold, since `distributed.noise` is a function.
+"""
 
 import hashlib
 import json

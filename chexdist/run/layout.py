@@ -1,19 +1,21 @@
 """What everything in a run directory is called: no package above spells these names. Light, since reports and
 checks read it too.
 
-RUN/lock                               held by the process that trains here RUN/config.yaml
-the resolved settings RUN/provenance.json                    versions, commit, command, hardware
-RUN/status.json                        running, done, preempted or failed; images, cause, rank
-RUN/metrics.jsonl                      a line for each loss and metric RUN/fetched.jsonl
-bytes of remote shards by node, a line an epoch RUN/samples/{real,images-N}.png        real X-rays; generated
-ones after N images RUN/checkpoints/images-N/              five .safetensors files; complete when its last
-file, state.json, exists RUN/evaluations/images-N-SPLIT/        evaluation.json, and CLASS.png for each class,
-or all.png without classes RUN/heartbeats/rank-N.json             who, where and how far each rank is;
-`distributed.heartbeat` names them RUN/tensorboard/                       the same as metrics.jsonl, where a
-tracker is wanted RUN/report.html                        by custom, what `chexdist report` writes
+    RUN/lock                           held by the process that trains here
+    RUN/config.yaml                    the resolved settings
+    RUN/provenance.json                versions, commit, command, hardware
+    RUN/status.json                    running, done, preempted or failed; images, cause, rank
+    RUN/metrics.jsonl                  a line for each loss and metric
+    RUN/fetched.jsonl                  bytes of remote shards by node, a line an epoch
+    RUN/samples/{real,images-N}.png    real X-rays; generated ones after N images
+    RUN/checkpoints/images-N/          five .safetensors files; complete when state.json, the last, exists
+    RUN/evaluations/images-N-SPLIT/    evaluation.json; CLASS.png for each class, or all.png without classes
+    RUN/heartbeats/rank-N.json         who, where and how far each rank is; named by `distributed.heartbeat`
+    RUN/tensorboard/                   the same as metrics.jsonl, where a tracker is wanted
+    RUN/report.html                    by custom, what `chexdist report` writes
 
-While they are written, files are called .NAME.partial-PID (`shards.files`) and checkpoints .partial-images-N;
-`chexdist doctor` makes and removes .doctor-TOKEN/.
+While they are written, files are called .NAME.partial-PID (`shards.files`) and checkpoints .partial-images-N.
+`chexdist doctor` makes .doctor-TOKEN/ there to see whether all ranks share the disk, and removes it.
 """
 
 import re

@@ -50,7 +50,7 @@ class Loaded:
 
 def load_run(run: str | Path, name: str | None = None) -> Loaded:
     """The generator of a run's newest complete checkpoint, or of the one called `name` (`images-N`, or
-    `best`: by `checkpoint.best`).
+    `best`: of those still there, by `checkpoint.best`).
 
     Raises:
         UserError: there is no such run or checkpoint, or its configuration is not the one that its weights

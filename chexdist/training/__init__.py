@@ -2,5 +2,5 @@
 the way.
 
 `trainer` is the loop, where the ranks agree on stop signals, evaluations and checkpoints, and act on them;
-`step` is one batch. Called by the `train` command. Imports packages below it.
+`step` is one batch. Called by the `train` command; the doctor times its step. Imports packages below it.
 """

@@ -115,8 +115,8 @@ def test_train_s_help_says_what_each_choice_is(registry: Any, train_help: str) -
 def test_train_s_help_says_what_is_easily_misread(train_help: str) -> None:
     assert (
         "--penalty.every: whole number from 0 (images); default 0 Lazy regularisation (Karras 2020): real "
-        "images between two computations of the penalty, which is then multiplied by every / batch; up to "
-        "the batch size: with every batch."
+        "images between two computations of the penalty. 0, or anything up to train.batch: with every batch. "
+        "Above that, the penalty is multiplied by every / train.batch."
     ) in train_help
     assert "--control.every: whole number from 1 (batches); default 25 " in train_help
     assert "--train.seed: whole number from 0 below 2^63; default 0 " in train_help
