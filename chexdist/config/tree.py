@@ -69,8 +69,8 @@ class Penalty(Section):
     weight: float = Field(10.0, gt=0)
     """Factor of the penalty in the critic's loss (lambda of Gulrajani 2017, gamma of Mescheder 2018)."""
     every: Images = Field(0, ge=0)
-    """Lazy regularisation (Karras 2020): real images between two computations of the penalty. 0, or anything up
-    to train.batch: with every batch. Above that, the penalty is multiplied by every / train.batch."""
+    """Lazy regularisation (Karras 2020): real images between two computations of the penalty. 0, or anything
+    up to train.batch: with every batch. Above that, the penalty is multiplied by every / train.batch."""
 
 
 class Clip(Section):

@@ -1,6 +1,5 @@
-"""Which signals ask a run to stop early. A signal sets a flag. `training.trainer.Trainer.loop` reads it before
-each batch, sums it over the ranks meanwhile, and after that batch saves and stops all of them.
-"""
+"""Which signals ask a run to stop early. A signal sets a flag. `training.trainer.Trainer.loop` reads it
+before each batch, sums it over the ranks meanwhile, and after that batch saves and stops all of them."""
 
 import os
 import signal

@@ -2,9 +2,8 @@
 exists.
 
 A checkpoint holds both networks, the averaged generator and both optimizers as safetensors files, which can't
-run code when they are loaded, and `State`: how far it is, what must not change, the losses not logged yet, and
-the digest of each file. There is no random state to hold, since `distributed.noise` is a function.
-"""
+run code when they are loaded, and `State`: how far it is, what must not change, the losses not logged yet,
+and the digest of each file. There is no random state to hold, since `distributed.noise` is a function."""
 
 import hashlib
 import json
