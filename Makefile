@@ -9,7 +9,7 @@ help:
 	@echo "make demo        phantom X-rays -> shards -> three GANs over two processes -> metrics -> report"
 	@echo "make test        lint, types and the default tests"
 	@echo "make test-fast   lint, types and the tests that train no whole run: under three minutes on two cores"
-	@echo "make test-slow   the tests that take minutes each: 50 kills, every instruction set, an empty environment"
+	@echo "make test-slow   the tests of minutes each: 50 kills, every instruction set, an empty environment"
 	@echo "make test-slurm  training on a real Slurm of two nodes, and over a cut link, on this machine;"
 	@echo "                 CHEXDIST_ALLOW_APT=1 may install both"
 	@echo "make format      rewrite the sources in the project's style"
