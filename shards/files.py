@@ -37,10 +37,10 @@ def replacing(path: Path, *, flush: bool = False) -> Iterator[Path]:
     try:
         yield temporary
         if flush:
-            _flush(temporary)
+            flush_to_disk(temporary)
         os.replace(temporary, path)
         if flush:
-            _flush(path.parent)
+            flush_to_disk(path.parent)
     finally:
         with suppress(OSError):
             temporary.unlink()
@@ -62,7 +62,7 @@ def appearing_folder(path: Path, *, flush: bool = False) -> Iterator[Path]:
         yield temporary
         os.rename(temporary, path)
         if flush:
-            _flush(path.parent)
+            flush_to_disk(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -71,7 +71,7 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.partial-{os.getpid()}")
 
 
-def _flush(path: Path) -> None:
+def flush_to_disk(path: Path) -> None:
     """Have the system write a file's content, or a folder's entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

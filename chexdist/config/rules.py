@@ -23,7 +23,7 @@ FREE_SECTIONS = {"eval", "checkpoint", "control"}
 
 
 def resolve(config: Config) -> Config:
-    """Fill in what depends on other settings, and refuse what does not go together.
+    """Fill in what depends on other settings, and refuse what can't be combined.
 
     Raises:
         UserError: with the option, the rule and the cure.

@@ -2,7 +2,7 @@
 
 Philox (Salmon 2011, "Parallel random numbers: as easy as 1, 2, 3") is a block cipher in counter mode, so any
 row of any draw can be computed without the rows before it. Each rank computes only the rows of its share, and
-the rows of all ranks together are the same bytes at any world size and accumulation. No generator is ever
+the rows of all ranks, in order, are the same bytes at any world size and accumulation. No generator is ever
 carried along or checkpointed."""
 
 from enum import IntEnum

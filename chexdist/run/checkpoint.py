@@ -21,6 +21,7 @@ from torch import Tensor
 
 from chexdist.errors import UserError, WorkError
 from chexdist.run import layout
+from shards.files import flush_to_disk
 
 SCHEMA = 1
 
@@ -76,7 +77,7 @@ def save(run: Path, tensors: Tensors, state: State) -> Path:
         # only a damaged one can be in the way: a run never trains again over a valid one
         shutil.rmtree(final, ignore_errors=True)
         partial.rename(final)
-        _flush(final.parent)
+        flush_to_disk(final.parent)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise WorkError(f"checkpoint {final}: {error.strerror}; the one before it is untouched") from None
@@ -149,11 +150,3 @@ def _write(path: Path, content: bytes) -> str:
         file.flush()
         os.fsync(file.fileno())
     return hashlib.sha256(content).hexdigest()
-
-
-def _flush(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

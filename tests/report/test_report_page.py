@@ -240,9 +240,11 @@ def test_a_run_without_metrics_or_pictures(make_run: MakeRun, tmp_path: Path) ->
 
 def test_a_line_cut_by_a_kill_is_left_out(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run()
+    whole = report(run, out=tmp_path / "report.html")
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"images": 2000, "step": 1, "na')
-    report(run, out=tmp_path / "report.html")
+    cut = report(run, out=tmp_path / "report.html")
+    assert whole.tables and (cut.text, cut.tables) == (whole.text, whole.tables)
 
 
 def test_different_sizes_and_equal_names_are_distinguished(make_run: MakeRun, tmp_path: Path) -> None:
