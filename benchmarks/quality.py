@@ -108,8 +108,8 @@ def measure(setting: Setting) -> Result:
     """
     config, manifest, ours = _compared(setting)
     extractor = load_extractor(config.eval.extractor)
-    real = RealImages(manifest, extractor, torch.device("cpu"), Collectives(ALONE, 60))
-    reference = real.reference(config.eval.split, real.shown(config.eval.samples))
+    real = RealImages(manifest, torch.device("cpu"), Collectives(ALONE, 60))
+    reference = real.reference(extractor, config.eval.split, real.shown(config.eval.samples))
     protocol = Protocol.of(
         extractor,
         image_size=manifest.size,

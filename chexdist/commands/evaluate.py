@@ -17,7 +17,7 @@ from shards.files import replace_file
 
 if TYPE_CHECKING:
     from chexdist.data.manifest import Manifest
-    from chexdist.evaluation.measure import Evaluation
+    from chexdist.evaluation.findings import Findings
     from chexdist.metrics.value import Metric
     from chexdist.run.trained import Loaded
 
@@ -35,7 +35,8 @@ def run(options: argparse.Namespace, settings: list[str]) -> int:
 
     import torch
 
-    from chexdist.evaluation.measure import Evaluation, EvaluationOptions
+    from chexdist.evaluation.measure import EvaluationOptions, evaluate
+    from chexdist.evaluation.source import GeneratorSource
     from chexdist.metrics.extractor import load_extractor
     from chexdist.run.trained import load_run
 
@@ -46,9 +47,10 @@ def run(options: argparse.Namespace, settings: list[str]) -> int:
     extractor = load_extractor(options.extractor or loaded.config.eval.extractor)
     plan = EvaluationOptions(options.split, options.samples, options.pairs, options.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    found = Evaluation(loaded, manifest, extractor, plan, device)
+    loaded.generator.to(device)
+    found = evaluate(GeneratorSource(loaded, plan.seed), manifest, [extractor], plan, device)
     folder = layout.evaluation(Path(options.run), loaded.images, plan.split)
-    _write(folder, plan.seed, plan.split, loaded, found)
+    _write(folder, plan.seed, plan.split, loaded, manifest, found)
     _show(folder, found)
     return 0 if found.metrics else 1
 
@@ -92,11 +94,13 @@ def _shards(options: argparse.Namespace, loaded: "Loaded") -> "Manifest":
     return manifest
 
 
-def _write(folder: Path, seed: int, split: str, loaded: "Loaded", found: "Evaluation") -> None:
+def _write(
+    folder: Path, seed: int, split: str, loaded: "Loaded", manifest: "Manifest", found: "Findings"
+) -> None:
     """Grids first, numbers last, each under a temporary name that is then replaced."""
     from chexdist.run.directory import draw_grid
 
-    labels = dict(enumerate(found.manifest.classes)) if found.conditional else {None: None}
+    labels = dict(enumerate(manifest.classes)) if loaded.config.model.conditional else {None: None}
     document = {
         "checkpoint": layout.after(loaded.images),
         "images": loaded.images,
@@ -115,7 +119,7 @@ def _write(folder: Path, seed: int, split: str, loaded: "Loaded", found: "Evalua
         raise WorkError(f"{error.filename or folder}: {error.strerror or error}") from None
 
 
-def _show(folder: Path, found: "Evaluation") -> None:
+def _show(folder: Path, found: "Findings") -> None:
     """The table: each number beside the same of real images, then what is missing and why."""
     real = {
         metric.name.removesuffix("/real"): metric for metric in found.metrics if metric.name.endswith("/real")

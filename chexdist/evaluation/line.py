@@ -8,7 +8,7 @@ from chexdist.metrics.value import Metric
 
 
 def line_of(
-    config: Config,
+    config: Config | None,
     images: int,
     name: str,
     unit: str,
@@ -16,10 +16,13 @@ def line_of(
     real_baseline: float | None,
     protocol: str,
 ) -> Metric:
-    """The estimate under a metric's name, of the generator after so many images, measured now."""
+    """The estimate under a metric's name, of the generator after so many images, measured now.
+
+    Without a configuration, of images whose generator nobody knows, the step is 0.
+    """
     return Metric(
         images=images,
-        step=images // config.train.batch // config.train.n_critic,
+        step=images // config.train.batch // config.train.n_critic if config else 0,
         name=name,
         unit=unit,
         value=estimate.value,
@@ -29,4 +32,6 @@ def line_of(
         real_baseline=real_baseline,
         protocol=protocol,
         time=time.time(),
+        n_real=estimate.n_real,
+        patients=estimate.patients,
     )

@@ -40,8 +40,29 @@ class Embedded:
 
     def only(self, label: int) -> Self:
         """Those of one class."""
-        chosen = self.split.label[self.samples] == label
+        return self.where(self.split.label[self.samples] == label)
+
+    def where(self, chosen: np.ndarray) -> Self:
+        """Those of a bool mask [n], or of row numbers."""
         return type(self)(self.split, self.samples[chosen], self.features[torch.from_numpy(chosen)])
+
+    def halves(self) -> tuple[Self, Self]:
+        """Two parts of as many images each, no patient in both: each patient, in order, joins the smaller."""
+        patients = self.split.patient[self.samples]
+        sizes, side = [0, 0], {}
+        for patient, count in zip(*_counted(patients), strict=True):
+            side[patient] = int(sizes[1] < sizes[0])
+            sizes[side[patient]] += count
+        half = np.array([side[patient] for patient in patients.tolist()], dtype=int)
+        first, second = (np.flatnonzero(half == number)[: min(sizes)] for number in (0, 1))
+        return self.where(first), self.where(second)
+
+
+def _counted(patients: np.ndarray) -> tuple[list[str], list[int]]:
+    """The patients in order of first appearance, and how many images each has."""
+    names, first, counts = np.unique(patients, return_index=True, return_counts=True)
+    order = np.argsort(first)
+    return names[order].tolist(), counts[order].tolist()
 
 
 @dataclass(frozen=True)
@@ -56,28 +77,36 @@ class Reference:
         return type(self)(self.held_out.only(label), self.training.only(label))
 
     def measure(self, metric: MetricSpec, generated: Tensor) -> Estimate:
-        """A metric of features [n, D]; raises as its `measure` does."""
-        held_out = self.held_out
-        estimate: Estimate = metric.formula.measure(held_out.features, generated, held_out.patients)
+        """A metric of features [n, D], of which no more count than there are real ones where both sides must
+        be equally many; raises as its `measure` does.
+        """
+        real, other = self._sides(metric)
+        if metric.reference == "training halves":
+            generated = generated[: len(other.features)]
+        estimate: Estimate = metric.formula.measure(real.features, generated, real.patients)
         return estimate
 
     def real_baseline(self, metric: MetricSpec) -> Estimate:
-        """A metric of the training images; raises as its `measure` does."""
-        ours, theirs = self.held_out, self.training
+        """A metric of real images in place of generated ones; raises as its `measure` does."""
+        real, other = self._sides(metric)
         estimate: Estimate = metric.formula.measure(
-            ours.features, theirs.features, ours.patients, theirs.patients
+            real.features, other.features, real.patients, other.patients
         )
         return estimate
+
+    def _sides(self, metric: MetricSpec) -> tuple[Embedded, Embedded]:
+        """What generated images are measured against, and the real images that stand in for them."""
+        if metric.reference == "training halves":
+            return self.training.halves()
+        both = (self.held_out, self.training)
+        return both if metric.reference == "held-out" else both[::-1]
 
 
 class RealImages:
     """Reads and embeds a shard directory's images, each rank its share of them."""
 
-    def __init__(
-        self, manifest: Manifest, extractor: Extractor, device: torch.device, collectives: Collectives
-    ) -> None:
-        self.manifest, self.extractor, self.device = manifest, extractor, device
-        self.collectives = collectives
+    def __init__(self, manifest: Manifest, device: torch.device, collectives: Collectives) -> None:
+        self.manifest, self.device, self.collectives = manifest, device, collectives
 
     def images(self, split: str, samples: np.ndarray | range) -> Tensor:
         """Real images [n, 1, S, S] in [-1, 1] of these sample numbers, on the CPU."""
@@ -85,29 +114,29 @@ class RealImages:
         pixels = torch.from_numpy(reader.read([int(number) for number in samples]).astype(np.int32))
         return to_unit_range(pixels, self.manifest.bits, torch.get_default_dtype())
 
-    def reference(self, split: str, shown: np.ndarray) -> Reference:
+    def reference(self, extractor: Extractor, split: str, shown: np.ndarray) -> Reference:
         """All images of a held-out split, and the training images of these sample numbers."""
         everything = np.arange(len(self.manifest.splits[split]))
-        return Reference(self._embed(split, everything), self._embed("train", shown))
+        return Reference(self._embed(extractor, split, everything), self._embed(extractor, "train", shown))
 
     def shown(self, limit: int) -> np.ndarray:
         """The sample numbers of at most `limit` training images, from all over the split."""
         total = len(self.manifest.splits["train"])
         return np.linspace(0, total - 1, min(total, limit)).astype(int)
 
-    def _embed(self, split: str, samples: np.ndarray) -> Embedded:
-        parts = [torch.empty(0, self.extractor.dim)]
+    def _embed(self, extractor: Extractor, split: str, samples: np.ndarray) -> Embedded:
+        parts = [torch.empty(0, extractor.dim)]
         for rows in chunks(self.collectives.rows_of_rank(len(samples))):
             images = self.images(split, samples[rows])
-            parts.append(self.extractor.features(images.to(self.device)).cpu())
+            parts.append(extractor.features(images.to(self.device)).cpu())
         features = self.collectives.all_gather(torch.cat(parts))
         return Embedded(self.manifest.splits[split], samples, features)
 
-    def mean_features(self, samples: np.ndarray) -> Tensor:
+    def mean_features(self, extractor: Extractor, samples: np.ndarray) -> Tensor:
         """Features [1, D] of the mean of these training images, on the CPU."""
         size = self.manifest.size
         total = torch.zeros(1, size**2, dtype=torch.float64)
         for rows in chunks(self.collectives.rows_of_rank(len(samples))):
             total += self.images("train", samples[rows]).double().flatten(1).sum(0)
         mean = (self.collectives.all_reduce(total) / len(samples)).view(1, 1, size, size)
-        return self.extractor.features(mean.to(self.device)).cpu()
+        return extractor.features(mean.to(self.device)).cpu()

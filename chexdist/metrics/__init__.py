@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from chexdist.metrics.value import Metric
 
 
+Source = Literal["features", "pairs", "own pairs", "classifier", "likeness"]
+"""What a metric is computed from: features of images, pairs of a generated and a real image, pairs of
+generated images, a classifier's outputs, likeness to training images."""
+
+
 @dataclass(frozen=True)
 class MetricSpec:
     """What is known of a metric before its module is loaded.
@@ -19,14 +24,17 @@ class MetricSpec:
     module: where its formula is; label: what people read; computed_from: which of the two functions the
     module has; better: which values are, `near real` meaning those near the value of real X-rays, from either
     side; few_images: whether it is right with few images, so that it is also measured by class, of the mean
-    image and while training, or else once, by `chexdist evaluate`.
+    image and while training, or else once, by `chexdist evaluate`; reference: which real images the generated
+    ones are measured against, `training halves` meaning one half of the training images' patients, of which
+    the other half gives the real baseline.
     """
 
     module: str
     label: str
-    computed_from: Literal["features", "pairs"]
+    computed_from: Source
     better: Literal["lower", "higher", "near real"]
     few_images: bool = True
+    reference: Literal["held-out", "training", "training halves"] = "held-out"
 
     @property
     def formula(self) -> Any:
@@ -71,6 +79,6 @@ changes takes another name.
 """
 
 
-def computed_from(source: Literal["features", "pairs"]) -> dict[str, MetricSpec]:
+def computed_from(source: Source) -> dict[str, MetricSpec]:
     """The metrics of one kind."""
     return {name: spec for name, spec in METRICS.items() if spec.computed_from == source}

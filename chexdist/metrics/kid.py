@@ -60,7 +60,15 @@ def measure(
         - 2 * _mean_between(real, real_weights, generated, generated_weights)
     )
     low, high = bootstrap_interval(draws[1:])
-    return Estimate(float(draws[0]), low, high, len(real), len(generated))
+    return Estimate(
+        float(draws[0]),
+        low,
+        high,
+        len(real),
+        len(generated),
+        patients=None if real_patients is None else len(set(real_patients)),
+        draws=draws[1:].cpu(),
+    )
 
 
 def polynomial_kernel(x: Tensor, y: Tensor) -> Tensor:

@@ -80,4 +80,4 @@ def mean_over_pairs(scores: Tensor, patients: Sequence[Hashable]) -> Estimate:
     if not bool(torch.isfinite(scores).all()):
         raise Refusal("not finite: the two images of a pair are equal, or one is broken")
     value, low, high = clustered_mean(scores, numbered(patients))
-    return Estimate(value, low, high, n_real=n, n_generated=n)
+    return Estimate(value, low, high, n_real=n, n_generated=n, patients=clusters)

@@ -7,6 +7,9 @@ from typing import Any, Self
 ON_DISK = {"real_baseline": "floor"}
 """Fields that the log calls otherwise."""
 
+OPTIONAL = ("n_real", "patients")
+"""Fields that a line has only where they are known."""
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -14,8 +17,8 @@ class Metric:
 
     images: real images shown to the critic so far; step: generator steps; n: images behind the value; low,
     high: 95 % interval; real_baseline: the same metric between real images under the same protocol; protocol:
-    its hash; time: seconds since the epoch. None means that the metric has no such thing, for example a loss
-    has no real baseline.
+    its hash; time: seconds since the epoch; n_real, patients: real images and patients that it was measured
+    against. None means that the metric has no such thing, for example a loss has no real baseline.
     """
 
     images: int
@@ -29,6 +32,8 @@ class Metric:
     real_baseline: float | None
     protocol: str | None
     time: float
+    n_real: int | None = None
+    patients: int | None = None
 
     def __post_init__(self) -> None:
         for key in ("value", "low", "high", "real_baseline", "time"):
@@ -47,7 +52,8 @@ class Metric:
 
     def to_dict(self) -> dict[str, int | float | str | None]:
         """The fields in their order under their names on disk, for one line of JSON."""
-        return {ON_DISK.get(key, key): value for key, value in asdict(self).items()}
+        fields = {ON_DISK.get(key, key): value for key, value in asdict(self).items()}
+        return {key: value for key, value in fields.items() if value is not None or key not in OPTIONAL}
 
     @classmethod
     def from_dict(cls, line: Any) -> Self:

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from chexdist.errors import UserError
-from chexdist.metrics.value import Metric
+from chexdist.metrics.value import OPTIONAL, Metric
 from chexdist.run import layout
 from chexdist.run.log import read_log
 
@@ -30,6 +30,7 @@ TYPES: dict[str, type | tuple[type, ...]] = {
     "protocol": (str, NoneType),
     "time": (int, float),
 }
+OPTIONAL_TYPES: dict[str, type | tuple[type, ...]] = {name: int for name in OPTIONAL}
 
 
 def tidy(value: object) -> str:
@@ -138,7 +139,7 @@ def metrics_of(documents: object) -> list[Metric]:
         raise TypeError("metrics is not a list")
     found = []
     for document in documents:
-        if not isinstance(document, dict) or set(document) != set(TYPES):
+        if not isinstance(document, dict) or set(document) - set(OPTIONAL_TYPES) != set(TYPES):
             raise ValueError("a metric lacks fields, or has others")
         _check_types(document)
         try:
@@ -149,7 +150,9 @@ def metrics_of(documents: object) -> list[Metric]:
 
 
 def _check_types(document: dict[str, Any]) -> None:
-    for key, types in TYPES.items():
+    for key, types in (TYPES | OPTIONAL_TYPES).items():
+        if key in OPTIONAL_TYPES and key not in document:
+            continue
         value = document[key]
         if not isinstance(value, types) or isinstance(value, bool):
             raise TypeError(f"metric {tidy(document['name'])}: {key} is {tidy(value)}")

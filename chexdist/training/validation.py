@@ -29,7 +29,7 @@ class Validation:
         self.config = gan.config.eval
         self.extractor = load_extractor(self.config.extractor)
         self.extractor.network.to(gan.device)
-        self.real = RealImages(manifest, self.extractor, gan.device, collectives)
+        self.real = RealImages(manifest, gan.device, collectives)
         self.refused: dict[str, str] = {}
         self.real_baselines: dict[str, Estimate] = {}
         self.protocol = Protocol.of(
@@ -46,8 +46,8 @@ class Validation:
         image.
         """
         shown = self.real.shown(self.config.samples)
-        self._reference = self.real.reference(self.config.split, shown)
-        mean = self.real.mean_features(shown).expand(self.config.samples, -1)
+        self._reference = self.real.reference(self.extractor, self.config.split, shown)
+        mean = self.real.mean_features(self.extractor, shown).expand(self.config.samples, -1)
         lines = []
         for name, spec in METRICS.items():
             if not spec.in_training:

@@ -60,7 +60,7 @@ def make_run(shards: Path, run: Path, conditional: bool) -> Path:
     manifest, gan = read_manifest(str(shards)), make_gan(shards, run, conditional)
     directory = RunDirectory(run)
     (run / "samples").mkdir(parents=True)
-    directory.describe(gan.config, manifest.digest, ALONE)
+    directory.describe(gan.config, manifest.digest, ALONE, None)
     directory.status("running", IMAGES[-1])
     (run / "metrics.jsonl").write_text("")
     classes = dict(zip(manifest.classes, manifest.class_counts("train"), strict=True))
@@ -110,7 +110,7 @@ def evaluate(run: Path, *words: str, images: int = 80) -> Evaluated:
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         code = main(["evaluate", str(run), *OPTIONS, *words])
-    assert code == 0 and "features of real images: " in err.getvalue(), err.getvalue()
+    assert code == 0 and "features of real images, " in err.getvalue(), err.getvalue()
     return Evaluated(run, run / f"evaluations/images-{images}-val", out.getvalue())
 
 

@@ -1,0 +1,42 @@
+"""What a measurement leaves: numbers as lines of the log, their protocols, what was refused and why."""
+
+from dataclasses import asdict, dataclass, field
+
+from torch import Tensor
+
+from chexdist.config.tree import Config
+from chexdist.evaluation.line import line_of
+from chexdist.metrics import METRICS
+from chexdist.metrics.estimate import Estimate
+from chexdist.metrics.protocol import Hashed
+from chexdist.metrics.value import Metric
+
+
+@dataclass
+class Findings:
+    """The numbers of one set of generated images.
+
+    config: the run's settings, or None for pictures of unknown origin; images: training images that its
+    generator has seen; protocols: by hash; refused: the reason by the metric's name; draws: float64 [DRAWS]
+    of each number that has them, by (protocol's hash, name).
+    """
+
+    config: Config | None
+    images: int
+    metrics: list[Metric] = field(default_factory=list)
+    protocols: dict[str, dict[str, object]] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    draws: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+
+    def add(self, name: str, estimate: Estimate, real: Estimate | None, protocol: Hashed) -> None:
+        """Record a number; `real` is the same of real images. `name` starts with one of `METRICS`."""
+        unit = METRICS[name.partition("/")[0]].formula.UNIT
+        baseline = None if real is None else real.value
+        self.metrics.append(line_of(self.config, self.images, name, unit, estimate, baseline, protocol.hash))
+        self.protocols[protocol.hash] = asdict(protocol)  # type: ignore[call-overload]
+        if estimate.draws is not None:
+            self.draws[protocol.hash, name] = estimate.draws
+
+    def refuse(self, name: str, reason: str) -> None:
+        """Record why a number is missing."""
+        self.refused[name] = reason
