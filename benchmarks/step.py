@@ -71,7 +71,7 @@ class Ours:
         if not averaging:
             update, gan = self.step.update, self.gan
             self.step.update_generator = partial(  # type: ignore[method-assign]
-                update, gan.generator, gan.generator_optimizer
+                update, gan.generator, gan.generator_optimizer, self.step.values.generator_lr
             )
         self.step.warm_up()
         self.images = to_unit_range(pixels, 8, torch.float32).to(self.gan.device)

@@ -13,7 +13,7 @@ from chexdist.config.shipped import shipped
 from chexdist.config.tree import Config
 from chexdist.errors import UserError
 
-PATHS = {"data.shards", "data.cache", "run.dir"}
+PATHS = {"data.shards", "data.cache", "run.dir", "train.start"}
 """Settings that are names: `2024` and `no` stay as they are written."""
 
 

@@ -17,12 +17,16 @@ from pydantic_core import PydanticUndefined
 
 from chexdist.config.annotations import OneOf, Unit
 from chexdist.config.shipped import purposes
-from chexdist.config.tree import Config
+from chexdist.config.tree import Config, Ramp
 
 HOW = (
     "On the command line a setting is --section.key value, such as --train.batch 64, after --config; in a "
     "YAML file it is a key of its section, such as `train: {batch: 64}`. The command line wins over the "
-    "file, the file over the defaults."
+    "file, the file over the defaults. A ramp is a value that moves with the images shown: "
+    "{start: 5e-4, end: 5e-5, images: 100000, shape: cosine}, from start to end within so many "
+    "images, "
+    "along half a "
+    "cosine or (shape: linear) evenly."
 )
 SHIPPED = "Configurations that come with chexdist, each a value of --config:"
 TYPES = {bool: "true or false", int: "whole number", float: "number", str: "text"}
@@ -136,11 +140,13 @@ def _type(annotation: Any, metadata: list[Any]) -> str:
     if origin is Annotated:
         return _type(arguments[0], _flat(arguments[1:]))
     if origin in (Union, UnionType):
-        (inner,) = (kind for kind in arguments if kind is not NoneType)
-        return f"{_type(inner, []).replace(' or ', ', ')} or null"
+        kinds = [_type(kind, []) for kind in arguments if kind is not NoneType]
+        return ", ".join(kinds).replace(" or ", ", ") + " or null" * (NoneType in arguments)
     if origin is tuple:
         (each,) = {_type(kind, []) for kind in arguments}
         return f"list of {len(arguments)}, each a {each}"
+    if annotation is Ramp:
+        return "a ramp"
     return " ".join([TYPES[annotation], *_limits(metadata)])
 
 

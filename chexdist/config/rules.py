@@ -3,7 +3,7 @@
 from typing import Any
 
 from chexdist.config.address import without_secrets
-from chexdist.config.tree import NORMS, Config
+from chexdist.config.tree import NORMS, Config, Loss, Model
 from chexdist.errors import UserError
 
 FREE = {
@@ -48,7 +48,26 @@ def resolve(config: Config) -> Config:
         raise UserError(
             "train.group 1 with batch norm: one image has no batch statistics; set train.group to 8 or more"
         )
-    return config.model_copy(update={"model": config.model.model_copy(update={"norm": norm})})
+    weight = config.penalty.weight
+    if weight == "auto":
+        weight = automatic_weight(config)
+    return config.model_copy(
+        update={
+            "model": config.model.model_copy(update={"norm": norm}),
+            "penalty": config.penalty.model_copy(update={"weight": weight}),
+        }
+    )
+
+
+def automatic_weight(config: Config) -> float:
+    """The penalty's weight by rule: of the gradient penalty that of its paper; of the others 0.0002 size^2 /
+    batch.
+
+    Karras 2020, "Training Generative Adversarial Networks with Limited Data", appendix C: the gradient by an
+    image grows with its pixels, and a smaller batch needs a larger weight."""
+    if config.penalty.name == "gp":
+        return 10.0
+    return 0.0002 * config.model.size**2 / config.train.batch
 
 
 def check_world(config: Config, world_size: int) -> None:
@@ -93,15 +112,18 @@ def frozen(config: Config) -> dict[str, Any]:
 
 
 def check_unchanged(before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Refuse to resume a run under other settings.
+    """Refuse to resume a run under other settings. A setting that did not exist when the run began had its
+    default.
 
     Raises:
         UserError: naming each setting that differs.
     """
+    defaults = frozen(Config(model=Model(name="vanilla"), loss=Loss(name="hinge")))
+    was = {**{key: defaults.get(key) for key in now}, **before}
     changed = [
-        f"{key} was {before.get(key)}, is {now.get(key)}"
-        for key in sorted(before | now)
-        if before.get(key) != now.get(key)
+        f"{key} was {was.get(key)}, is {now.get(key)}"
+        for key in sorted(was)
+        if now.get(key) not in (was[key], "auto")
     ]
     if changed:
         raise UserError(

@@ -14,4 +14,5 @@ def spec_of(config: Config, classes: int) -> Spec:
         classes=classes if model.conditional else 0,
         norm=model.norm or "none",
         group=config.train.group,
+        upsampling=model.upsampling,
     )

@@ -40,6 +40,19 @@ class Section(BaseModel):
     )
 
 
+class Ramp(Section):
+    """A value that moves from `start` to `end` within the first `images` images, and stays there."""
+
+    start: float = Field(ge=0)
+    """The value at the first image."""
+    end: float = Field(ge=0)
+    """The value from `images` on."""
+    images: Images = Field(ge=1)
+    """How long it moves."""
+    shape: Literal["linear", "cosine"] = "cosine"
+    """linear: evenly; cosine: along half a cosine, slow at both ends."""
+
+
 class Model(Section):
     name: Annotated[str, OneOf(FAMILIES, FAMILIES.summary)]
     """Which GAN: the architecture of its generator and of its critic."""
@@ -51,6 +64,9 @@ class Model(Section):
         None
     )
     """The critic's normalisation, of those that the GAN allows; null: what the GAN's paper has."""
+    upsampling: Literal["transposed", "bilinear", "nearest"] = "transposed"
+    """How the generator of a dcgan or wgan doubles the side: transposed convolutions, as published, or
+    interpolation and a 3 x 3 convolution, which leaves no checkerboard."""
     latent: Annotated[int, Unit("dimensions")] = Field(128, ge=1, le=4096)
     """Size of the latent, the random vector from which the generator draws an image."""
     width: Annotated[int, Unit("channels")] = Field(64, ge=1, le=1024)
@@ -66,8 +82,9 @@ class Loss(Section):
 class Penalty(Section):
     name: Annotated[str, OneOf(PENALTIES, PENALTIES.summary)] = "none"
     """The penalty on the critic's gradient by its input, which is added to the critic's loss."""
-    weight: float = Field(10.0, gt=0)
-    """Factor of the penalty in the critic's loss (lambda of Gulrajani 2017, gamma of Mescheder 2018)."""
+    weight: Annotated[float, Field(gt=0)] | Ramp | Literal["auto"] = 10.0
+    """Factor of the penalty in the critic's loss (lambda of Gulrajani 2017, gamma of Mescheder 2018); auto:
+    10 for gp, and for the others the rule of Karras 2020 by size and batch, 0.0002 size^2 / batch."""
     every: Images = Field(0, ge=0)
     """Lazy regularisation (Karras 2020): real images between two computations of the penalty. 0, or anything
     up to train.batch: with every batch. Above that, the penalty is multiplied by every / train.batch."""
@@ -83,6 +100,8 @@ class Clip(Section):
 class Augment(Section):
     name: Annotated[str, OneOf(AUGMENTS, AUGMENTS.summary)] = "none"
     """The augmentation of real and generated images before the critic scores them."""
+    probability: Annotated[float, Field(ge=0, le=1)] | Ramp = 1.0
+    """The share of images that are augmented."""
 
 
 class Data(Section):
@@ -114,8 +133,11 @@ class Train(Section):
     """Length of the training: real images shown to the critic."""
     seed: int = Field(0, ge=0, lt=2**63)
     """Decides all random numbers: initial weights, order of samples, latents, labels and augmentation."""
-    precision: Literal["no", "bf16"] = "no"
-    """Mixed precision: bf16 for the networks' forward and backward passes; no: float32 throughout."""
+    precision: Literal["auto", "no", "bf16"] = "auto"
+    """Mixed precision: bf16 for the networks' forward and backward passes; no: float32 throughout; auto: bf16
+    where this device computes it natively, decided when a run begins."""
+    start: str = ""
+    """Run directory, or one of its checkpoints, whose networks this run begins with; empty: fresh ones."""
     n_critic: Annotated[int, Unit("batches")] = Field(1, ge=1)
     """Batches shown to the critic for each step of the generator."""
     accumulate: Annotated[int, Unit("parts")] = Field(1, ge=1)
@@ -131,8 +153,8 @@ class Train(Section):
 
 
 class Adam(Section):
-    lr: float = Field(2e-4, gt=0)
-    """Learning rate of Adam; constant over the training."""
+    lr: Annotated[float, Field(gt=0)] | Ramp = 2e-4
+    """Learning rate of Adam."""
     betas: tuple[Fraction, Fraction] = (0.5, 0.999)
     """Decay, per step, of Adam's averages of the gradient and of its square."""
 
@@ -147,6 +169,9 @@ class Optim(Section):
 class Ema(Section):
     halflife: Annotated[float, Unit("images")] = Field(5_000, gt=0)
     """Images after which the weights of a generator count half in the averaged generator."""
+    ramp: float = Field(0.0, ge=0, le=1)
+    """The half-life is this share of the images shown so far where that is less (Karras 2020, 0.05), so that
+    the average does not lag at the start; 0: always the half-life."""
 
 
 class Eval(Section):

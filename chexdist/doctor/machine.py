@@ -4,7 +4,6 @@ emulated.
 
 import os
 import re
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +12,6 @@ from chexdist.doctor.finding import Note, amount, counted
 
 if TYPE_CHECKING:
     import torch
-
-CONVOLVED = 8, 64, 32, 32
-"""The activations that bf16 is tried on: images, channels, height, width."""
-REPEATS = 3
 
 
 def check_devices(note: Note, device: "torch.device", ranks_here: int) -> None:
@@ -54,10 +49,9 @@ def check_bf16(note: Note, device: "torch.device", config: Config | None) -> Non
     """A convolution in float32 and in bf16, timed; a warning where the configuration asks for what is slow
     here.
     """
-    import torch
+    from chexdist.training.precision import bf16_gain
 
-    seconds = {dtype: _seconds(device, dtype) for dtype in (torch.float32, torch.bfloat16)}
-    gain = seconds[torch.float32] / seconds[torch.bfloat16]
+    gain = bf16_gain(device)
     asked = config is not None and config.train.precision == "bf16"
     if gain < 1 and asked:
         note.warning(
@@ -68,19 +62,6 @@ def check_bf16(note: Note, device: "torch.device", config: Config | None) -> Non
     else:
         how = "fast" if gain >= 1 else "emulated"
         note.ok(f"{how} here: {gain:.2f} x the speed of float32 (a convolution, measured)")
-
-
-def _seconds(device: "torch.device", dtype: "torch.dtype") -> float:
-    import torch
-
-    images = torch.rand(CONVOLVED, device=device, dtype=dtype).to(memory_format=torch.channels_last)
-    weights = torch.rand(64, 64, 3, 3, device=device, dtype=dtype).to(memory_format=torch.channels_last)
-    measured = []
-    for _ in range(REPEATS):
-        begun = time.perf_counter()
-        torch.nn.functional.conv2d(images, weights, padding=1).sum().item()
-        measured.append(time.perf_counter() - begun)
-    return sorted(measured)[REPEATS // 2]
 
 
 def usable_cores() -> int:

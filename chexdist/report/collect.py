@@ -51,8 +51,10 @@ class RunRecord:
 
     @property
     def metrics(self) -> list[Metric]:
-        """All but losses, oldest first; of one checkpoint's, an evaluation's come after the log's."""
-        found = [metric for metric in self.log if not metric.name.startswith("loss/")]
+        """All but losses and settings that move, oldest first; of one checkpoint's, an evaluation's come
+        after the log's.
+        """
+        found = [metric for metric in self.log if not metric.name.startswith(("loss/", "schedule/"))]
         return found + [metric for evaluation in self.evaluations for metric in evaluation.metrics]
 
     @property

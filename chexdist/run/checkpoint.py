@@ -98,6 +98,21 @@ def newest(run: Path) -> tuple[Path | None, list[str]]:
     return None, problems
 
 
+def find(path: Path) -> Path:
+    """The checkpoint that a path means: itself, or the newest complete one of a run directory.
+
+    Raises:
+        UserError: there is none.
+    """
+    if (path / layout.STATE).is_file():
+        return path
+    found, problems = newest(path)
+    if found is None:
+        damaged = "".join(f"; {line}" for line in problems)
+        raise UserError(f"{path} is no checkpoint and no run directory with a complete one{damaged}")
+    return found
+
+
 def read_state(path: Path, verify: bool = False) -> State:
     """What a checkpoint says of itself.
 

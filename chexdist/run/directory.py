@@ -66,10 +66,12 @@ class RunDirectory:
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"process {os.getpid()} on {platform.node()}\n".encode(), 0)
 
-    def describe(self, config: Config, manifest_digest: str, world: World) -> None:
+    def describe(
+        self, config: Config, manifest_digest: str, world: World, started_from: dict[str, str] | None
+    ) -> None:
         """Write the configuration and the provenance: all that is needed to repeat the run."""
         replace_file(self.path / layout.CONFIG, yaml.safe_dump(shareable(config), sort_keys=False))
-        facts = provenance(manifest_digest, world)
+        facts = provenance(manifest_digest, world) | ({"started_from": started_from} if started_from else {})
         replace_file(self.path / layout.PROVENANCE, json.dumps(facts, indent=1))
 
     def status(self, state: str, images: int, rank: int = 0, cause: str | None = None) -> None:

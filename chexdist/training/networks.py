@@ -39,8 +39,6 @@ class Gan:
         self.ddp_critic = accelerator.prepare_model(self.critic)
         self.generator_optimizer = _adam(self.generator, config.optim.generator)
         self.critic_optimizer = _adam(self.critic, config.optim.critic)
-        images = config.train.batch * config.train.n_critic
-        self.ema_decay = 0.5 ** (images / config.ema.halflife)
 
     def weight_norm(self) -> Tensor:
         """The joint norm of all trained weights, on the device; not finite as soon as one of them is not."""
@@ -68,7 +66,8 @@ def is_ddp(network: nn.Module) -> bool:
 
 def _adam(network: nn.Module, settings: Adam) -> torch.optim.Adam:
     # fused: the only Adam whose update a flag on the device can mask (see Step.update)
-    return torch.optim.Adam(network.parameters(), lr=settings.lr, betas=settings.betas, fused=True)
+    # its learning rate is set with each step
+    return torch.optim.Adam(network.parameters(), betas=settings.betas, fused=True)
 
 
 def _moments(network: nn.Module, optimizer: torch.optim.Adam) -> dict[str, Tensor]:

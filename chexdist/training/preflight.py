@@ -32,9 +32,17 @@ def check(config: Config, world: World) -> Manifest:
     check_world(config, world.size)
     manifest = read_manifest(config.data.shards, config.data)
     check_settings(config, manifest)
+    if config.train.start:
+        check_start(Path(config.train.start))
     if config.run.dir:
         check_run(config, manifest)
     return manifest
+
+
+def check_start(path: Path) -> None:
+    """Whether there is a checkpoint to begin with; raises `UserError`."""
+    if not (path / layout.STATE).is_file() and not layout.checkpoints(path):
+        raise UserError(f"train.start {path}: no checkpoint, and no run directory with a complete one")
 
 
 def check_settings(config: Config, manifest: Manifest) -> None:

@@ -1,10 +1,10 @@
-"""Decides when each part of training is due. A schedule is data: a list of phases, each with its interval in
-images.
-"""
+"""Decides when each part of training is due, and which value a setting has by then. A schedule is data, in
+images: phases with their intervals, and values that move."""
 
+import math
 from dataclasses import dataclass
 
-from chexdist.config.tree import Config
+from chexdist.config.tree import Config, Ramp
 
 
 @dataclass(frozen=True)
@@ -34,3 +34,61 @@ def phases(config: Config) -> list[Phase]:
         every = max(penalty.every, batch)
         schedule.append(Phase("penalty", every, gain=every / batch))
     return schedule
+
+
+@dataclass(frozen=True)
+class Values:
+    """What the settings that may move are at one batch: a function of the configuration and the images shown
+    before it.
+
+    `ema_decay` is the weight of the averaged generator in its update: 0.5 ^ (images of a generator step /
+    half-life)."""
+
+    generator_lr: float
+    critic_lr: float
+    penalty_weight: float
+    augment_probability: float
+    ema_decay: float
+
+    @classmethod
+    def at(cls, config: Config, images: int) -> "Values":
+        """After so many images."""
+        step = config.train.batch * config.train.n_critic
+        halflife = config.ema.halflife
+        if config.ema.ramp:
+            halflife = min(halflife, config.ema.ramp * (images + step))
+        weight = config.penalty.weight
+        assert not isinstance(weight, str), "resolved with the configuration"
+        return cls(
+            generator_lr=value_at(config.optim.generator.lr, images),
+            critic_lr=value_at(config.optim.critic.lr, images),
+            penalty_weight=value_at(weight, images),
+            augment_probability=value_at(config.augment.probability, images),
+            ema_decay=0.5 ** (step / halflife),
+        )
+
+
+def value_at(value: float | Ramp, images: int) -> float:
+    """A constant, or where a ramp is after so many images."""
+    if not isinstance(value, Ramp):
+        return value
+    done = min(1.0, images / value.images)
+    if value.shape == "cosine":
+        done = (1 - math.cos(math.pi * done)) / 2
+    return value.start + (value.end - value.start) * done
+
+
+def moving_settings(config: Config, images: int) -> dict[str, float]:
+    """The values of those settings that move, after so many images, by their name in the log."""
+    values, ramps = Values.at(config, images), {}
+    for name, setting, value in (
+        ("optim.generator.lr", config.optim.generator.lr, values.generator_lr),
+        ("optim.critic.lr", config.optim.critic.lr, values.critic_lr),
+        ("penalty.weight", config.penalty.weight, values.penalty_weight),
+        ("augment.probability", config.augment.probability, values.augment_probability),
+    ):
+        if isinstance(setting, Ramp):
+            ramps[f"schedule/{name}"] = value
+    if config.ema.ramp:
+        ramps["schedule/ema.decay"] = values.ema_decay
+    return ramps

@@ -6,6 +6,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
+import torch
 from torch import distributed
 
 from chexdist.config.tree import Config
@@ -17,8 +18,9 @@ from chexdist.distributed.process_group import make_accelerator
 from chexdist.distributed.stop_request import StopRequest
 from chexdist.distributed.world import World
 from chexdist.errors import AgreedError, UserError, WorkError
-from chexdist.run import layout
+from chexdist.run import checkpoint, layout
 from chexdist.run.directory import RunDirectory
+from chexdist.training.precision import automatic
 from chexdist.training.trainer import Trainer
 
 
@@ -51,6 +53,7 @@ def train(config: Config, manifest: Manifest, world: World) -> int:
     heartbeat = Heartbeat(run.path / layout.HEARTBEATS, world)
     try:
         collectives.check_same(manifest.digest, f"{manifest.directory}/manifest.json")
+        config = with_precision(config, run.path, accelerator.device, collectives)
         return Trainer(config, manifest, world, run, accelerator, collectives, stop, heartbeat).run()
     except (UserError, WorkError) as error:
         heartbeat.end(str(error))
@@ -69,6 +72,21 @@ def train(config: Config, manifest: Manifest, world: World) -> int:
         if DIED in cause:  # torch raises this wherever the rank is at that instant
             raise WorkError(cause) from None
         raise
+
+
+def with_precision(config: Config, run: Path, device: torch.device, collectives: Collectives) -> Config:
+    """The configuration with `train.precision: auto` decided, by rank 0 for all: as the run began, or by this
+    device.
+    """
+    if config.train.precision != "auto":
+        return config
+    precision = None
+    if collectives.world.is_main:
+        path, _ = checkpoint.newest(run)
+        begun = checkpoint.read_state(path).settings.get("train.precision") if path else None
+        precision = begun or automatic(device)
+    train = config.train.model_copy(update={"precision": collectives.broadcast(precision)})
+    return config.model_copy(update={"train": train})
 
 
 def _lost(error: Exception, world: World) -> bool:

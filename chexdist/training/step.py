@@ -20,7 +20,7 @@ from chexdist.gan.clips import CLIPS, GradientClip, WeightClip
 from chexdist.gan.losses import LOSSES
 from chexdist.gan.penalties import PENALTIES
 from chexdist.training.networks import Gan, is_ddp
-from chexdist.training.schedule import phases
+from chexdist.training.schedule import Values, phases
 
 
 @dataclass
@@ -66,6 +66,8 @@ class Step:
         self.losses = Losses.zero(gan.device)
         self.dtype = torch.get_default_dtype()
         self.schedule = phases(config)
+        self.values = Values.at(config, 0)
+        """The settings that may move, as they are for the batch that is trained."""
 
     def __call__(self, t: int, images: Tensor, labels: Tensor) -> None:
         """Train on global batch t: the critic, then whatever the schedule has due.
@@ -76,6 +78,7 @@ class Step:
             labels: their classes, [n].
         """
         batch = self.gan.config.train.batch
+        self.values = Values.at(self.gan.config, t * batch)
         due = {phase.name: phase.gain for phase in self.schedule if phase.due(t * batch, (t + 1) * batch)}
         self.critic_gradients(t, images, labels, due.get("penalty", 0.0))
         self.update_critic()
@@ -119,7 +122,7 @@ class Step:
                     weights = self.uniform(Draw.INTERPOLATION, t, part, 1)[:, 0]
                     with self.precision():
                         penalties = self.penalty.penalty(gan.critic, real, fake, label, weights)
-                    total = total + penalty_gain * gan.config.penalty.weight * penalties.sum()
+                    total = total + penalty_gain * self.values.penalty_weight * penalties.sum()
                     self.losses.penalty += penalty_gain * penalties.detach().sum()
                 (total * self.scale).backward()
 
@@ -155,7 +158,7 @@ class Step:
 
     def update_critic(self) -> None:
         """Adam's step on the all-reduced gradients, then the weight clip."""
-        self.update(self.gan.critic, self.gan.critic_optimizer)
+        self.update(self.gan.critic, self.gan.critic_optimizer, self.values.critic_lr)
         if isinstance(self.clip, WeightClip):
             self.clip.clip_weights(self.gan.critic.parameters(), self.gan.config.clip.value)
 
@@ -163,13 +166,13 @@ class Step:
         """Adam's step on the all-reduced gradients, then the moving average: ema = decay * ema + (1 - decay)
         * G.
         """
-        self.update(self.gan.generator, self.gan.generator_optimizer)
+        self.update(self.gan.generator, self.gan.generator_optimizer, self.values.generator_lr)
         pairs = zip(self.gan.ema.parameters(), self.gan.generator.parameters(), strict=True)
         with torch.no_grad():
             for average, weight in pairs:
-                average.lerp_(weight, 1 - self.gan.ema_decay)
+                average.lerp_(weight, 1 - self.values.ema_decay)
 
-    def update(self, network: nn.Module, optimizer: torch.optim.Adam) -> None:
+    def update(self, network: nn.Module, optimizer: torch.optim.Adam, lr: float) -> None:
         """Clip the all-reduced gradients and step. A gradient that is not finite leaves weights and moments
         as they were.
 
@@ -180,6 +183,8 @@ class Step:
         not_finite = (~torch.isfinite(norm)).to(torch.float32)
         if isinstance(self.clip, GradientClip):
             self.clip.clip_gradients(gradients, norm, self.gan.config.clip.value)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
         optimizer.grad_scale, optimizer.found_inf = None, not_finite  # type: ignore[attr-defined]
         optimizer.step()
         optimizer.zero_grad()
@@ -210,8 +215,12 @@ class Step:
         """T of images [len(part), 1, S, S]."""
         if self.augmentation is None:
             return images
-        draws = self.uniform(draw, t, part, self.augmentation.DRAWS)
-        return self.augmentation.augment(images, draws)
+        chosen = self.gan.config.augment.probability != 1.0
+        draws = self.uniform(draw, t, part, self.augmentation.DRAWS + chosen)
+        changed = self.augmentation.augment(images, draws[:, : self.augmentation.DRAWS])
+        if not chosen:
+            return changed
+        return torch.where(draws[:, -1, None, None, None] < self.values.augment_probability, changed, images)
 
     def precision(self) -> AbstractContextManager[object]:
         """bf16 where it is safe, if the configuration says so."""

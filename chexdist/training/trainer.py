@@ -6,6 +6,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -31,7 +32,7 @@ from chexdist.run.saver import Saver
 from chexdist.training.networks import Gan
 from chexdist.training.preflight import check_resumed
 from chexdist.training.progress_line import TrainingProgress
-from chexdist.training.schedule import Phase
+from chexdist.training.schedule import Phase, moving_settings
 from chexdist.training.step import Losses, Step
 from chexdist.training.traffic import Traffic
 from chexdist.training.validation import Validation
@@ -68,6 +69,7 @@ class Trainer:
         self.validation = Validation(self.gan, manifest, collectives)
         self.saver = Saver(run, config)
         self.traffic = Traffic(manifest, collectives, run, config.train.batch)
+        self.started_from: dict[str, str] | None = None
         self.since = 0
         """Batches whose losses are in the log."""
         batch = config.train.batch
@@ -105,19 +107,17 @@ class Trainer:
         was meant.
         """
         config = self.config
-        slow = ""
-        if config.train.precision == "bf16" and self.device.type == "cpu":
-            slow = "; many CPUs only emulate bf16, slowly: `chexdist doctor` measures it"
+        precision = "bf16" if config.train.precision == "bf16" else "float32"
         return (
             f"{config.model.name} of {config.model.size} px on {len(self.manifest.splits['train'])} X-rays, "
             f"images {first * config.train.batch} to {self.total * config.train.batch} in batches of "
             f"{config.train.batch}; ranks: {self.world.size} ({self.device.type}, threads: "
-            f"{torch.get_num_threads()}){slow}"
+            f"{torch.get_num_threads()}), {precision}"
         )
 
     def begin(self, first: int) -> None:
         """Rank 0 writes what this start is."""
-        self.run_directory.describe(self.config, self.manifest.digest, self.world)
+        self.run_directory.describe(self.config, self.manifest.digest, self.world, self.started_from)
         self.run_directory.status("running", first * self.config.train.batch)
         tracking.begin(self.accelerator, self.run_directory.path)
 
@@ -131,6 +131,8 @@ class Trainer:
             print(f"chexdist: {problem}", flush=True)
         if path is None:
             self.collectives.run_on_main(lambda: self.run_directory.truncate(-1))
+            if self.config.train.start:
+                self.load_start()
             return 0
         state = checkpoint.read_state(path)
         check_resumed(state.settings, state.manifest, self.config, self.manifest)
@@ -143,6 +145,17 @@ class Trainer:
             note = f"; {', '.join(sorted(changed))} changed, so rounding will differ" if changed else ""
             print(f"chexdist: resuming from {path.name}{note}", flush=True)
         return state.t
+
+    def load_start(self) -> None:
+        """Begin with the networks of another run's checkpoint; optimizers and order begin anew."""
+        path = self.collectives.broadcast(
+            checkpoint.find(Path(self.config.train.start)) if self.world.is_main else Path()
+        )
+        state = self.gan.state()
+        checkpoint.load(path, {name: state[name] for name in (layout.GENERATOR, layout.CRITIC, layout.EMA)})
+        self.started_from = {"checkpoint": path.name, "manifest": checkpoint.read_state(path).manifest}
+        if self.world.is_main:
+            print(f"chexdist: beginning with the networks of {path}", flush=True)
 
     def prepare_validation(self, first: int, progress: TrainingProgress) -> None:
         """Measure what does not change, and the untrained generator on a fresh start."""
@@ -251,7 +264,9 @@ class Trainer:
         values = {name: total / count for name, (total, count) in means.items() if count}
         if self.config.penalty.name == "none":
             del values["loss/penalty"]
-        self.log([self._loss(name, value, t, real) for name, value in values.items()])
+        losses = [self._line(name, "mean per image", value, t, real) for name, value in values.items()]
+        moving = moving_settings(self.config, (t - 1) * batch)
+        self.log(losses + [self._line(name, "setting", value, t, real) for name, value in moving.items()])
         progress.now = ", ".join(
             f"{name.removeprefix('loss/')} {value:.3f}" for name, value in values.items()
         )
@@ -264,9 +279,9 @@ class Trainer:
                 "last checkpoint is from before: lower optim.*.lr, or set train.precision no"
             )
 
-    def _loss(self, name: str, value: float, t: int, count: int) -> Metric:
+    def _line(self, name: str, unit: str, value: float, t: int, count: int) -> Metric:
         images, step = t * self.config.train.batch, t // self.config.train.n_critic
-        return Metric(images, step, name, "mean per image", value, count, None, None, None, None, time.time())
+        return Metric(images, step, name, unit, value, count, None, None, None, None, time.time())
 
     def log(self, metrics: list[Metric]) -> None:
         """Rank 0 writes these."""

@@ -24,6 +24,8 @@ PAGE = Path(__file__).parents[2] / "docs/settings.md"
 PURE_NUMBERS = {
     "penalty.weight",
     "clip.value",
+    "augment.probability",
+    "ema.ramp",
     "train.seed",
     "optim.generator.lr",
     "optim.generator.betas",

@@ -47,9 +47,10 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def patient(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Patient:
     """The doctor in this process, in a hurry: no torchvision, no timing of bf16, a step or two timed."""
-    from chexdist.doctor import examine, machine, speed
+    from chexdist.doctor import examine, speed
+    from chexdist.training import precision
 
     monkeypatch.setattr(examine, "try_torchvision", lambda: lambda note: None)
-    monkeypatch.setattr(machine, "_seconds", lambda *_: 1.0)
+    monkeypatch.setattr(precision, "_seconds", lambda *_: 1.0)
     monkeypatch.setattr(speed, "SECONDS", 0)
     return Patient(capsys)

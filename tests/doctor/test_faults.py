@@ -19,6 +19,7 @@ from helpers.doctors import Patient, faults, words
 
 from chexdist.data.reader import SampleReader
 from chexdist.doctor import machine, memory, packages
+from chexdist.training import precision
 
 
 def test_a_sound_configuration_has_no_fault(patient: Patient, shards: Path, tmp_path: Path) -> None:
@@ -346,7 +347,7 @@ def test_a_check_that_breaks_is_a_fault(
 def test_bf16_where_it_is_slow_is_a_warning(
     patient: Patient, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "_seconds", lambda _, dtype: 2.0 if "bfloat16" in str(dtype) else 1.0)
+    monkeypatch.setattr(precision, "_seconds", lambda _, dtype: 2.0 if "bfloat16" in str(dtype) else 1.0)
     code, lines = patient(words(shards, tmp_path / "run", train__precision="bf16"))
     (line,) = [line for line in lines if line.startswith("warning ") and "bf16" in line]
     assert code == 0 and "0.50 x" in line and "set train.precision no" in line

@@ -36,7 +36,7 @@ class Case:
         tree: dict[str, dict[str, Any]] = {
             "model": {"size": SIZE, "latent": 8, "width": 2},
             "loss": {},
-            "train": {"batch": BATCH, "group": GROUP, "seed": 7, "accumulate": accumulate},
+            "train": {"batch": BATCH, "group": GROUP, "seed": 7, "accumulate": accumulate, "precision": "no"},
             "ema": {"halflife": 2 * BATCH},
         }
         for name, value in self.settings.items():

@@ -90,11 +90,12 @@ def _rank(
     os.environ.update(environment)
     if size > 1:
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size))
-    from chexdist.doctor import examine, machine, peers, speed
+    from chexdist.doctor import examine, peers, speed
+    from chexdist.training import precision
 
     patch = pytest.MonkeyPatch()  # which refuses a name that is not there
     patch.setattr(peers, "SECONDS_TO_FORM", int(environment.get("SECONDS_TO_FORM", 120)))
-    patch.setattr(machine, "_seconds", lambda *_: 1.0)
+    patch.setattr(precision, "_seconds", lambda *_: 1.0)
     patch.setattr(examine, "try_torchvision", lambda: lambda note: None)
     patch.setattr(speed, "SECONDS", 0)
     code = main(given)

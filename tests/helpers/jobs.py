@@ -36,6 +36,7 @@ def small(shards: Path, run: Path, config: str, *more: str) -> list[str]:
         "train.batch": BATCH,
         "train.group": 2,
         "train.images": 12 * BATCH,
+        "train.precision": "no",
         "checkpoint.every": 3 * BATCH,
         "eval.every": 6 * BATCH,
         "eval.samples": 64,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,10 +122,9 @@ def _average_on_rank_zero(patch: pytest.MonkeyPatch) -> None:
     update = Step.update_generator
 
     def only_main(self: Step) -> None:
-        decay = self.gan.ema_decay
-        self.gan.ema_decay = decay if self.world.is_main else 1.0
+        if not self.world.is_main:
+            self.values = replace(self.values, ema_decay=1.0)
         update(self)
-        self.gan.ema_decay = decay
 
     patch.setattr(Step, "update_generator", only_main)
 
@@ -145,9 +145,11 @@ def _in_worlds(patch: pytest.MonkeyPatch, name: str, change: Callable[..., Any])
 def _longer_step(patch: pytest.MonkeyPatch) -> None:
     """Of 1.0001 times the learning rate, which the optimizer does not show."""
 
-    def longer(self: Step, update: Callable[..., None], network: nn.Module, optimizer: Any) -> None:
+    def longer(
+        self: Step, update: Callable[..., None], network: nn.Module, optimizer: Any, lr: float
+    ) -> None:
         before = [parameter.detach().clone() for parameter in network.parameters()]
-        update(self, network, optimizer)
+        update(self, network, optimizer, lr)
         for parameter, old in zip(network.parameters(), before, strict=True):
             parameter.data += 1e-4 * (parameter.data - old)
 
@@ -169,7 +171,7 @@ def _slower_average(patch: pytest.MonkeyPatch) -> None:
 def _wider_clip(patch: pytest.MonkeyPatch) -> None:
     """The generator's gradients are clipped to 1.0001 times the norm, which Adam's step hardly shows."""
 
-    def wider(self: Step, update: Callable[..., None], network: nn.Module, optimizer: Any) -> None:
+    def wider(self: Step, update: Callable[..., None], network: nn.Module, optimizer: Any, lr: float) -> None:
         def lengthen(*_: object) -> None:
             for parameter in self.gan.generator.parameters() if network is self.gan.generator else ():
                 assert parameter.grad is not None
@@ -178,7 +180,7 @@ def _wider_clip(patch: pytest.MonkeyPatch) -> None:
         handle = optimizer.register_step_pre_hook(lengthen)
         # to the front: what Adam is given is recorded by a hook as well
         optimizer._optimizer_step_pre_hooks.move_to_end(handle.id, last=False)
-        update(self, network, optimizer)
+        update(self, network, optimizer, lr)
         handle.remove()
 
     _in_worlds(patch, "update", wider)
@@ -187,10 +189,12 @@ def _wider_clip(patch: pytest.MonkeyPatch) -> None:
 def _other_moments(patch: pytest.MonkeyPatch) -> None:
     """The generator's mean gradient of a checkpoint is lost."""
 
-    def forgetful(self: Step, update: Callable[..., None], network: nn.Module, optimizer: Any) -> None:
+    def forgetful(
+        self: Step, update: Callable[..., None], network: nn.Module, optimizer: Any, lr: float
+    ) -> None:
         for parameter in self.gan.generator.parameters() if network is self.gan.generator else ():
             optimizer.state[parameter]["exp_avg"].zero_()
-        update(self, network, optimizer)
+        update(self, network, optimizer, lr)
 
     _in_worlds(patch, "update", forgetful)
 

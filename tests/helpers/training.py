@@ -47,7 +47,7 @@ class Trained:
     """What one rank saw; `gradients`, `updates` and `weights` are empty but on rank 0.
 
     `gradients`: of each network's first update, as reduced. `weights`: of both networks and the averaged
-    generator at the end; `digest`: their SHA-256. `decay`: the average's. `losses`: sums over this rank's
+    generator at the end; `digest`: their SHA-256. `decay`: the average's in the last step. `losses`: sums over this rank's
     images. `draws`: rows and random numbers by (draw, batch). `updates`: what Adam was given in a step from a
     checkpoint.
     """
@@ -141,7 +141,9 @@ def _start(
 ) -> tuple[Step, Iterator[tuple[Tensor, Tensor]]]:
     """What the trainer makes before its loop: networks, a step that is warmed up, and images with labels."""
     config, manifest = case.config(accumulate), read_manifest(str(shards))
-    step = Step(Gan(config, manifest.class_counts("train"), accelerator), world)
+    gan = Gan(config, manifest.class_counts("train"), accelerator)
+    _open(gan)
+    step = Step(gan, world)
     step.warm_up()
     data = batches(
         reader,
@@ -153,6 +155,17 @@ def _start(
         workers=0,
     )
     return step, ((to_unit_range(pixels, manifest.bits, step.dtype), labels) for pixels, labels in data)
+
+
+def _open(gan: Gan) -> None:
+    """Give convolutions that begin at 0 other weights, the same on all ranks: at 0, they hide from the
+    gradient whatever is before them."""
+    draw = torch.Generator().manual_seed(0)
+    for network in (gan.critic, gan.generator):
+        for parameter in network.parameters():
+            if parameter.dim() > 1 and not parameter.any():
+                nn.init.normal_(parameter, 0.0, 0.05, draw)
+    gan.ema.load_state_dict(gan.generator.state_dict())
 
 
 def train_case(
@@ -177,7 +190,7 @@ def _trained(world: World, step: Step, data: Iterator[tuple[Tensor, Tensor]], st
     losses = torch.stack([step.losses.critic, step.losses.penalty, step.losses.generator]).numpy()
     if not world.is_main:
         gradients, weights = {}, {}
-    return Trained(gradients, weights, digest, gan.ema_decay, losses, draws)
+    return Trained(gradients, weights, digest, step.values.ema_decay, losses, draws)
 
 
 def _gradients(network: nn.Module, name: str) -> Arrays:
@@ -193,11 +206,11 @@ def _record_gradients(step: Step) -> Arrays:
     seen: Arrays = {}
     update = step.update
 
-    def recording(network: nn.Module, optimizer: torch.optim.Adam) -> None:
+    def recording(network: nn.Module, optimizer: torch.optim.Adam, lr: float) -> None:
         name = "critic" if network is step.gan.critic else "generator"
         for key, gradient in _gradients(network, name).items():
             seen.setdefault(key, gradient)
-        update(network, optimizer)
+        update(network, optimizer, lr)
 
     step.update = recording  # type: ignore[method-assign]
     return seen

@@ -100,12 +100,14 @@ def _between() -> np.ndarray:
 LINEAR = {
     "gp": lambda w: ((np.linalg.norm(w) - 1) ** 2, 2 * (np.linalg.norm(w) - 1) * w / np.linalg.norm(w)),
     "r1": lambda w: (w @ w / 2, w),
+    "r1+r2": lambda w: (w @ w, 2 * w),
 }
 """Penalty and its gradient by w for the linear critic."""
 
 SQUARE = {
     "gp": lambda: (np.linalg.norm(_between(), axis=1) - 1) ** 2,
     "r1": lambda: (REAL.numpy().reshape(IMAGES, -1) ** 2).sum(1) / 2,
+    "r1+r2": lambda: (np.stack([REAL.numpy(), FAKE.numpy()]).reshape(2, IMAGES, -1) ** 2).sum((0, 2)) / 2,
 }
 
 NAMES = [name for name in PENALTIES if name != "none"]
@@ -156,7 +158,7 @@ def test_registries_are_covered() -> None:
         "weight": "weights",
         "none": "",
     }
-    assert set(AUGMENTS) == {"none", "translate"}
+    assert set(AUGMENTS) == {"none", "translate", "translate-color"}
 
 
 @pytest.mark.parametrize("value", [0.3, 1e6])

@@ -140,11 +140,11 @@ def test_lazy_penalty_has_the_mean_of_the_eager(batches: int, accelerator: Any) 
         seen: list[Tensor] = []
 
         def recording(
-            network: nn.Module, optimizer: Any, step: Step = step, update: Any = update, seen: Any = seen
+            network: nn.Module, *rest: Any, step: Step = step, update: Any = update, seen: Any = seen
         ) -> None:
             if network is step.gan.critic:
                 seen.append(torch.cat([parameter.grad.flatten() for parameter in network.parameters()]))
-            update(network, optimizer)
+            update(network, *rest)
 
         step.update = recording  # type: ignore[method-assign]
         # the same latents in each batch, so that only the penalty's part can differ

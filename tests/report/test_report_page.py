@@ -258,7 +258,7 @@ def test_settings_that_differ(make_run: MakeRun, tmp_path: Path) -> None:
     runs = [make_run("a"), make_run("b", "dcgan", "--optim.critic.lr=0.5", "--penalty.name=none")]
     page = report(*runs, out=tmp_path / "report.html")
     rows = {row[0]: row[1:] for table in page.tables for row in table if table[0] == ["setting", "a", "b"]}
-    assert rows["optim.critic.lr"] == ["0.0002", "0.5"] and rows["penalty.name"] == ["r1", "none"]
+    assert rows["optim.critic.lr"] == ["0.0005", "0.5"] and rows["penalty.name"] == ["r1", "none"]
     assert rows["penalty.weight"][1] == "–" and "run.dir" not in rows and "train.batch" not in rows
 
 

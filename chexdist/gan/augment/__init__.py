@@ -29,6 +29,7 @@ AUGMENTS: Registry[Augmentation | None] = Registry(
     __name__,
     {
         "translate": "translate",
+        "translate-color": "translate_color",
         "none": None,
     },
 )

@@ -36,5 +36,6 @@ FAMILIES: Registry[Family] = Registry(
         "vanilla": "vanilla",
         "wgan": "wgan",
         "dcgan": "dcgan",
+        "residual": "residual",
     },
 )

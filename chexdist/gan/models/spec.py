@@ -6,7 +6,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Spec:
     """`classes` is 0 for an unconditional network; `group` is the number of images that share batch
-    statistics.
+    statistics; `upsampling` is how a convolutional generator doubles the side.
     """
 
     size: int
@@ -15,6 +15,7 @@ class Spec:
     classes: int
     norm: str
     group: int
+    upsampling: str = "transposed"
 
     @property
     def halvings(self) -> int:

@@ -10,18 +10,11 @@ from torch import Tensor, nn
 
 from chexdist.gan.models.conditioning import ProjectionHead
 from chexdist.gan.models.dcgan import Generator as Generator  # noqa: PLC0414 - this family has it too
-from chexdist.gan.models.dcgan import channels
+from chexdist.gan.models.dcgan import channels, he_initialise
 from chexdist.gan.models.norms import critic_norm
 from chexdist.gan.models.spec import Spec
 
 NORMS = ("none", "instance", "group")
-
-
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d | nn.Linear):
-        nn.init.kaiming_normal_(module.weight, a=0.2, nonlinearity="leaky_relu")
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
 
 
 class Critic(nn.Module):
@@ -37,8 +30,8 @@ class Critic(nn.Module):
             layers += [critic_norm(norm, wide, spec.group), nn.LeakyReLU(0.2)]
         self.features = nn.Sequential(*layers, nn.Flatten())
         self.head = ProjectionHead(widths[-1] * 16, spec.classes)
-        self.features.apply(_initialise)
-        self.head.apply(_initialise)
+        self.features.apply(he_initialise)
+        self.head.apply(he_initialise)
 
     def forward(self, image: Tensor, label: Tensor) -> Tensor:
         return self.head(self.features(image), label)

@@ -32,6 +32,7 @@ PENALTIES: Registry[Penalty | None] = Registry(
     {
         "gp": "gradient_penalty",
         "r1": "r1",
+        "r1+r2": "r1_r2",
         "none": None,
     },
 )
