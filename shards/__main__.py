@@ -167,6 +167,11 @@ def _add_draw(build: argparse.ArgumentParser) -> None:
         default=0,
         help="of those, don't count up to N images of the label file that have no file",
     )
+    add(
+        "--allow-synthetic",
+        action="store_true",
+        help="pack images whose headers say that a generative model drew them, and count them",
+    )
 
 
 def _add_phantom(phantom: argparse.ArgumentParser) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from shards import duplicates, manifest, plan, render
+from shards.content import split_digest
 from shards.errors import UserError, WorkError
 from shards.files import appearing_folder
 from shards.identity import Names, load_or_make_key
@@ -21,8 +22,8 @@ from shards.manifest import Manifest, Split
 from shards.patients import find_patients, name_reader
 from shards.progress import Progress
 from shards.quarantine import Code, Entry, counts_by_code, write_list
-from shards.report import report, report_labels
-from shards.scan import Scanned, scan
+from shards.report import report, report_labels, report_synthetic
+from shards.scan import Scanned, ScanOptions, scan
 from shards.sources import Listing, Source, list_class_folders
 from shards.workers import Workers
 from shards.write import ShardTask, png_location, write_shard
@@ -51,6 +52,7 @@ class Options:
     key_file: Path | None
     allow_quarantine: int
     allow_missing: float
+    allow_synthetic: bool
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ def build(options: Options) -> int:
             images, refused = gather(workers, listing, names, spool, options)
             entries = listing.quarantine + refused
             write_list(quarantine_list, entries)
+            report_synthetic(sum(entry.code == Code.SYNTHETIC for entry in refused))
             _check_drawn(listing, images, options.per_class, quarantine_list)
             origin, patients = find_patients(
                 [image.source for image in images],
@@ -92,14 +95,17 @@ def build(options: Options) -> int:
                 listing.has_patients,
             )
             samples, clusters = describe(names, images, patients, classes)
-            split = plan.split_samples(names, samples, len(classes), options.split, options.seed)
+            split = plan.split_samples(samples, len(classes), options.split, options.seed)
             plan.check_train(split, classes)
-            splits = write_splits(workers, names, split, images, classes, folder, options)
+            splits = write_splits(workers, split, images, classes, folder, options)
         shutil.rmtree(spool)
         result = Manifest(
             classes=classes,
             render=render.settings(options.size, options.bits),
-            build=_build_settings(options, labels, names, origin, clusters),
+            build={
+                **_build_settings(options, labels, names, origin, clusters),
+                "synthetic": sum(image.scanned.synthetic for image in images),
+            },
             splits=splits,
             quarantine={"total": len(entries), "codes": counts_by_code(entries)},
         )
@@ -126,7 +132,11 @@ def list_sources(options: Options) -> tuple[Labels | None, Listing]:
 def gather(
     workers: Workers, listing: Listing, names: Names, spool: Path, options: Options
 ) -> tuple[list[Image], list[Entry]]:
-    """Scan all images, or as many as `--per-class` needs; the next in draw order replaces an unusable one."""
+    """Scan all images, or as many as `--per-class` needs; the next in draw order replaces an unusable one.
+
+    The images come in the order of their content: neither that of the files nor one by the key.
+    """
+    scan_options = ScanOptions(options.size, options.bits, options.allow_synthetic)
     sources = {source.identity: source for source in listing.images}
     if len({names.name("sample", *identity) for identity in sources}) < len(listing.images):
         raise WorkError("two images got the same keyed name: use another --key-file")
@@ -140,14 +150,14 @@ def gather(
         sources[keys.pop()] for label, keys in waiting.items() for _ in range(min(missing[label], len(keys)))
     ]:
         what = "scan" if not images and not refused else "scan replacements"
-        results = scan(workers, batch, spool, options.size, options.bits, what)
+        results = scan(workers, batch, spool, scan_options, what)
         for source, result in zip(batch, results, strict=True):
             if isinstance(result, Entry):
                 refused.append(result)
             else:
                 images.append(Image(source, names.name("sample", *source.identity), result))
                 missing[source.label] -= 1
-    return sorted(images, key=lambda image: image.key), refused
+    return sorted(images, key=lambda image: (image.scanned.content, image.source.identity)), refused
 
 
 def describe(
@@ -164,6 +174,7 @@ def describe(
                 label=classes.index(image.source.label),
                 patient=names.name("patient", patient.encode("utf-8", "surrogateescape")) if patient else own,
                 cluster=names.name("cluster", images[cluster].key.encode()),
+                content=image.scanned.content,
             )
         )
     return samples, sum(size > 1 for size in Counter(first).values())
@@ -171,7 +182,6 @@ def describe(
 
 def write_splits(
     workers: Workers,
-    names: Names,
     split: dict[str, list[plan.Sample]],
     images: Sequence[Image],
     classes: list[str],
@@ -179,21 +189,19 @@ def write_splits(
     options: Options,
 ) -> dict[str, Split]:
     """Write all shards in parallel, one shard a task."""
-    pngs = {image.key: png_location(image.scanned) for image in images}
+    scanned = {image.key: image.scanned for image in images}
     tasks = [
         ShardTask(
             file=f"{name}-{number:06d}.tar",
             split=name,
             samples=shard,
-            pngs=[pngs[sample.key] for sample in shard],
+            pngs=[png_location(scanned[sample.key]) for sample in shard],
             classes=classes,
             spool=folder / "spool",
             folder=folder,
         )
         for name, samples in split.items()
-        for number, shard in enumerate(
-            plan.make_shards(names, samples, options.samples_per_shard, options.seed)
-        )
+        for number, shard in enumerate(plan.make_shards(samples, options.samples_per_shard, options.seed))
     ]
     with Progress("write", len(images), "images") as progress:
         shards = workers.run(
@@ -203,11 +211,21 @@ def write_splits(
             units=lambda task: len(task.samples),
             suspects=lambda tasks: [task.file for task in tasks],
         )
-    written = list(zip(tasks, shards, strict=True))
-    return {
-        name: Split.of([shard for task, shard in written if task.split == name], len(classes))
-        for name in plan.SPLITS
-    }
+    splits = {}
+    for name in plan.SPLITS:
+        samples = [sample for task in tasks if task.split == name for sample in task.samples]
+        content = split_digest(
+            classes,
+            options.size,
+            options.bits,
+            pixels=[scanned[sample.key].pixels for sample in samples],
+            labels=[sample.label for sample in samples],
+            patients=[sample.patient for sample in samples],
+            clusters=[sample.cluster for sample in samples],
+        )
+        written = [shard for task, shard in zip(tasks, shards, strict=True) if task.split == name]
+        splits[name] = Split.of(written, len(classes), content)
+    return splits
 
 
 def _check_out(out: Path) -> None:

@@ -5,7 +5,8 @@ Nothing here decides how an X-ray looks; see `render`.
 
 import os
 import stat
-from typing import TYPE_CHECKING, BinaryIO
+from io import BufferedReader
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -13,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from shards.codecs import RLE, check_rle_length, check_syntax
 from shards.quarantine import Code, Quarantined
 from shards.sources import DICOM_MAGIC, DICOM_MAGIC_AT
+from shards.synthetic import title_says_synthetic
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -25,7 +27,18 @@ DEFLATED = {"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.8.1"}  # unpack without
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
 
-def open_plain(path: str) -> BinaryIO:
+class Raster(NamedTuple):
+    """A gray PNG or JPEG: integers [height, width], their full scale (255 or 65535).
+
+    `synthetic`: whether it says that a generative model drew it.
+    """
+
+    values: np.ndarray
+    full_scale: int
+    synthetic: bool
+
+
+def open_plain(path: str) -> BufferedReader:
     """Open a plain, non-empty file of at most MAX_FILE_BYTES; never waits for a pipe or a device."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -58,8 +71,8 @@ def check_shape(height: int, width: int) -> None:
         raise Quarantined(Code.TOO_LARGE, f"{width} x {height} pixels; the limit is {MAX_PIXELS} in all")
 
 
-def decode_raster(file: BinaryIO) -> tuple[np.ndarray, int]:
-    """A gray PNG or JPEG as integers [height, width] and its full scale (255 or 65535).
+def decode_raster(file: BinaryIO) -> Raster:
+    """A gray PNG or JPEG.
 
     The EXIF orientation is applied: the picture is taken as viewers show it. Colour images whose channels are
     equal, and opaque alpha, are accepted.
@@ -68,6 +81,7 @@ def decode_raster(file: BinaryIO) -> tuple[np.ndarray, int]:
         image: Image.Image = Image.open(file, formats=["PNG", "JPEG"])
         check_shape(image.height, image.width)
         image.load()
+        synthetic = title_says_synthetic(image.info.get("Title"))
         image = ImageOps.exif_transpose(image)
     except UnidentifiedImageError:
         raise Quarantined(Code.NOT_AN_IMAGE, "the content is neither PNG, JPEG nor DICOM") from None
@@ -79,9 +93,9 @@ def decode_raster(file: BinaryIO) -> tuple[np.ndarray, int]:
         code = Code.TRUNCATED if "truncated" in str(error).lower() else Code.CORRUPT
         raise Quarantined(code, str(error)) from None
     if image.mode.startswith("I"):
-        return np.asarray(image).astype(np.int32), 65535
+        return Raster(np.asarray(image).astype(np.int32), 65535, synthetic)
     if image.mode in ("1", "L"):
-        return np.asarray(image.convert("L")), 255
+        return Raster(np.asarray(image.convert("L")), 255, synthetic)
     if image.mode == "CMYK":
         raise Quarantined(Code.NOT_GRAYSCALE, "a CMYK picture")
     red, green, blue, alpha = np.moveaxis(np.asarray(image.convert("RGBA")).astype(np.int16), -1, 0)
@@ -89,7 +103,7 @@ def decode_raster(file: BinaryIO) -> tuple[np.ndarray, int]:
         raise Quarantined(Code.NOT_GRAYSCALE, "a colour picture")
     if alpha.min() < 255:
         raise Quarantined(Code.NOT_GRAYSCALE, "a picture with transparent parts")
-    return green, 255
+    return Raster(green, 255, synthetic)
 
 
 def read_dicom(path: str) -> "Dataset":

@@ -47,21 +47,26 @@ class Shard:
 
 @dataclass(frozen=True)
 class Split:
-    """The shards of train, val or test, and what they add up to."""
+    """The shards of train, val or test, what they add up to, and the digest of what they hold besides names.
+
+    `content_sha256` (see `content.split_digest`) is None in manifests of earlier releases.
+    """
 
     samples: int
     patients: int
     classes: list[int]
     shards: list[Shard]
+    content_sha256: str | None = None
 
     @classmethod
-    def of(cls, shards: list[Shard], classes: int) -> "Split":
+    def of(cls, shards: list[Shard], classes: int, content_sha256: str | None = None) -> "Split":
         """The split that consists of `shards`."""
         return cls(
             samples=sum(shard.samples for shard in shards),
             patients=len({patient for shard in shards for patient in shard.index.patient}),
             classes=[sum(shard.classes[label] for shard in shards) for label in range(classes)],
             shards=shards,
+            content_sha256=content_sha256,
         )
 
 

@@ -1,7 +1,10 @@
-"""Decides the split into train, val and test by patient, the draw and the shards, from names and seed alone.
+"""Decides the split into train, val and test by patient, the draw and the shards.
 
-Every order comes from hashes of names, never from the order of files, so that neither the file system nor the
-number of workers changes a plan.
+Every order comes from hashes without the key: of the seed and of what is in the source files. So neither the
+file system nor the number of workers nor the key changes a plan: whoever builds from the same files gets the
+same split in the same order. The draw alone hashes the files' names, since it decides which files are read.
+Those of split and order hash the bytes of the files: a name or a patient's id can be guessed, and an order by
+its hash would tell about where in the shards its images are.
 """
 
 import hashlib
@@ -11,32 +14,33 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from shards.errors import UserError
-from shards.identity import Names
 
 SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image in the plan; all names are keyed hashes."""
+    """One image in the plan: keyed hashes as names, and `content`, the SHA-256 of its source file (32 bytes).
+
+    The content decides its place and is written nowhere.
+    """
 
     key: str
     label: int
     patient: str
     cluster: str
+    content: bytes
+
+
+def hashed(purpose: str, seed: int, *parts: bytes) -> bytes:
+    """32 bytes (SHA-256) by which one of the orders is sorted; each part carries its length."""
+    message = (purpose.encode(), str(seed).encode(), *parts)
+    return hashlib.sha256(b"".join(len(part).to_bytes(8, "big") + part for part in message)).digest()
 
 
 def draw_order(identities: Iterable[tuple[bytes, bytes]], seed: int) -> list[tuple[bytes, bytes]]:
-    """The identities of files in the order in which `--per-class` draws them.
-
-    The one order that has no key in it: whoever has the files and the seed gets the same draw.
-    """
-
-    def digest(identity: tuple[bytes, bytes]) -> bytes:
-        parts = (b"draw", str(seed).encode(), *identity)
-        return hashlib.sha256(b"".join(len(part).to_bytes(8, "big") + part for part in parts)).digest()
-
-    return sorted(identities, key=digest)
+    """The identities of files in the order in which `--per-class` draws them."""
+    return sorted(identities, key=lambda identity: hashed("draw", seed, *identity))
 
 
 def connected(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
@@ -68,17 +72,18 @@ def group_samples(samples: Sequence[Sample]) -> list[list[Sample]]:
 
 
 def split_samples(
-    names: Names, samples: Sequence[Sample], classes: int, fractions: dict[str, float], seed: int
+    samples: Sequence[Sample], classes: int, fractions: dict[str, float], seed: int
 ) -> dict[str, list[Sample]]:
     """Assign whole groups to splits, each class in about the asked fractions.
 
-    The groups are taken by size, the largest first, in keyed order within a size. Each goes to the split that
-    is then the least full for the classes it holds (D'Hondt's rule), so that each split gets its share of
-    large and of small groups, and the many groups of one image settle the fractions.
+    The groups are taken by size, the largest first, by the smallest hash of their images within a size. Each
+    goes to the split that is then the least full for the classes it holds (D'Hondt's rule), so that each
+    split gets its share of large and of small groups, and the many groups of one image settle the fractions.
     """
     groups = group_samples(samples)
-    order = {id(group): names.digest("split", str(seed).encode(), _group_name(group)) for group in groups}
-    groups.sort(key=lambda group: (-len(group), order[id(group)]))
+    groups.sort(
+        key=lambda group: (-len(group), min(hashed("split", seed, sample.content) for sample in group))
+    )
     totals = _count(samples, classes)
     wanted = {
         split: [fraction * total for total in totals] for split, fraction in fractions.items() if fraction > 0
@@ -109,28 +114,27 @@ def check_train(split: dict[str, list[Sample]], classes: Sequence[str]) -> None:
             )
 
 
-def make_shards(names: Names, samples: Sequence[Sample], most: int, seed: int) -> list[list[Sample]]:
+def make_shards(samples: Sequence[Sample], most: int, seed: int) -> list[list[Sample]]:
     """Shards of at most `most` samples, equal in size within one, each about as balanced as the whole."""
     if not samples:
         return []
-    order = {sample.key: names.digest("order", str(seed).encode(), sample.key.encode()) for sample in samples}
+
+    def order(sample: Sample) -> tuple[bytes, int]:
+        return hashed("order", seed, sample.content), sample.label
+
     by_class: dict[int, list[Sample]] = defaultdict(list)
-    for sample in sorted(samples, key=lambda sample: order[sample.key]):
+    for sample in sorted(samples, key=order):
         by_class[sample.label].append(sample)
-    placed = sorted(
-        ((i + 0.5) / len(members), label, sample.key, sample)
+    placed = [
+        ((i + 0.5) / len(members), label, sample)
         for label, members in by_class.items()
         for i, sample in enumerate(members)
-    )
-    mixed = [sample for *_, sample in placed]
+    ]
+    mixed = [sample for *_, sample in sorted(placed, key=lambda place: place[:2])]
     count = -(-len(mixed) // most)
     edges = [len(mixed) * number // count for number in range(count + 1)]
     shards = [mixed[start:end] for start, end in pairwise(edges)]
-    return [sorted(shard, key=lambda sample: order[sample.key]) for shard in shards]
-
-
-def _group_name(group: Sequence[Sample]) -> bytes:
-    return min(sample.key for sample in group).encode()
+    return [sorted(shard, key=order) for shard in shards]
 
 
 def _count(samples: Iterable[Sample], classes: int) -> list[int]:

@@ -37,6 +37,7 @@ class Code(StrEnum):
     TOO_SMALL = "too_small"
     CONSTANT = "constant"  # every pixel has the same value once rendered
     NOT_FINITE = "not_finite"
+    SYNTHETIC = "synthetic"  # it says that a generative model drew it
 
 
 class Quarantined(Exception):

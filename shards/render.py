@@ -23,7 +23,7 @@ square within 1 % is scaled to the square itself.
 
 import io
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -32,6 +32,7 @@ from shards.codecs import JPEG_2000, NATIVE, RLE, decode_frame, read_frame
 from shards.decode import decode_raster, is_dicom, native_values, open_plain, read_dicom
 from shards.quarantine import Code, Quarantined
 from shards.reduced import Reduced, decode_reduced, levels_for
+from shards.synthetic import dicom_says_synthetic
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -42,6 +43,14 @@ SQUARE_WITHIN = 0.01
 NO_DETAIL = 1e-5
 
 Field = np.ndarray | Reduced  # a picture [height, width], float32 in [0, 1], bone bright; or samples of it
+
+
+class Rendered(NamedTuple):
+    """The field of a file, its DICOM PatientID if any, and whether it says that it is synthetic."""
+
+    field: Field
+    patient: str | None
+    synthetic: bool
 
 
 def settings(size: int, bits: int) -> dict[str, int | str]:
@@ -60,17 +69,19 @@ def settings(size: int, bits: int) -> dict[str, int | str]:
     }
 
 
-def render_file(path: str, side: int | None = None) -> tuple[Field, str | None]:
-    """The field of a file, and its DICOM PatientID if any; `side`, when given: no picture will be larger.
+def render_file(path: str, side: int | None = None) -> Rendered:
+    """The field of a file and what its header says; `side`, when given: no picture will be larger.
 
     Raises Quarantined when the file can't be used, and for a broken one whatever its decoder raises.
     """
     with open_plain(path) as file:
         if not is_dicom(file):
-            values, full_scale = decode_raster(file)
-            return values.astype(np.float32) / np.float32(full_scale), None
+            raster = decode_raster(file)
+            field = raster.values.astype(np.float32) / np.float32(raster.full_scale)
+            return Rendered(field, None, raster.synthetic)
     dataset = read_dicom(path)
-    return _render_dicom(dataset, side), str(dataset.get("PatientID") or "").strip() or None
+    patient = str(dataset.get("PatientID") or "").strip() or None
+    return Rendered(_render_dicom(dataset, side), patient, dicom_says_synthetic(dataset))
 
 
 def _render_dicom(dataset: "Dataset", side: int | None) -> Field:
@@ -140,13 +151,18 @@ def resize(field: Field, rows: int, columns: int) -> np.ndarray:
     return np.asarray(image.resize((columns, rows), kernel)).clip(0, 1)
 
 
-def encode_png(square: np.ndarray, bits: int) -> bytes:
-    """A gray PNG of 8 or 16 bits without metadata; same values, same bytes. Raises Quarantined."""
+def to_levels(square: np.ndarray, bits: int) -> np.ndarray:
+    """A square of values in [0, 1] -> gray levels, uint8 or uint16. Raises Quarantined for a single level."""
     levels = np.floor(square.astype(np.float64) * (2**bits - 1) + 0.5).astype(
         np.uint16 if bits == 16 else np.uint8
     )
     if levels.min() == levels.max():
         raise Quarantined(Code.CONSTANT, f"every pixel is {levels.min()} once rendered")
+    return levels
+
+
+def encode_png(levels: np.ndarray) -> bytes:
+    """A gray PNG of 8 or 16 bits without metadata; same levels, same bytes."""
     buffer = io.BytesIO()
     Image.fromarray(levels).save(buffer, "PNG", compress_level=PNG_LEVEL)
     return buffer.getvalue()

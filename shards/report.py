@@ -25,6 +25,17 @@ def report_labels(labels: Labels, listing: Listing) -> None:
         print(f"{labels.file}: {line}", file=sys.stderr)
 
 
+def report_synthetic(count: int) -> None:
+    """Print that `count` images were set aside because they say that they are synthetic; nothing for 0."""
+    if count:
+        print(
+            f"{count} synthetic images set aside: DICOM's SyntheticData or the PNG's title says that a model "
+            "drew them\n"
+            "they teach a generator nothing of patients; --allow-synthetic packs and counts them",
+            file=sys.stderr,
+        )
+
+
 def report(
     result: Manifest, listing: Listing, quarantine_list: Path, out: Path, allowed: int, allowed_missing: float
 ) -> int:
@@ -46,6 +57,8 @@ def report(
     for name, split in result.splits.items():
         if not split.samples and build["split"][name]:
             print(f"the {name} split is empty: there are too few patients for --split", file=sys.stderr)
+    if build["synthetic"]:
+        print(f"synthetic images among them, by --allow-synthetic: {build['synthetic']}")
     if listing.other_files:
         print(f"files in the source folders that are neither PNG, JPEG nor DICOM: {listing.other_files}")
     return _report_quarantine(result.quarantine["codes"], quarantine_list, allowed, allowed_missing)

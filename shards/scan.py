@@ -1,8 +1,9 @@
-"""What a scan finds for each image file: whether it is usable, its rendered PNG, fingerprint and PatientID.
+"""What a scan finds for each image file: whether it is usable, its rendered PNG, digests and PatientID.
 
 An image is decoded once: the small rendered PNG goes into a spool file, from which `write` packs it.
 """
 
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
+from shards.content import pixel_digest
+from shards.decode import open_plain
 from shards.duplicates import fingerprint
 from shards.progress import Progress
 from shards.quarantine import Code, Entry, Quarantined
-from shards.render import encode_png, render_file, to_square
+from shards.render import encode_png, render_file, to_levels, to_square
 from shards.sources import Source
 from shards.workers import Workers
 
@@ -24,22 +27,38 @@ BATCH_IMAGES = 16
 
 @dataclass(frozen=True)
 class Scanned:
-    """A usable image: where its PNG is in the spool, its fingerprint (float32 [1024]) and DICOM PatientID."""
+    """A usable image.
+
+    `spool`, `offset`, `size`: where its PNG is in the spool. `fingerprint`: float32 [1024]. `content`: the
+    SHA-256 of the source file (32 bytes); `pixels`: the digest of the picture.
+    """
 
     spool: str
     offset: int
     size: int
     fingerprint: np.ndarray
+    content: bytes
+    pixels: str
     dicom_patient: str | None
+    synthetic: bool
+
+
+@dataclass(frozen=True)
+class ScanOptions:
+    """Of `build`: side and bits of the pictures, and whether images that say they are synthetic are used."""
+
+    size: int
+    bits: int
+    allow_synthetic: bool = False
 
 
 def scan(
-    workers: Workers, sources: Sequence[Source], spool: Path, size: int, bits: int, what: str
+    workers: Workers, sources: Sequence[Source], spool: Path, options: ScanOptions, what: str
 ) -> list[Scanned | Entry]:
     """Scan in parallel; one result for each source, in order: Scanned, or its entry for the quarantine."""
     with Progress(what, len(sources), "images") as progress:
         results = workers.run(
-            partial(_scan_batch, spool=spool, size=size, bits=bits),
+            partial(_scan_batch, spool=spool, options=options),
             _batches(sources),
             progress,
             units=len,
@@ -68,21 +87,25 @@ def _file_bytes(path: str) -> int:
         return 0
 
 
-def _scan_batch(sources: list[Source], spool: Path, size: int, bits: int) -> list[Scanned | Entry]:
+def _scan_batch(sources: list[Source], spool: Path, options: ScanOptions) -> list[Scanned | Entry]:
     """Scan a batch, in a worker; `PID.now` in the spool names the image at hand, should the worker die."""
     results = []
     for source in sources:
         (spool / f"{os.getpid()}.now").write_bytes(os.fsencode(source.path))
-        results.append(scan_one(source, spool, size, bits))
+        results.append(scan_one(source, spool, options))
     return results
 
 
-def scan_one(source: Source, spool: Path, size: int, bits: int) -> Scanned | Entry:
+def scan_one(source: Source, spool: Path, options: ScanOptions) -> Scanned | Entry:
     """Decode, render and fingerprint one image. Raises OSError only when the spool can't be written."""
     try:
-        field, dicom_patient = render_file(source.path, size)
-        png = encode_png(to_square(field, size), bits)
-        thumbnail = fingerprint(field)
+        rendered = render_file(source.path, options.size)
+        if rendered.synthetic and not options.allow_synthetic:
+            raise Quarantined(Code.SYNTHETIC, "its header says that a generative model drew it")
+        levels = to_levels(to_square(rendered.field, options.size), options.bits)
+        png = encode_png(levels)
+        thumbnail = fingerprint(rendered.field)
+        content = _content(source.path)
     except Quarantined as reason:
         return Entry(source.number, source.name, reason.code, reason.detail)
     except Exception as error:  # noqa: BLE001  a broken file can make its decoder raise nearly anything
@@ -91,7 +114,21 @@ def scan_one(source: Source, spool: Path, size: int, bits: int) -> Scanned | Ent
     with open(path, "ab") as file:
         offset = file.tell()
         file.write(png)
-    return Scanned(path.name, offset, len(png), thumbnail, dicom_patient)
+    return Scanned(
+        spool=path.name,
+        offset=offset,
+        size=len(png),
+        fingerprint=thumbnail,
+        content=content,
+        pixels=pixel_digest(levels),
+        dicom_patient=rendered.patient,
+        synthetic=rendered.synthetic,
+    )
+
+
+def _content(path: str) -> bytes:
+    with open_plain(path) as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _code_of(error: Exception) -> Code:

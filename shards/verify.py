@@ -8,11 +8,12 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from shards import manifest
+from shards.content import pixel_digest, split_digest
 from shards.manifest import Manifest, Shard, Split
-from shards.plan import Sample
 from shards.progress import Progress
 from shards.write import sample_json
 
@@ -26,9 +27,11 @@ def verify(folder: Path) -> int:
     total = sum(split.samples for split in content.splits.values())
     with Progress("verify", total, "images") as progress:
         for name, split in content.splits.items():
+            pixels: list[str] = []
             for shard in split.shards:
-                faults += _check_shard(folder, name, shard, content)
+                faults += _check_shard(folder, name, shard, content, pixels)
                 progress.advance(shard.samples)
+            faults += _check_content(name, split, content, pixels)
     for fault in faults[:MOST_SHOWN]:
         print(fault)
     if len(faults) > MOST_SHOWN:
@@ -69,7 +72,7 @@ def _check_counts(content: Manifest) -> Iterator[str]:
                     yield f"{where}: key {key} occurs twice"
                 keys.add(key)
         whole = all(len(shard.classes) == len(labels) for shard in split.shards)
-        if whole and Split.of(split.shards, len(labels)) != split:
+        if whole and Split.of(split.shards, len(labels), split.content_sha256) != split:
             yield f"manifest.json, splits/{name}: the totals do not follow from the shards"
     if sum(content.quarantine["codes"].values()) != content.quarantine["total"]:
         yield "manifest.json, quarantine: total does not follow from the codes"
@@ -85,8 +88,26 @@ def _check_splits(content: Manifest) -> Iterator[str]:
                     yield f"{column} {value} is in {where[value]} and in {name}"
 
 
-def _check_shard(folder: Path, split: str, shard: Shard, content: Manifest) -> Iterator[str]:
-    """The bytes of one tar against its entry in the manifest, then each member."""
+def _check_content(name: str, split: Split, content: Manifest, pixels: list[str]) -> Iterator[str]:
+    """The digest of the split against its samples; `pixels` are theirs, fewer where a fault was found."""
+    indexes = [shard.index for shard in split.shards]
+    labels = [label for index in indexes for label in index.label]
+    patients = [patient for index in indexes for patient in index.patient]
+    clusters = [cluster for index in indexes for cluster in index.cluster]
+    if split.content_sha256 is None or not len(pixels) == len(labels) == len(patients) == len(clusters):
+        return
+    size, bits = content.render["size"], content.render["bits"]
+    if split_digest(content.classes, size, bits, pixels, labels, patients, clusters) != split.content_sha256:
+        yield f"manifest.json, splits/{name}: content_sha256 does not follow from the samples"
+
+
+def _check_shard(
+    folder: Path, split: str, shard: Shard, content: Manifest, pixels: list[str]
+) -> Iterator[str]:
+    """The bytes of one tar against its entry in the manifest, then each member.
+
+    `pixels` gets the digests of its pictures.
+    """
     try:
         data = (folder / shard.file).read_bytes()
     except FileNotFoundError:
@@ -117,26 +138,34 @@ def _check_shard(folder: Path, split: str, shard: Shard, content: Manifest) -> I
             yield f"{where}.png: it is not at the offset and size of the index"
         if zlib.crc32(png) != crc:
             yield f"{where}.png: its CRC-32 is not the index's"
-        elif fault := _picture_fault(png, content.render["size"], content.render["bits"]):
-            yield f"{where}.png: {fault}"
+        else:
+            try:
+                pixels.append(pixel_digest(_levels(png, content.render["size"], content.render["bits"])))
+            except ValueError as fault:
+                yield f"{where}.png: {fault}"
         if label >= len(content.classes):
             continue
-        if not _same_json(text, sample_json(Sample(key, label, patient, cluster), split, content.classes)):
+        if not _same_json(text, sample_json(label, patient, cluster, split, content.classes)):
             yield f"{where}.json: it does not agree with the manifest"
 
 
-def _picture_fault(png: bytes, size: int, bits: int) -> str | None:
-    """What is wrong with a picture; None when it decodes to size x size gray pixels of `bits` bits."""
+def _levels(png: bytes, size: int, bits: int) -> np.ndarray:
+    """The gray levels [size, size] of a picture.
+
+    Raises ValueError that says what is wrong when it does not decode to this many gray pixels of `bits` bits.
+    """
     try:
         with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
             found, mode = image.size, image.mode
-            if found == (size, size):
-                image.load()
+            right = found == (size, size) and mode == ("I;16" if bits == 16 else "L")
+            levels = np.asarray(image) if right else None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return f"it does not decode: {error}"
-    if found != (size, size) or mode != ("I;16" if bits == 16 else "L"):
-        return f"it is {found[0]} x {found[1]} of mode {mode}, not {size} x {size} of {bits} bits gray"
-    return None
+        raise ValueError(f"it does not decode: {error}") from None
+    if levels is None:
+        raise ValueError(
+            f"it is {found[0]} x {found[1]} of mode {mode}, not {size} x {size} of {bits} bits gray"
+        )
+    return levels
 
 
 def _same_json(text: bytes, expected: bytes) -> bool:

@@ -71,18 +71,19 @@ def _write_tar(stream: BinaryIO, task: ShardTask) -> list[int]:
             png = _spooled(task.spool, *location)
             checksums.append(zlib.crc32(png))
             tar.write({"__key__": sample.key, "png": png})  # one call would sort the json first
-            tar.write({"__key__": sample.key, "json": sample_json(sample, task.split, task.classes)})
+            text = sample_json(sample.label, sample.patient, sample.cluster, task.split, task.classes)
+            tar.write({"__key__": sample.key, "json": text})
     return checksums
 
 
-def sample_json(sample: Sample, split: str, classes: list[str]) -> bytes:
+def sample_json(label: int, patient: str, cluster: str, split: str, classes: list[str]) -> bytes:
     """The `KEY.json` member of a sample."""
     content = {
-        "label": sample.label,
-        "class": classes[sample.label],
+        "label": label,
+        "class": classes[label],
         "split": split,
-        "patient": sample.patient,
-        "cluster": sample.cluster,
+        "patient": patient,
+        "cluster": cluster,
     }
     return json.dumps(content, sort_keys=True).encode()
 

@@ -32,7 +32,8 @@ class Split:
 
     `files` are where the shards are read: those of a remote directory once they are fetched. `shard`,
     `offset`, `size`, `crc32`, `label` are int64 [samples] (index in `shards`, bytes, bytes, checksum, class
-    index); `patient` and `cluster` are keyed hashes, str [samples].
+    index); `patient` and `cluster` are keyed hashes, str [samples]. `content_sha256` is the digest of pixels,
+    classes and groups in order, equal for shards of the same images under another key; None in older shards.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Split:
     key: np.ndarray
     patient: np.ndarray
     cluster: np.ndarray
+    content_sha256: str | None = None
 
     def __len__(self) -> int:
         return len(self.label)
@@ -191,7 +193,15 @@ def _read_split(
         shard=np.asarray(numbers, np.int64),
         **integers,
         **texts,
+        content_sha256=_content_digest(name, part),
     )
+
+
+def _content_digest(name: str, part: dict[str, Any]) -> str | None:
+    digest = part.get("content_sha256")
+    if digest is not None and not (isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest)):
+        raise ValueError(f"the content_sha256 of split {name} is {digest!r:.80}")
+    return digest
 
 
 def _read_shard(part: dict[str, Any]) -> Shard:

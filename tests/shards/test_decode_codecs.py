@@ -19,7 +19,7 @@ from shards.codecs import decode_frame, read_frame
 from shards.codestream import BadCodestream, read_codestream
 from shards.decode import read_dicom
 from shards.quarantine import Code, Entry, Quarantined
-from shards.scan import Scanned, scan_one
+from shards.scan import Scanned, ScanOptions, scan_one
 from shards.sources import Source
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # as in the workers
@@ -56,7 +56,7 @@ def write(tmp_path: Path, dataset: Dataset) -> Path:
 
 
 def scanned(path: Path, spool: Path) -> Scanned | Entry:
-    return scan_one(Source(0, path.name, str(path), "finding"), spool, 32, 8)
+    return scan_one(Source(0, path.name, str(path), "finding"), spool, ScanOptions(32, 8))
 
 
 ENCODERS = {

@@ -76,11 +76,12 @@ def test_the_draw_is_the_first_usable_ones_in_draw_order(
     usable = {image: good for image, (_, good) in zip(images, files, strict=True)}
     read: list[Source] = []
 
-    def scan(workers: None, batch: list[Source], *_: object) -> list[str | Entry]:
+    def scan(workers: None, batch: list[Source], *_: object) -> list[SimpleNamespace | Entry]:
         read.extend(batch)
-        return ["" if usable[image] else Entry(0, image.name, Code.CORRUPT, "") for image in batch]
+        good = SimpleNamespace(content=bytes(32))
+        return [good if usable[image] else Entry(0, image.name, Code.CORRUPT, "") for image in batch]
 
-    options = SimpleNamespace(per_class=per_class, seed=seed, size=16, bits=8)
+    options = SimpleNamespace(per_class=per_class, seed=seed, size=16, bits=8, allow_synthetic=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("shards.build.scan", scan)
         listing = Listing(rng.sample(images, len(images)))

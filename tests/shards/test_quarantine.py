@@ -15,7 +15,7 @@ from PIL import Image
 from pydicom.data import get_testdata_file, get_testdata_files
 
 from shards.quarantine import Code, Entry, write_list
-from shards.scan import Scanned, scan_one
+from shards.scan import Scanned, ScanOptions, scan_one
 from shards.sources import Source, list_class_folders
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # as in the workers
@@ -23,7 +23,7 @@ RAMP = np.arange(48 * 48, dtype=np.uint16).reshape(48, 48)
 
 
 def scanned(path: Path, spool: Path) -> Scanned | Entry:
-    return scan_one(Source(0, path.name, str(path), "finding"), spool, 32, 8)
+    return scan_one(Source(0, path.name, str(path), "finding"), spool, ScanOptions(32, 8))
 
 
 def png_header(width: int, height: int) -> bytes:

@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels import apply_voi_lut
 
 from shards.quarantine import Code, Quarantined
-from shards.render import encode_png, render_file, resize, to_square
+from shards.render import encode_png, render_file, resize, to_levels, to_square
 
 
 def rendered(tmp_path: Path, dataset: Dataset) -> np.ndarray:
@@ -149,7 +149,7 @@ def test_real_chest_xray_has_bright_bones() -> None:
     """MONOCHROME1, 15 bits, window 15000/30000: compared with the formula on pixels read by other means."""
     path = get_testdata_file("RG1_UNCR.dcm")
     assert isinstance(path, str)
-    field, patient = render_file(path)
+    field, patient, _ = render_file(path)
     data = Path(path).read_bytes()
     start = data.index(b"\xe0\x7f\x10\x00OW\0\0") + 12  # tag, VR, reserved, length
     stored = np.frombuffer(data, "<u2", 1955 * 1841, start).reshape(1955, 1841)
@@ -190,7 +190,7 @@ def test_the_whole_field_is_kept_in_proportion(height: int, width: int) -> None:
 def test_png_rounds_half_up_and_carries_no_metadata(bits: int) -> None:
     full = 2**bits - 1
     levels = np.arange(256).reshape(16, 16)
-    png = encode_png(((levels + 0.5) / full).clip(0, 1), bits)
+    png = encode_png(to_levels(((levels + 0.5) / full).clip(0, 1), bits))
     image = Image.open(io.BytesIO(png))
     np.testing.assert_array_equal(np.asarray(image), np.minimum(levels + 1, full))
     assert not image.info
@@ -223,5 +223,5 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
 
 def test_a_black_picture_is_refused() -> None:
     with pytest.raises(Quarantined) as caught:
-        encode_png(np.zeros((16, 16), np.float32), 8)
+        to_levels(np.zeros((16, 16), np.float32), 8)
     assert caught.value.code is Code.CONSTANT
