@@ -2,7 +2,8 @@
 
 The independent units are patients, not images: images of one patient resemble each other. Two ways: a
 statistic of sets of features (`kid`) by the Bayesian bootstrap, a mean over pairs of images (`pairs`) by the
-variance of a mean over clusters. `fid` has none and says why.
+variance of a mean over clusters. `fid` has none and says why. How two numbers are compared is decided in
+`difference`.
 """
 
 from collections.abc import Hashable, Iterable
@@ -12,8 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-DRAWS = 1000
-LOW, HIGH = 0.025, 0.975
+from chexdist.metrics.difference import DRAWS, HIGH, percentiles
 
 
 def numbered(units: Iterable[Hashable]) -> Tensor:
@@ -27,17 +27,17 @@ def bootstrap_weights(random: np.random.Generator, units: Tensor) -> Tensor:
 
     Rubin 1981, "The Bayesian bootstrap": each draw gives each unit an exponential weight, so every image
     stays itself. Repeating images, as the plain bootstrap does, would put k(x, x) into a sum over pairs and
-    bias it.
+    bias it. Unit k's weights do not depend on how many units follow it, so that numbers of one protocol share
+    those of the units that they share.
     """
-    drawn = random.standard_exponential((DRAWS, int(units.max()) + 1))
+    drawn = random.standard_exponential((int(units.max()) + 1, DRAWS)).T
     weights = np.concatenate([np.ones((1, drawn.shape[1])), drawn])
     return torch.from_numpy(weights).to(units.device)[:, units]
 
 
 def bootstrap_interval(draws: Tensor) -> tuple[float, float]:
     """Low and high of the statistic's values [DRAWS] under the bootstrap's weights: their percentiles."""
-    low, high = np.quantile(draws.cpu().numpy(), (LOW, HIGH))
-    return float(low), float(high)
+    return percentiles(draws.cpu().numpy())
 
 
 def clustered_mean(scores: Tensor, units: Tensor) -> tuple[float, float, float]:
@@ -53,6 +53,15 @@ def clustered_mean(scores: Tensor, units: Tensor) -> tuple[float, float, float]:
     error = float((clusters / (clusters - 1) * (per_unit**2).sum()).sqrt()) / n
     reach = student_quantile(clusters - 1) * error
     return float(mean), float(mean) - reach, float(mean) + reach
+
+
+def clustered_mean_draws(scores: Tensor, units: Tensor, seed: int = 0) -> Tensor:
+    """The mean of scores [N] under the bootstrap's weights of their units [N]: float64 [DRAWS].
+
+    By these two means over the same units are compared; an interval of one mean alone is `clustered_mean`'s.
+    """
+    weights = bootstrap_weights(np.random.Generator(np.random.Philox(seed)), units)[1:]
+    return (weights @ scores.to(torch.float64)) / weights.sum(1)
 
 
 def student_quantile(freedom: int) -> float:

@@ -16,7 +16,7 @@ from torch import Tensor
 from chexdist.metrics import computed_from
 from chexdist.metrics.estimate import Estimate, Refusal, TooFewImages
 from chexdist.metrics.full_float32 import full_float32
-from chexdist.metrics.intervals import clustered_mean, numbered
+from chexdist.metrics.intervals import clustered_mean, clustered_mean_draws, numbered
 from chexdist.metrics.preprocess import RESIZE, levels, resize
 from chexdist.metrics.protocol import Hashed
 from chexdist.metrics.psnr import METHOD as PSNR_METHOD
@@ -79,5 +79,7 @@ def mean_over_pairs(scores: Tensor, patients: Sequence[Hashable]) -> Estimate:
     scores = scores.detach().cpu().to(torch.float64)
     if not bool(torch.isfinite(scores).all()):
         raise Refusal("not finite: the two images of a pair are equal, or one is broken")
-    value, low, high = clustered_mean(scores, numbered(patients))
-    return Estimate(value, low, high, n_real=n, n_generated=n, patients=clusters)
+    units = numbered(patients)
+    value, low, high = clustered_mean(scores, units)
+    draws = clustered_mean_draws(scores, units)
+    return Estimate(value, low, high, n_real=n, n_generated=n, patients=clusters, draws=draws)

@@ -18,7 +18,7 @@ from chexdist.config.tree import Config
 from chexdist.distributed.world import World
 from chexdist.errors import UserError
 from chexdist.metrics.value import Metric
-from chexdist.run import layout
+from chexdist.run import draws, layout
 from chexdist.run.provenance import provenance
 from shards.files import replace_file, replacing
 
@@ -27,6 +27,7 @@ LEFT_BY_A_KILL = (
     f"{layout.SAMPLES}/.*.partial*",
     f"{layout.HEARTBEATS}/*",
     f"{layout.HEARTBEATS}/.*.partial*",
+    f"{layout.TRAINING_DRAWS}/.*.partial*",
 )
 
 
@@ -48,7 +49,7 @@ class RunDirectory:
         """
         file = self.path / layout.LOCK
         try:
-            for folder in (layout.SAMPLES, layout.HEARTBEATS):
+            for folder in (layout.SAMPLES, layout.HEARTBEATS, layout.TRAINING_DRAWS):
                 (self.path / folder).mkdir(parents=True, exist_ok=True)
             self._lock = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
             # unlike flock's, this one is not inherited by forked workers
@@ -99,6 +100,10 @@ class RunDirectory:
         with (self.path / layout.LOG).open("a") as file:
             file.writelines(json.dumps(metric.to_dict()) + "\n" for metric in metrics)
 
+    def write_draws(self, name: str, found: dict[tuple[str, str], Tensor]) -> None:
+        """Write the bootstrap's draws of what was measured as the file called `name`."""
+        draws.write(layout.draws_of_training(self.path, name), found)
+
     def flush_log(self) -> None:
         """Put the log on the disk: a checkpoint that outlives a power cut has its log beside it."""
         if self.has_log():
@@ -121,9 +126,10 @@ class RunDirectory:
                 except ValueError:
                     break  # the line that a kill cut
             replace_file(self.path / layout.LOG, "".join(kept))
-        for after, picture in layout.samples(self.path).items():
-            if after > images:
-                picture.unlink()
+        for files in (layout.samples(self.path), layout.training_draws(self.path)):
+            for after, file in files.items():
+                if after > images:
+                    file.unlink()
 
     def draw_samples(self, name: str, images: Tensor) -> None:
         """Draw images [N, 1, S, S] in [-1, 1] as the picture called `name`, eight in a row."""

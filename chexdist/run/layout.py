@@ -8,6 +8,9 @@ checks read it too.
     RUN/metrics.jsonl                  a line for each loss and metric
     RUN/fetched.jsonl                  bytes of remote shards by node, a line an epoch
     RUN/samples/{real,images-N}.png    real X-rays; generated ones after N images
+    RUN/draws/{real,images-N}.safetensors
+                                       what training measured of real X-rays and of the mean image, and of
+                                       generated images after N, under the bootstrap's weights
     RUN/checkpoints/images-N/          five .safetensors files; complete when state.json, the last, exists
     RUN/evaluations/images-N-SPLIT/    evaluation.json; CLASS.png for each class, or all.png without classes
     RUN/heartbeats/rank-N.json         who, where and how far each rank is; named by `distributed.heartbeat`
@@ -33,6 +36,7 @@ CHECKPOINTS = "checkpoints"
 STATE = "state.json"
 EVALUATIONS = "evaluations"
 EVALUATION = "evaluation.json"
+TRAINING_DRAWS = "draws"
 UNCONDITIONAL = "all"
 HEARTBEATS = "heartbeats"
 TENSORBOARD = "tensorboard"
@@ -89,6 +93,17 @@ def samples(run: Path) -> dict[int, Path]:
     """The pictures of generated images by the number of images after which they were drawn."""
     found = {images_of(path.stem): path for path in (run / SAMPLES).glob("images-*.png")}
     return {images: path for images, path in found.items() if images is not None}
+
+
+def training_draws(run: Path) -> dict[int, Path]:
+    """The files of what training measured under the bootstrap's weights (`run.draws`), by images."""
+    found = {images_of(path.stem): path for path in (run / TRAINING_DRAWS).glob("images-*.safetensors")}
+    return {images: path for images, path in found.items() if images is not None}
+
+
+def draws_of_training(run: Path, name: str) -> Path:
+    """The file called REAL, or after N of these."""
+    return run / TRAINING_DRAWS / f"{name}.safetensors"
 
 
 def real_samples(run: Path) -> Path:

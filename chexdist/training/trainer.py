@@ -23,6 +23,7 @@ from chexdist.distributed.replica_check import check_replicas
 from chexdist.distributed.stop_request import StopRequest
 from chexdist.distributed.world import World
 from chexdist.errors import EXIT_STOPPED_EARLY, AgreedError
+from chexdist.evaluation.findings import Findings
 from chexdist.metrics import METRICS
 from chexdist.metrics.value import Metric
 from chexdist.run import checkpoint, layout, tracking
@@ -165,7 +166,7 @@ class Trainer:
             progress.print_line(f"{METRICS[name].label} is not computed: {reason}")
         if first == 0:
             samples = range(min(64, len(self.manifest.splits["train"])))
-            self.log(baselines)
+            self.record(layout.REAL, baselines)
             self.collectives.run_on_main(
                 lambda: self.run_directory.draw_samples(
                     layout.REAL, self.validation.real.images("train", samples)
@@ -293,18 +294,23 @@ class Trainer:
 
         self.collectives.run_on_main(write)
 
+    def record(self, name: str, found: Findings) -> None:
+        """Rank 0 writes what was measured: first the draws, called `name`, by which runs are compared."""
+        self.collectives.run_on_main(lambda: self.run_directory.write_draws(name, found.draws))
+        self.log(found.metrics)
+
     def evaluate(self, images: int, progress: TrainingProgress) -> bool:
         """Measure, write and show. Returns whether all ranks agree that this is worth a checkpoint."""
-        metrics, samples = self.validation.evaluate(images)
-        self.log(metrics)
+        found, samples = self.validation.evaluate(images)
+        self.record(layout.after(images), found)
         self.collectives.run_on_main(lambda: self.run_directory.draw_samples(layout.after(images), samples))
-        for metric in metrics if self.world.is_main else ():
+        for metric in found.metrics if self.world.is_main else ():
             interval = "" if metric.low is None else f" [{metric.low:.4g}, {metric.high:.4g}]"
             progress.print_line(
                 f"{images} images: {metric.name} {metric.value:.4g}{interval}, "
                 f"real X-rays {metric.real_baseline:.4g}, n {metric.n}"
             )
-        return self.collectives.broadcast(self.saver.is_best(metrics))
+        return self.collectives.broadcast(self.saver.is_best(found.metrics))
 
     def save(self, t: int) -> None:
         """Compare the ranks' states, then rank 0 copies its own and writes it while training continues.

@@ -6,13 +6,12 @@ from torch import Tensor
 
 from chexdist.data.manifest import Manifest
 from chexdist.distributed.collectives import Collectives
-from chexdist.evaluation.line import line_of
+from chexdist.evaluation.findings import Findings
 from chexdist.evaluation.reference import RealImages, Reference
 from chexdist.metrics import METRICS
 from chexdist.metrics.estimate import Estimate, Refusal
 from chexdist.metrics.extractor import load_extractor
 from chexdist.metrics.protocol import Protocol
-from chexdist.metrics.value import Metric
 from chexdist.run.sampling import prepare, sample
 from chexdist.training.networks import Gan
 
@@ -41,14 +40,14 @@ class Validation:
         )
         self._reference: Reference | None = None
 
-    def baselines(self) -> list[Metric]:
+    def baselines(self) -> Findings:
         """What a generator is measured beside, before training: real images, and always drawing the mean
         image.
         """
         shown = self.real.shown(self.config.samples)
         self._reference = self.real.reference(self.extractor, self.config.split, shown)
         mean = self.real.mean_features(self.extractor, shown).expand(self.config.samples, -1)
-        lines = []
+        findings = Findings(self.gan.config, 0)
         for name, spec in METRICS.items():
             if not spec.in_training:
                 continue
@@ -58,10 +57,11 @@ class Validation:
                 self.refused[name] = str(refusal)
                 continue
             self.real_baselines[name] = real
-            lines += [self._line(name, "/real", 0, real), self._line(name, "/mean_image", 0, flat)]
-        return lines
+            findings.add(f"{name}/real", real, real, self.protocol)
+            findings.add(f"{name}/mean_image", flat, real, self.protocol)
+        return findings
 
-    def evaluate(self, images: int) -> tuple[list[Metric], Tensor]:
+    def evaluate(self, images: int) -> tuple[Findings, Tensor]:
         """Metrics of the averaged generator after so many images, and 64 samples of fixed latents for the
         eye.
         """
@@ -71,11 +71,8 @@ class Validation:
         drawn = sample(self.gan.ema, config.model.latent, counts, config.train.seed, rows)
         features = self.collectives.all_gather(self.extractor.features(drawn))
         grid = sample(self.gan.ema, config.model.latent, counts, config.train.seed, range(64))
-        if self._reference is None:
-            return [], grid
-        measured = {name: self._reference.measure(METRICS[name], features) for name in self.real_baselines}
-        return [self._line(name, "", images, estimate) for name, estimate in measured.items()], grid
-
-    def _line(self, name: str, suffix: str, images: int, estimate: Estimate) -> Metric:
-        unit, real = METRICS[name].formula.UNIT, self.real_baselines[name].value
-        return line_of(self.gan.config, images, name + suffix, unit, estimate, real, self.protocol.hash)
+        findings = Findings(self.gan.config, images)
+        if self._reference is not None:
+            for name, real in self.real_baselines.items():
+                findings.add(name, self._reference.measure(METRICS[name], features), real, self.protocol)
+        return findings, grid
