@@ -28,6 +28,9 @@ from shards.sources import Listing, Source, list_class_folders
 from shards.workers import Workers
 from shards.write import ShardTask, png_location, write_shard
 
+NOT_CLASSES = frozenset({"all", "real", "mean_image"})
+"""What numbers and pictures beside those of the classes are called."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -76,6 +79,7 @@ def build(options: Options) -> int:
     labels, listing = list_sources(options)
     classes, pattern = listing.classes(), options.patient_pattern
     from_name = name_reader(pattern, listing.images) if pattern is not None else None
+    _check_names(classes)
     _check_enough(listing, options.per_class)
     out.parent.mkdir(parents=True, exist_ok=True)
     names = load_or_make_key(options.key_file or Path(f"{out}.key"))
@@ -237,6 +241,14 @@ def _check_out(out: Path) -> None:
         print(
             f"{left} is left of a killed build, or another build runs: remove it if none does",
             file=sys.stderr,
+        )
+
+
+def _check_names(classes: list[str]) -> None:
+    if taken := sorted(NOT_CLASSES.intersection(classes)):
+        raise UserError(
+            f"no class can be called {' or '.join(taken)}: metrics call all classes at once, real X-rays and "
+            "the mean image so; rename the folder, or the label in the label file"
         )
 
 

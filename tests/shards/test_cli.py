@@ -6,9 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.xray_files import class_folders
+from helpers.xray_files import class_folders, write_png
 
+from chexdist.report.collect import BASELINES
+from chexdist.run import layout
 from shards.__main__ import main
+from shards.build import NOT_CLASSES
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +52,10 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         ["build", "{source}", "--out", "{tmp}/out", "--per-class", "5"],
         "class no_finding has only 4",
     ),
+    "class real": (
+        ["build", "{source}", "--out", "{tmp}/out", "--labels", "{tmp}/real.csv"],
+        "no class can be called real",
+    ),
     "out in use": (["build", "{source}", "--out", "{source}"], "not an empty folder"),
     "no labels": (["build", "{source}", "--out", "{tmp}/out", "--labels", "{tmp}/none.csv"], "none.csv"),
     "columns": (["build", "{source}", "--out", "{tmp}/out", "--labels", "{tmp}/columns.csv"], "path,label"),
@@ -85,6 +92,7 @@ def test_a_mistake_is_two_lines_at_most_and_exits_2(
     (tmp_path / "empty.csv").write_text("path,label\na.png,\n")
     (tmp_path / "binary.csv").write_bytes(b"path,label\n\xff\xfe,a\n")
     (tmp_path / "other.csv").write_text("path,label\na.png,finding\n")
+    (tmp_path / "real.csv").write_text("path,label\nFinding/0000_0.png,Real\n")
     (tmp_path / "bad.key").write_text("short")
     before = sorted(tmp_path.iterdir())
     arguments, expected = MISTAKES[name]
@@ -96,6 +104,21 @@ def test_a_mistake_is_two_lines_at_most_and_exits_2(
     assert code == 2
     assert expected in error and len(error.splitlines()) <= 2
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_folders_with_the_names_of_metrics_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("All", "Mean image", "finding"):
+        write_png(tmp_path / "in" / folder / "0.png", 1)
+    assert main(["build", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "no class can be called all or mean_image" in error and "rename the folder" in error
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_the_names_that_are_refused_are_those_of_metrics_and_pictures() -> None:
+    assert {layout.UNCONDITIONAL, layout.REAL, *BASELINES} == NOT_CLASSES
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["build", "--help"], ["bulid"]])
