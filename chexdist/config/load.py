@@ -1,6 +1,8 @@
 """Decides where settings come from: a YAML file, then `--section.key value` on the command line."""
 
 import difflib
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,14 @@ from pydantic import ValidationError
 from chexdist.config.reference import settings
 from chexdist.config.rules import resolve
 from chexdist.config.shipped import shipped
-from chexdist.config.tree import Config
+from chexdist.config.tree import Config, Ramp
 from chexdist.errors import UserError
 
 PATHS = {"data.shards", "data.cache", "run.dir", "train.start"}
 """Settings that are names: `2024` and `no` stay as they are written."""
+
+MEMBER = re.compile(r"Ramp|(constrained-)?float|literal\[.*\]")
+"""What pydantic adds to the name of a setting of several kinds."""
 
 
 def load_config(source: str, overrides: list[str]) -> Config:
@@ -47,7 +52,7 @@ def build_config(tree: dict[str, Any]) -> Config:
     try:
         return resolve(Config.model_validate(tree))
     except ValidationError as error:
-        raise UserError("; ".join(_explain(problem) for problem in error.errors()[:3])) from None
+        raise UserError("; ".join(_lines(error.errors())[:3])) from None
 
 
 def _read(source: str) -> tuple[str, str]:
@@ -96,10 +101,31 @@ def _put(tree: dict[str, Any], path: list[str], value: Any) -> None:
     tree[path[-1]] = value
 
 
+def _lines(problems: Sequence[Any]) -> list[str]:
+    """A line for each thing that is wrong. Of a setting that may be a number or a ramp, pydantic says for
+    each kind why it is not that; here, one line says what it may be, or what is wrong within the ramp.
+    """
+    lines = []
+    kinds = {setting.key: setting.kind for setting in settings()}
+    for problem in sorted(problems, key=lambda problem: problem["type"] != "extra_forbidden"):
+        *outer, last = problem["loc"]
+        key = ".".join(map(str, outer))
+        if MEMBER.fullmatch(str(last)):
+            if not isinstance(problem["input"], dict):
+                lines.append(f"{key} {problem['input']!r}: must be a {kinds[key]}")
+        else:
+            lines.append(_explain(problem))
+    return list(dict.fromkeys(lines))
+
+
 def _explain(problem: Any) -> str:
-    name = ".".join(str(part) for part in problem["loc"])
+    *outer, last = [str(part) for part in problem["loc"] if not MEMBER.fullmatch(str(part))]
+    section = ".".join(outer)
+    name = f"{section}.{last}" if section else last
     if problem["type"] == "extra_forbidden":
-        known = [setting.key for setting in settings()] if "." in name else list(Config.model_fields)
+        known = [setting.key for setting in settings()] if section else list(Config.model_fields)
+        if "Ramp" in problem["loc"]:
+            known = [f"{section}.{key}" for key in Ramp.model_fields]
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
         return f"{name}: no such setting; the nearest is {near[0]}"
     if problem["type"] == "missing":

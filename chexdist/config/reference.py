@@ -23,10 +23,8 @@ HOW = (
     "On the command line a setting is --section.key value, such as --train.batch 64, after --config; in a "
     "YAML file it is a key of its section, such as `train: {batch: 64}`. The command line wins over the "
     "file, the file over the defaults. A ramp is a value that moves with the images shown: "
-    "{start: 5e-4, end: 5e-5, images: 100000, shape: cosine}, from start to end within so many "
-    "images, "
-    "along half a "
-    "cosine or (shape: linear) evenly."
+    "{start: 5.0e-4, end: 5.0e-5, images: 100000, shape: cosine}, from start to end within so many images, "
+    "along half a cosine or (shape: linear) evenly."
 )
 SHIPPED = "Configurations that come with chexdist, each a value of --config:"
 TYPES = {bool: "true or false", int: "whole number", float: "number", str: "text"}
@@ -141,7 +139,8 @@ def _type(annotation: Any, metadata: list[Any]) -> str:
         return _type(arguments[0], _flat(arguments[1:]))
     if origin in (Union, UnionType):
         kinds = [_type(kind, []) for kind in arguments if kind is not NoneType]
-        return ", ".join(kinds).replace(" or ", ", ") + " or null" * (NoneType in arguments)
+        named = ", ".join(kinds + ["null"] * (NoneType in arguments)).replace(" or ", ", ")
+        return " or ".join(named.rsplit(", ", 1))
     if origin is tuple:
         (each,) = {_type(kind, []) for kind in arguments}
         return f"list of {len(arguments)}, each a {each}"

@@ -3,7 +3,7 @@
 from typing import Any
 
 from chexdist.config.address import without_secrets
-from chexdist.config.tree import NORMS, Config, Loss, Model
+from chexdist.config.tree import NORMS, UPSAMPLINGS, Config, Loss, Model, Ramp
 from chexdist.errors import UserError
 
 FREE = {
@@ -15,6 +15,7 @@ FREE = {
     "data.memory",
     "train.images",
     "train.accumulate",
+    "train.start",
     "run.dir",
     "run.tracker",
 }
@@ -48,6 +49,14 @@ def resolve(config: Config) -> Config:
         raise UserError(
             "train.group 1 with batch norm: one image has no batch statistics; set train.group to 8 or more"
         )
+    if config.model.upsampling not in ("transposed", *UPSAMPLINGS[config.model.name]):
+        raise UserError(
+            f"model.upsampling {config.model.upsampling}: the generator of a {config.model.name} has no such "
+            "choice; leave it out"
+        )
+    probability = config.augment.probability
+    if isinstance(probability, Ramp) and max(probability.start, probability.end) > 1:
+        raise UserError("augment.probability: a ramp of probabilities stays within 0 and 1")
     weight = config.penalty.weight
     if weight == "auto":
         weight = automatic_weight(config)
@@ -111,20 +120,26 @@ def frozen(config: Config) -> dict[str, Any]:
     return leaves
 
 
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """`section.key was A, is B` for each frozen setting that is neither the same nor `auto`.
+
+    A setting that did not exist when the run began had its default."""
+    defaults = frozen(Config(model=Model(name="vanilla"), loss=Loss(name="hinge")))
+    was = {**{key: defaults.get(key) for key in now}, **before}
+    return [
+        f"{key} was {was[key]}, is {now.get(key)}"
+        for key in sorted(was)
+        if now.get(key) not in (was[key], "auto")
+    ]
+
+
 def check_unchanged(before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Refuse to resume a run under other settings. A setting that did not exist when the run began had its
-    default.
+    """Refuse to resume a run under other settings.
 
     Raises:
         UserError: naming each setting that differs.
     """
-    defaults = frozen(Config(model=Model(name="vanilla"), loss=Loss(name="hinge")))
-    was = {**{key: defaults.get(key) for key in now}, **before}
-    changed = [
-        f"{key} was {was.get(key)}, is {now.get(key)}"
-        for key in sorted(was)
-        if now.get(key) not in (was[key], "auto")
-    ]
+    changed = differences(before, now)
     if changed:
         raise UserError(
             f"this run began with other settings: {'; '.join(changed)}. Set them as they were, or choose "

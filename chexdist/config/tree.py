@@ -20,6 +20,11 @@ from chexdist.metrics.extractors import EXTRACTORS
 NORMS: dict[str, tuple[str, ...]] = {name: FAMILIES.constant(name, "NORMS") for name in FAMILIES}
 """What each GAN's critic may be normalised with; its paper's choice first."""
 
+UPSAMPLINGS: dict[str, tuple[str, ...]] = {
+    name: FAMILIES.constant(name, "UPSAMPLINGS", otherwise=()) for name in FAMILIES
+}
+"""How each GAN's generator may double the side, where that is left open."""
+
 BEST = {name: metric.label for name, metric in METRICS.items() if metric.in_training} | {"none": ""}
 """What may choose the best checkpoint."""
 
@@ -56,7 +61,7 @@ class Ramp(Section):
 class Model(Section):
     name: Annotated[str, OneOf(FAMILIES, FAMILIES.summary)]
     """Which GAN: the architecture of its generator and of its critic."""
-    size: Annotated[Literal[32, 64, 128, 256], Unit("pixels")] = 64
+    size: Annotated[Literal[32, 64, 128, 256, 512], Unit("pixels")] = 64
     """Side of the square image; must be that of the shards."""
     conditional: bool = False
     """Generate by class: the generator embeds the label, the critic projects on it (Miyato 2018)."""

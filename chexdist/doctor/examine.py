@@ -24,6 +24,7 @@ from chexdist.doctor.sizes import Sizes, largest_share, sizes_of
 from chexdist.doctor.speed import Speed, measure_speed
 from chexdist.doctor.storage import check_cache, check_disk, check_loaders, check_shared
 from chexdist.errors import WorkError
+from chexdist.training.precision import automatic, with_precision
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,8 @@ class Examination:
             return
         self._fit(self.subject.config)
         config, ranks = self.subject.config, self.peers.size
+        if config.train.precision == "auto":
+            config = with_precision(config, automatic(self.peers.device))
         if self.subject.simulate:
             config, ranks = self._simulated(config, self.subject.simulate), self.subject.simulate
         self._plan(config, ranks)

@@ -47,9 +47,9 @@ def check_devices(note: Note, device: "torch.device", ranks_here: int) -> None:
 
 def check_bf16(note: Note, device: "torch.device", config: Config | None) -> None:
     """A convolution in float32 and in bf16, timed; a warning where the configuration asks for what is slow
-    here.
+    here, or what `auto` is.
     """
-    from chexdist.training.precision import bf16_gain
+    from chexdist.training.precision import automatic, bf16_gain
 
     gain = bf16_gain(device)
     asked = config is not None and config.train.precision == "bf16"
@@ -61,7 +61,8 @@ def check_bf16(note: Note, device: "torch.device", config: Config | None) -> Non
         )
     else:
         how = "fast" if gain >= 1 else "emulated"
-        note.ok(f"{how} here: {gain:.2f} x the speed of float32 (a convolution, measured)")
+        auto = f"; train.precision auto is {automatic(device)}" if not asked else ""
+        note.ok(f"{how} here: {gain:.2f} x the speed of float32 (a convolution, measured){auto}")
 
 
 def usable_cores() -> int:

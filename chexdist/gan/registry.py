@@ -38,11 +38,11 @@ class Registry(Mapping[str, Entry]):
         tree = self._source(name)
         return " ".join((ast.get_docstring(tree) or "").partition("\n\n")[0].split()) if tree else ""
 
-    def constant(self, name: str, constant: str) -> Any:
-        """What an entry's source assigns to a name, as a literal.
+    def constant(self, name: str, constant: str, otherwise: Any = None) -> Any:
+        """What an entry's source assigns to a name, as a literal; `otherwise` where it assigns nothing.
 
         Raises:
-            AttributeError: it assigns nothing to it.
+            AttributeError: it assigns nothing to it, and there is no `otherwise`.
         """
         tree = self._source(name)
         for node in tree.body if tree else ():
@@ -50,7 +50,9 @@ class Registry(Mapping[str, Entry]):
                 constant
             ]:
                 return ast.literal_eval(node.value)
-        raise AttributeError(f"{self._package}, {name}: no {constant}")
+        if otherwise is None:
+            raise AttributeError(f"{self._package}, {name}: no {constant}")
+        return otherwise
 
     def _source(self, name: str) -> ast.Module | None:
         module = self._modules[name]

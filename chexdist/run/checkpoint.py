@@ -36,7 +36,8 @@ class State:
     `t` batches are done; `settings` must not change; `manifest` is the digest of the shards' manifest,
     `classes` its training samples by class, so that images can be drawn without the shards; `machine` is the
     hardware and the versions on which bitwise equality depends. `unlogged` holds each rank's sums of the
-    losses of the batches after `since`, which are not in the log yet."""
+    losses of the batches after `since`, which are not in the log yet. `started_from` says with which
+    checkpoint of another run the networks began."""
 
     t: int
     images: int
@@ -46,6 +47,7 @@ class State:
     machine: dict[str, Any]
     since: int = 0
     unlogged: list[list[float]] = field(default_factory=list)
+    started_from: dict[str, str] | None = None
 
 
 def snapshot(tensors: Tensors) -> Tensors:
@@ -103,8 +105,10 @@ def find(path: Path) -> Path:
 
     Raises:
         UserError: there is none.
+        WorkError: it is a checkpoint, and damaged.
     """
     if (path / layout.STATE).is_file():
+        read_state(path, verify=True)
         return path
     found, problems = newest(path)
     if found is None:
@@ -147,15 +151,24 @@ def load(path: Path, tensors: Tensors) -> None:
             stored = load_file(path / name)
         except (OSError, SafetensorError) as error:
             raise WorkError(f"checkpoint {path}, {name}: {error}") from None
-        if {key: value.shape for key, value in stored.items()} != {
-            key: value.shape for key, value in live.items()
-        }:
+        difference = _first_difference(stored, live)
+        if difference:
             raise UserError(
-                f"checkpoint {path}, {name}: holds other networks than the configuration describes"
+                f"checkpoint {path}, {name}: holds other networks than the configuration describes: "
+                f"{difference}"
             )
         with torch.no_grad():
             for key, tensor in live.items():
                 tensor.copy_(stored[key])
+
+
+def _first_difference(stored: dict[str, Tensor], live: dict[str, Tensor]) -> str:
+    """The first tensor, by name, that is of another shape in a checkpoint than in the networks."""
+    for key in sorted(stored.keys() | live.keys()):
+        there, here = (list(named[key].shape) if key in named else "missing" for named in (stored, live))
+        if there != here:
+            return f"{key} is {there} there, {here} here"
+    return ""
 
 
 def _write(path: Path, content: bytes) -> str:

@@ -1,15 +1,19 @@
 """Decides what `train.precision: auto` is on a device: bf16 where it computes convolutions natively, else
 float32.
-"""
+
+The answer for a CPU is measured once, in a second, and remembered in `chexdist/bf16.json` of the user's
+folder for caches ($XDG_CACHE_HOME or ~/.cache)."""
 
 import json
 import os
 import platform
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
+from chexdist.config.tree import Config
 from shards.files import replace_file
 
 CONVOLVED = 8, 64, 32, 32
@@ -26,22 +30,31 @@ def automatic(device: torch.device) -> str:
     return "bf16" if remembered_gain(device) >= WORTH_IT else "no"
 
 
+def with_precision(config: Config, precision: str) -> Config:
+    """The configuration with this in place of `auto`."""
+    return config.model_copy(update={"train": config.train.model_copy(update={"precision": precision})})
+
+
 def remembered_gain(device: torch.device) -> float:
     """`bf16_gain`, measured once for each machine, torch build and number of threads."""
     file = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "chexdist" / "bf16.json"
     key = f"{_processor()}, torch {torch.__version__}, {torch.get_num_threads()} threads"
+    known = _known(file)
+    if key not in known:
+        known[key] = round(bf16_gain(device), 2)
+        with suppress(OSError):  # it is measured again next time
+            file.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(file, json.dumps(known, indent=1))
+    return known[key]
+
+
+def _known(file: Path) -> dict[str, float]:
+    """What was measured before; nothing where the file is not there or was not written by this."""
     try:
-        known = json.loads(file.read_text())
-        return float(known[key])
-    except (OSError, ValueError, TypeError, KeyError):
-        known = {}
-    gain = bf16_gain(device)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(file, json.dumps({**known, key: round(gain, 2)}))
-    except OSError:
-        pass  # measured again next time
-    return gain
+        found = json.loads(file.read_text())
+        return {str(key): float(gain) for key, gain in found.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
 
 
 def bf16_gain(device: torch.device) -> float:

@@ -32,17 +32,20 @@ def check(config: Config, world: World) -> Manifest:
     check_world(config, world.size)
     manifest = read_manifest(config.data.shards, config.data)
     check_settings(config, manifest)
-    if config.train.start:
-        check_start(Path(config.train.start))
     if config.run.dir:
         check_run(config, manifest)
+    if config.train.start and not (config.run.dir and layout.checkpoints(Path(config.run.dir))):
+        check_start(Path(config.train.start))
     return manifest
 
 
 def check_start(path: Path) -> None:
     """Whether there is a checkpoint to begin with; raises `UserError`."""
     if not (path / layout.STATE).is_file() and not layout.checkpoints(path):
-        raise UserError(f"train.start {path}: no checkpoint, and no run directory with a complete one")
+        raise UserError(
+            f"train.start {path}: is no checkpoint and no run directory with a complete one; give RUN or "
+            "RUN/checkpoints/NAME"
+        )
 
 
 def check_settings(config: Config, manifest: Manifest) -> None:

@@ -42,7 +42,8 @@ class Values:
     before it.
 
     `ema_decay` is the weight of the averaged generator in its update: 0.5 ^ (images of a generator step /
-    half-life)."""
+    half-life), where the half-life is at most `ema.ramp` times the images before the batch. 0 for the first
+    batch of a run with a ramp: the average begins as the generator after its first step."""
 
     generator_lr: float
     critic_lr: float
@@ -56,7 +57,7 @@ class Values:
         step = config.train.batch * config.train.n_critic
         halflife = config.ema.halflife
         if config.ema.ramp:
-            halflife = min(halflife, config.ema.ramp * (images + step))
+            halflife = min(halflife, config.ema.ramp * images)
         weight = config.penalty.weight
         assert not isinstance(weight, str), "resolved with the configuration"
         return cls(
@@ -64,7 +65,7 @@ class Values:
             critic_lr=value_at(config.optim.critic.lr, images),
             penalty_weight=value_at(weight, images),
             augment_probability=value_at(config.augment.probability, images),
-            ema_decay=0.5 ** (step / halflife),
+            ema_decay=0.5 ** (step / halflife) if halflife else 0.0,
         )
 
 
@@ -75,7 +76,7 @@ def value_at(value: float | Ramp, images: int) -> float:
     done = min(1.0, images / value.images)
     if value.shape == "cosine":
         done = (1 - math.cos(math.pi * done)) / 2
-    return value.start + (value.end - value.start) * done
+    return value.start * (1 - done) + value.end * done
 
 
 def moving_settings(config: Config, images: int) -> dict[str, float]:

@@ -20,7 +20,7 @@ from chexdist.distributed.world import World
 from chexdist.errors import AgreedError, UserError, WorkError
 from chexdist.run import checkpoint, layout
 from chexdist.run.directory import RunDirectory
-from chexdist.training.precision import automatic
+from chexdist.training.precision import automatic, with_precision
 from chexdist.training.trainer import Trainer
 
 
@@ -53,7 +53,8 @@ def train(config: Config, manifest: Manifest, world: World) -> int:
     heartbeat = Heartbeat(run.path / layout.HEARTBEATS, world)
     try:
         collectives.check_same(manifest.digest, f"{manifest.directory}/manifest.json")
-        config = with_precision(config, run.path, accelerator.device, collectives)
+        if config.train.precision == "auto":
+            config = with_precision(config, _precision(run.path, accelerator.device, collectives))
         return Trainer(config, manifest, world, run, accelerator, collectives, stop, heartbeat).run()
     except (UserError, WorkError) as error:
         heartbeat.end(str(error))
@@ -74,19 +75,14 @@ def train(config: Config, manifest: Manifest, world: World) -> int:
         raise
 
 
-def with_precision(config: Config, run: Path, device: torch.device, collectives: Collectives) -> Config:
-    """The configuration with `train.precision: auto` decided, by rank 0 for all: as the run began, or by this
-    device.
-    """
-    if config.train.precision != "auto":
-        return config
-    precision = None
+def _precision(run: Path, device: torch.device, collectives: Collectives) -> str:
+    """What `train.precision: auto` is, by rank 0 for all: as the run began, or else what suits its device."""
+    precision = ""
     if collectives.world.is_main:
         path, _ = checkpoint.newest(run)
         begun = checkpoint.read_state(path).settings.get("train.precision") if path else None
         precision = begun or automatic(device)
-    train = config.train.model_copy(update={"precision": collectives.broadcast(precision)})
-    return config.model_copy(update={"train": train})
+    return collectives.broadcast(precision)
 
 
 def _lost(error: Exception, world: World) -> bool:

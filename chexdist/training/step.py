@@ -212,13 +212,15 @@ class Step:
         return torch.from_numpy(drawn).to(self.dtype).to(self.gan.device, non_blocking=True)
 
     def augmented(self, images: Tensor, draw: Draw, t: int, part: range) -> Tensor:
-        """T of images [len(part), 1, S, S]."""
+        """T of images [len(part), 1, S, S]: each is augmented where a draw of its own is below the
+        probability.
+        """
         if self.augmentation is None:
             return images
-        chosen = self.gan.config.augment.probability != 1.0
-        draws = self.uniform(draw, t, part, self.augmentation.DRAWS + chosen)
+        always = self.gan.config.augment.probability == 1.0
+        draws = self.uniform(draw, t, part, self.augmentation.DRAWS + (not always))
         changed = self.augmentation.augment(images, draws[:, : self.augmentation.DRAWS])
-        if not chosen:
+        if always:
             return changed
         return torch.where(draws[:, -1, None, None, None] < self.values.augment_probability, changed, images)
 

@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from chexdist.config.rules import frozen
+from chexdist.config.rules import differences, frozen
 from chexdist.config.tree import Config
 from chexdist.data.loader import Batch, batches, to_unit_range
 from chexdist.data.manifest import Manifest
@@ -22,7 +22,7 @@ from chexdist.distributed.heartbeat import Heartbeat
 from chexdist.distributed.replica_check import check_replicas
 from chexdist.distributed.stop_request import StopRequest
 from chexdist.distributed.world import World
-from chexdist.errors import EXIT_STOPPED_EARLY, AgreedError
+from chexdist.errors import EXIT_STOPPED_EARLY, AgreedError, UserError
 from chexdist.evaluation.findings import Findings
 from chexdist.metrics import METRICS
 from chexdist.metrics.value import Metric
@@ -139,6 +139,7 @@ class Trainer:
         check_resumed(state.settings, state.manifest, self.config, self.manifest)
         checkpoint.load(path, self.gan.state())
         self.since = state.since if state.unlogged else state.t
+        self.started_from = state.started_from
         self.step.losses = Losses.of(state.unlogged, self.world, self.device)
         self.collectives.run_on_main(lambda: self.saver.resume(state.images))
         if self.world.is_main:
@@ -148,13 +149,29 @@ class Trainer:
         return state.t
 
     def load_start(self) -> None:
-        """Begin with the networks of another run's checkpoint; optimizers and order begin anew."""
-        path = self.collectives.broadcast(
-            checkpoint.find(Path(self.config.train.start)) if self.world.is_main else Path()
-        )
-        state = self.gan.state()
-        checkpoint.load(path, {name: state[name] for name in (layout.GENERATOR, layout.CRITIC, layout.EMA)})
-        self.started_from = {"checkpoint": path.name, "manifest": checkpoint.read_state(path).manifest}
+        """Begin with the networks of another run's checkpoint; optimizers and order begin anew.
+
+        Raises:
+            UserError: on all ranks, where there is no checkpoint, or one of other networks.
+            AgreedError: on all ranks, where it is damaged.
+        """
+        found: list[Path] = []
+        self.collectives.run_on_main(lambda: found.append(checkpoint.find(Path(self.config.train.start))))
+        path = self.collectives.broadcast(found[0] if found else Path())
+        state, live = checkpoint.read_state(path), self.gan.state()
+        try:
+            checkpoint.load(
+                path, {name: live[name] for name in (layout.GENERATOR, layout.CRITIC, layout.EMA)}
+            )
+        except UserError as error:
+            unlike = differences(state.settings, frozen(self.config))
+            models = "; ".join(line for line in unlike if line.startswith("model."))
+            raise UserError(f"train.start: {error}. {models or 'The classes are others'}") from None
+        self.started_from = {
+            "checkpoint": str(path),
+            "images": str(state.images),
+            "manifest": state.manifest,
+        }
         if self.world.is_main:
             print(f"chexdist: beginning with the networks of {path}", flush=True)
 
@@ -345,5 +362,6 @@ class Trainer:
             machine=machine(self.world),
             since=self.since,
             unlogged=unlogged[:, :3].tolist(),
+            started_from=self.started_from,
         )
         self.collectives.run_on_main(lambda: self.saver.start(tensors, state))

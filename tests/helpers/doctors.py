@@ -96,6 +96,7 @@ def _rank(
     patch = pytest.MonkeyPatch()  # which refuses a name that is not there
     patch.setattr(peers, "SECONDS_TO_FORM", int(environment.get("SECONDS_TO_FORM", 120)))
     patch.setattr(precision, "_seconds", lambda *_: 1.0)
+    patch.setattr(precision, "remembered_gain", lambda _: 1.0)
     patch.setattr(examine, "try_torchvision", lambda: lambda note: None)
     patch.setattr(speed, "SECONDS", 0)
     code = main(given)

@@ -47,9 +47,9 @@ class Trained:
     """What one rank saw; `gradients`, `updates` and `weights` are empty but on rank 0.
 
     `gradients`: of each network's first update, as reduced. `weights`: of both networks and the averaged
-    generator at the end; `digest`: their SHA-256. `decay`: the average's in the last step. `losses`: sums over this rank's
-    images. `draws`: rows and random numbers by (draw, batch). `updates`: what Adam was given in a step from a
-    checkpoint.
+    generator at the end; `digest`: their SHA-256. `decay`: the average's in the last step. `losses`: sums
+    over this rank's images. `draws`: rows and random numbers by (draw, batch). `updates`: what Adam was given
+    in a step from a checkpoint.
     """
 
     gradients: Arrays
@@ -158,13 +158,16 @@ def _start(
 
 
 def _open(gan: Gan) -> None:
-    """Give convolutions that begin at 0 other weights, the same on all ranks: at 0, they hide from the
-    gradient whatever is before them."""
+    """Where convolutions begin at 0, give them and the biases other values, the same on all ranks.
+
+    At 0, a convolution hides from the gradient whatever is before it. And a bias is then of the size of
+    Adam's first step, of which an element whose true gradient is 0 is rounding divided by Adam's eps.
+    """
     draw = torch.Generator().manual_seed(0)
     for network in (gan.critic, gan.generator):
-        for parameter in network.parameters():
-            if parameter.dim() > 1 and not parameter.any():
-                nn.init.normal_(parameter, 0.0, 0.05, draw)
+        zero = [parameter for parameter in network.parameters() if not parameter.any()]
+        for parameter in zero if any(parameter.dim() > 1 for parameter in zero) else ():
+            nn.init.normal_(parameter, 0.0, 0.05, draw)
     gan.ema.load_state_dict(gan.generator.state_dict())
 
 

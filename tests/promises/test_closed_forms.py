@@ -135,6 +135,30 @@ def test_penalty_looks_at_the_right_images(name: str) -> None:
     )
 
 
+class Cubic(nn.Module):
+    """C(x, y) = (1 + y) sum_p w_p x_p^3 / 3: the gradient by the image is (1 + y) w x^2."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.from_numpy(np.random.default_rng(3).normal(size=SIDE**2)))
+
+    def forward(self, image: Tensor, label: Tensor) -> Tensor:
+        return (1 + label) * (image.flatten(1) ** 3 @ self.w) / 3
+
+
+def test_both_penalties_of_a_cubic_critic() -> None:
+    """sum_p ((1 + y) w x^2)^2 / 2 at both images of a pair, which have one label; its gradient by w."""
+    critic, penalty, label = Cubic(), PENALTIES["r1+r2"], torch.tensor([0, 1, 2, 1, 0])
+    assert penalty is not None
+    penalties = penalty.penalty(critic, REAL, FAKE, label, WEIGHTS)
+    w, scale = critic.w.detach().numpy(), (1 + label.numpy())[:, None]
+    slopes = [scale * w * image.numpy().reshape(IMAGES, -1) ** 2 for image in (REAL, FAKE)]
+    np.testing.assert_allclose(penalties.detach(), sum((slope**2).sum(1) / 2 for slope in slopes), rtol=1e-10)
+    (gradient,) = torch.autograd.grad(penalties.sum(), critic.w)
+    np.testing.assert_allclose(gradient, sum((slope**2 / w).sum(0) for slope in slopes), rtol=1e-10)
+    assert not REAL.requires_grad and not FAKE.requires_grad
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_penalty_of_a_constant_critic_has_a_gradient(name: str) -> None:
     """Where the slope is 0 a plain square root has no derivative."""

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.cases import BATCH, full_case, paired_case
+from helpers.cases import BATCH, Case, full_case, moving_case, paired_case
 from helpers.checks import check_same_draws
 from helpers.training import Trained, train_cases
-from helpers.worlds import run_world
+from helpers.worlds import run_world, run_worlds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -211,11 +211,14 @@ def test_pairs_are_of_one_class(world_size: int, shards: Path) -> None:
     assert len({label for real, _ in pairs for label in real}) == 2
 
 
-def test_a_loss_of_pairs_draws_the_same_bytes_in_any_world(shards: Path) -> None:
-    jobs = [(paired_case(), accumulate, "float64") for accumulate in (1, 2)]
-    ((alone, _),) = run_world(1, train_cases, shards, jobs)
+@pytest.mark.parametrize("case", [paired_case(), moving_case()], ids=["dcgan", "residual"])
+def test_a_loss_of_pairs_draws_the_same_bytes_in_any_world(case: Case, shards: Path) -> None:
+    """In the second case some images are augmented, by a draw of their own."""
+    jobs = [(case, accumulate, "float64") for accumulate in (1, 2)]
+    worlds = run_worlds(train_cases, {size: (shards, jobs) for size in (1, 2, 3, 4)})
+    alone, batch = worlds[1][0][0], case.config().train.batch
     names = {name for name, _ in alone.draws}
     assert "AUGMENT_REAL_FOR_GENERATOR" in names and "GENERATOR_LABEL" not in names
-    ranks = run_world(3, train_cases, shards, jobs)
-    for number in range(len(jobs)):
-        check_same_draws(alone.draws, [rank[number].draws for rank in ranks], BATCH, f"pairs, {number}")
+    for size, number in itertools.product(worlds, range(len(jobs))):
+        draws = [rank[number].draws for rank in worlds[size]]
+        check_same_draws(alone.draws, draws, batch, f"pairs, {number}, world {size}")

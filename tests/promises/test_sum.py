@@ -2,11 +2,12 @@
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers.cases import CLIPS, Case, every_combination, special_cases
-from helpers.checks import check_same_step, check_same_training
+from helpers.cases import CLIPS, Case, every_combination, full_case, moving_case, paired_case, special_cases
+from helpers.checks import check_same_step, check_same_tensors, check_same_training
 from helpers.training import Trained, save_in_mid_training, step_in_mid_training, train_cases
 from helpers.worlds import run_world, run_worlds
 
@@ -92,3 +93,23 @@ def test_float32(world_size: int, stepped: Worlds) -> None:
         ranks = [rank[index] for rank in stepped[world_size]]
         what = f"{case.name}, float32, world {world_size}, accumulate {_parts(world_size, index)}"
         check_same_step(stepped[1][0][index], ranks, what)
+
+
+BF16_ROUNDINGS = 8 * 2.0**-8
+"""bf16 has 8 bits: what a rank's gradient may lose, by its norm, when it is summed from other parts."""
+
+
+@pytest.mark.parametrize(
+    "case", [full_case(), paired_case(), moving_case()], ids=["wgan", "dcgan", "residual"]
+)
+def test_bf16(case: Case, shards: Path) -> None:
+    """The first update's gradients, up to the rounding of each rank's; all ranks hold the same weights."""
+    case = replace(case, settings=case.settings | {"train.precision": "bf16"})
+    trained = run_worlds(train_cases, {size: (shards, [(case, 1, "float32")]) for size in (1, 2, 4)})
+    alone = trained[1][0][0]
+    for size in (2, 4):
+        ranks = [rank[0] for rank in trained[size]]
+        assert len({rank.digest for rank in ranks}) == 1
+        check_same_tensors(
+            alone.gradients, ranks[0].gradients, BF16_ROUNDINGS, f"{case.name}, bf16, world {size}"
+        )

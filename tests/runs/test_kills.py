@@ -17,11 +17,20 @@ from helpers.faults import DELETE, DESCRIBE, FLUSH, RENAME, REPLACE, SNAPSHOT, S
 from rich.console import Console
 from rich.table import Table
 
+RAMP = "{{start: {start}, end: {end}, images: 160, shape: {shape}}}"
 GANS: dict[str, list[str]] = {
     "vanilla": [],
     "wgan-gp": ["--train.accumulate", "2"],
     "dcgan": ["--penalty.every", "32"],
+    "residual": [
+        *("--train.precision", "bf16", "--model.width", "1", "--penalty.every", "32", "--ema.ramp", "0.5"),
+        *("--optim.generator.lr", RAMP.format(start=1e-3, end=1e-4, shape="cosine")),
+        *("--optim.critic.lr", RAMP.format(start=1e-3, end=2e-3, shape="linear")),
+        *("--penalty.weight", RAMP.format(start=1, end=0.1, shape="cosine")),
+        *("--augment.probability", RAMP.format(start=0, end=0.9, shape="linear")),
+    ],
 }
+"""Of the last one, everything moves that may."""
 SIZES = (1, 2, 4)
 EVALUATOR, RUN = "chexdist.training.validation", "chexdist.run.directory:RunDirectory"
 ANY_RANK = -1
@@ -122,6 +131,7 @@ SMALL: dict[str, tuple[int, str, list[tuple[str, int]]]] = {
     "vanilla, 1 rank": (1, "vanilla", [("start-up", 6), ("save", 1), ("step", 2), ("evaluation", 5)]),
     "wgan, 2 ranks": (2, "wgan-gp", [("step", 2), ("save", 2)]),
     "dcgan, 4 ranks": (4, "dcgan", [("step", 3)]),
+    "residual, 2 ranks": (2, "residual", [("step", 3), ("save", 4)]),
 }
 
 

@@ -14,6 +14,7 @@ from chexdist.gan.models.norms import GhostBatchNorm, critic_norm
 from chexdist.gan.models.spec import Spec
 
 NORMS = ("batch", "none", "instance", "group")
+UPSAMPLINGS = ("transposed", "bilinear", "nearest")
 
 
 def channels(spec: Spec) -> list[int]:

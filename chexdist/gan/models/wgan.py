@@ -15,6 +15,7 @@ from chexdist.gan.models.norms import critic_norm
 from chexdist.gan.models.spec import Spec
 
 NORMS = ("none", "instance", "group")
+UPSAMPLINGS = ("transposed", "bilinear", "nearest")
 
 
 class Critic(nn.Module):
