@@ -6,17 +6,16 @@ distribution, and single values may be negative. Values are multiplied by 1000, 
 """
 
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from chexdist.metrics.estimate import Estimate, TooFewImages
-from chexdist.metrics.intervals import bootstrap_interval, bootstrap_weights, numbered
+from chexdist.metrics.estimate import Estimate
+from chexdist.metrics.sides import Side, Sides, remembered
 
 UNIT = "squared MMD x 1000"
 SCALE = 1000.0
-MIN_UNITS = 16  # resampled real X-rays: the interval covers the truth in 98 % of the cases here, 95 % at 150
 BLOCK = 1024  # rows of a Gram matrix held at once
 
 
@@ -29,46 +28,18 @@ def measure(
 ) -> Estimate:
     """KID x 1000 between features real [N, D] and generated [M, D], in float64, with a 95 % interval.
 
-    `real_patients[i]` is the patient of real image i; None means that all images are independent. Pairs of
-    images of one patient are left out: the estimate is unbiased only over independent pairs (Lee & Dehling
-    2005, "Generalized two-sample U-statistics for clustered data"), and images of one patient resemble each
-    other. `generated_patients` does the same for the other side, where that side is real too, as for the real
-    baseline.
+    Pairs of images of one patient are left out: the estimate is unbiased only over independent pairs (Lee &
+    Dehling 2005, "Generalized two-sample U-statistics for clustered data"), and images of one patient
+    resemble each other. With them left in, as is usual, it is `kid_all_pairs`.
 
     The interval is the Bayesian bootstrap over patients, or over images without one
     (`intervals.bootstrap_weights`). It is too wide, never too narrow, where both sides have the same
     distribution (there the statistic is degenerate and the weights' linear term comes on top).
 
-    Raises TooFewImages for fewer than MIN_UNITS patients (or images) on a side, and ValueError for features
-    that are not finite or not of one D and for a patient on both sides.
+    Raises as `Sides.of`.
     """
-    real, generated = (_checked(side, name) for side, name in ((real, "real"), (generated, "generated")))
-    if real.shape[1] != generated.shape[1]:
-        raise ValueError(f"real features have size {real.shape[1]}, generated ones {generated.shape[1]}")
-    real_units = _units(real, real_patients, "real")
-    generated_units = _units(generated, generated_patients, "generated")
-    if real_patients is not None and generated_patients is not None:
-        shared = set(real_patients) & set(generated_patients)
-        if shared:
-            raise ValueError(f"{len(shared)} patients are on both sides; compare disjoint patients")
-    random = np.random.Generator(np.random.Philox(seed))
-    real_weights = bootstrap_weights(random, real_units)
-    generated_weights = bootstrap_weights(random, generated_units)
-    draws = SCALE * (
-        _mean_within(real, real_weights, real_units)
-        + _mean_within(generated, generated_weights, generated_units)
-        - 2 * _mean_between(real, real_weights, generated, generated_weights)
-    )
-    low, high = bootstrap_interval(draws[1:])
-    return Estimate(
-        float(draws[0]),
-        low,
-        high,
-        len(real),
-        len(generated),
-        patients=None if real_patients is None else len(set(real_patients)),
-        draws=draws[1:].cpu(),
-    )
+    sides = Sides.of("KID", real, generated, real_patients, generated_patients, seed)
+    return sides.estimate(mmd(sides).independent_pairs)
 
 
 def polynomial_kernel(x: Tensor, y: Tensor) -> Tensor:
@@ -76,45 +47,49 @@ def polynomial_kernel(x: Tensor, y: Tensor) -> Tensor:
     return (x @ y.T / x.shape[1] + 1) ** 3
 
 
-def _checked(features: Tensor, side: str) -> Tensor:
-    if features.ndim != 2:
-        raise ValueError(f"{side} features have shape {list(features.shape)}; expected [images, size]")
-    features = features.detach().to(torch.float64)
-    if not bool(torch.isfinite(features).all()):
-        raise ValueError(
-            f"{side} features are not all finite; the extractor's input or the generator is broken"
-        )
-    return features
+@dataclass(frozen=True)
+class Mmd:
+    """Squared MMD x 1000 for each row of the bootstrap's weights, [1 + DRAWS].
+
+    independent_pairs: without pairs of images of one patient; all_pairs: with them.
+    """
+
+    independent_pairs: Tensor
+    all_pairs: Tensor
 
 
-def _units(features: Tensor, patients: Sequence[Hashable] | None, side: str) -> Tensor:
-    """The number of each image's patient [N], or of the image itself where patients are not given."""
-    if patients is not None and len(patients) != len(features):
-        raise ValueError(f"{len(features)} {side} images but {len(patients)} patients")
-    units = range(len(features)) if patients is None else patients
-    count = len(set(units))
-    if count < MIN_UNITS:
-        what = "images" if patients is None else "patients"
-        raise TooFewImages(
-            f"no KID from {count} {side} {what}: it needs {MIN_UNITS}, below which its 95 % interval is "
-            "untested"
-        )
-    return numbered(units).to(features.device)
+@remembered
+def mmd(sides: Sides) -> Mmd:
+    """Both, in one pass over the pairs."""
+    real_weights, generated_weights = sides.weights()
+    real, generated = _within(sides.real, real_weights), _within(sides.generated, generated_weights)
+    between = _between(sides.real.features, real_weights, sides.generated.features, generated_weights)
+    return Mmd(SCALE * (real[0] + generated[0] - 2 * between), SCALE * (real[1] + generated[1] - 2 * between))
 
 
-def _mean_within(x: Tensor, weights: Tensor, units: Tensor) -> Tensor:
-    """Weighted mean of the kernel over pairs of images of two units, for each row of weights."""
-    total = torch.zeros(len(weights), dtype=x.dtype, device=x.device)
-    for rows in torch.arange(len(x), device=x.device).split(BLOCK):
+def _within(side: Side, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighted means of the kernel over pairs of images of two units, and over all pairs of two images."""
+    x, units = side.features, side.units
+    count = int(units.max()) + 1
+    numbers = torch.arange(len(x), device=x.device)
+    different = torch.zeros(len(weights), dtype=x.dtype, device=x.device)
+    same = torch.zeros(count, dtype=x.dtype, device=x.device)
+    for rows in numbers.split(BLOCK):
         same_unit = units[rows, None] == units[None, :]
-        gram = polynomial_kernel(x[rows], x).masked_fill(same_unit, 0)
-        total += (weights[:, rows] @ gram * weights).sum(1)
-    per_unit = torch.zeros(len(weights), int(units.max()) + 1, dtype=x.dtype, device=x.device)
+        gram = polynomial_kernel(x[rows], x)
+        other_image = same_unit & (rows[:, None] != numbers[None, :])
+        same.index_add_(0, units[rows], gram.masked_fill(~other_image, 0).sum(1))
+        different += (weights[:, rows] @ gram.masked_fill(same_unit, 0) * weights).sum(1)
+    per_unit = torch.zeros(len(weights), count, dtype=x.dtype, device=x.device)
     per_unit.index_add_(1, units, weights)
-    return total / (per_unit.sum(1) ** 2 - (per_unit**2).sum(1))
+    images = torch.bincount(units, minlength=count)
+    total = per_unit.sum(1) ** 2
+    independent = different / (total - (per_unit**2).sum(1))
+    squares = (per_unit / images) ** 2  # a unit's images have one weight
+    return independent, (different + squares @ same) / (total - (weights**2).sum(1))
 
 
-def _mean_between(x: Tensor, x_weights: Tensor, y: Tensor, y_weights: Tensor) -> Tensor:
+def _between(x: Tensor, x_weights: Tensor, y: Tensor, y_weights: Tensor) -> Tensor:
     """Weighted mean of the kernel over all pairs of an x and a y, for each row of weights."""
     total = torch.zeros(len(x_weights), dtype=x.dtype, device=x.device)
     for rows in torch.arange(len(x), device=x.device).split(BLOCK):

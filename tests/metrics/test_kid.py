@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from helpers.features import clustered, sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -10,16 +11,10 @@ from torchmetrics.image.kid import poly_mmd
 
 from chexdist.metrics import kid as kid_module
 from chexdist.metrics.estimate import TooFewImages
-from chexdist.metrics.kid import MIN_UNITS, polynomial_kernel
 from chexdist.metrics.kid import measure as kid
-
-
-def sample(seed: int, n: int, shift: float = 0.0, dim: int = 24) -> Tensor:
-    """Features like an extractor's: not negative, correlated, of falling variance."""
-    random = np.random.default_rng(seed)
-    hidden = random.standard_normal((n, dim)) / np.sqrt(1 + np.arange(dim))
-    mixing = np.random.default_rng(0).standard_normal((dim, dim))
-    return torch.from_numpy(np.maximum(hidden @ mixing + shift, 0))
+from chexdist.metrics.kid import polynomial_kernel
+from chexdist.metrics.kid_all_pairs import measure as kid_all_pairs
+from chexdist.metrics.sides import MIN_UNITS, Sides
 
 
 def by_double_loop(real: Tensor, generated: Tensor, real_patients: list[int]) -> float:
@@ -53,11 +48,13 @@ def test_value_with_different_sizes_and_patients_is_the_definition() -> None:
 
 
 def test_more_rows_than_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    real, generated, patients = sample(1, 50), sample(2, 40), [i % 25 for i in range(50)]
-    whole = kid(real, generated, patients)
+    sides = Sides.of("KID", sample(1, 50), sample(2, 40), [i % 25 for i in range(50)])
+    compute = kid_module.mmd.__wrapped__  # type: ignore[attr-defined]
+    whole = compute(sides)
     monkeypatch.setattr(kid_module, "BLOCK", 7)
-    blocks = kid(real, generated, patients)
-    assert (blocks.value, blocks.low, blocks.high) == pytest.approx((whole.value, whole.low, whole.high))
+    blocks = compute(sides)
+    torch.testing.assert_close(blocks.independent_pairs, whole.independent_pairs)
+    torch.testing.assert_close(blocks.all_pairs, whole.all_pairs)
 
 
 def test_value_is_symmetric_and_distinct_patients_change_nothing() -> None:
@@ -78,13 +75,6 @@ def test_mean_over_halves_of_one_distribution_is_zero() -> None:
     assert min(values) < 0 < max(values)
 
 
-def clustered(seed: int, patients: int) -> tuple[Tensor, list[int]]:
-    """Three images of each patient, nearly the same."""
-    own = sample(seed, patients).repeat_interleave(3, dim=0)
-    noise = torch.from_numpy(np.random.default_rng(seed).standard_normal(own.shape)) * 0.01
-    return own + noise, [i // 3 for i in range(3 * patients)]
-
-
 def test_images_of_one_patient_do_not_bias_the_value() -> None:
     known, ignored = [], []
     for s in range(100):
@@ -95,6 +85,36 @@ def test_images_of_one_patient_do_not_bias_the_value() -> None:
     error = np.std(known) / np.sqrt(len(known))
     assert abs(np.mean(known)) < 3 * error
     assert np.mean(ignored) > 5 * error
+
+
+def test_all_pairs_are_those_of_torchmetrics_whatever_the_patients() -> None:
+    """By the same formula: the package's estimate of one subset that is the whole."""
+    real, patients = clustered(1, 20)
+    generated = sample(2, 60, 0.3)
+    with_patients, without = kid_all_pairs(real, generated, patients), kid_all_pairs(real, generated)
+    oracle = 1000 * float(poly_mmd(real, generated))
+    assert with_patients.value == pytest.approx(oracle, rel=1e-10)
+    assert without.value == pytest.approx(oracle, rel=1e-10) == kid(real, generated).value
+    assert with_patients.value > kid(real, generated, patients).value
+    assert with_patients.high - with_patients.low > 1.2 * (without.high - without.low)
+    assert with_patients.patients == 20 and len(with_patients.draws) == 1000
+
+
+def test_draws_of_all_pairs_are_the_weighted_means() -> None:
+    real, patients = clustered(4, 16)
+    generated = sample(5, 20, 0.3)
+    ours, theirs = (each[-1] for each in Sides.of("KID", real, generated, patients).weights())
+    parts = []
+    for (x, u), (y, v), same in (
+        ((real, ours), (real, ours), True),
+        ((generated, theirs), (generated, theirs), True),
+        ((real, ours), (generated, theirs), False),
+    ):
+        pairs = torch.outer(u, v)
+        pairs = pairs - torch.diag(torch.diag(pairs)) if same else pairs
+        parts.append(float((polynomial_kernel(x, y) * pairs).sum() / pairs.sum()))
+    expected = 1000 * (parts[0] + parts[1] - 2 * parts[2])
+    assert float(kid_all_pairs(real, generated, patients).draws[-1]) == pytest.approx(expected, rel=1e-10)
 
 
 def test_interval_holds_the_value_and_shrinks_with_the_sample() -> None:
