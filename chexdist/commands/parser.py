@@ -12,6 +12,7 @@ COMMANDS = {
     "train": "train a GAN on a shard directory, or resume a run",
     "evaluate": "metrics of a run's weights, beside those of real images",
     "generate": "synthetic X-rays as files, after an audit for copies of training images",
+    "compare": "runs, checkpoints or seeds by their paired differences, also as a check for scripts",
     "report": "runs side by side on one page that needs no network",
     "doctor": "what this machine and a configuration can and can't do, each fault with its cure",
     "demo": "phantom X-rays -> shards -> the three GANs -> metrics -> report, on this CPU",
@@ -31,6 +32,11 @@ EXAMPLES = {
         "chexdist evaluate runs/dcgan --checkpoint best --split test --samples 2048",
     ),
     "generate": ("chexdist generate runs/dcgan --n 64 --label finding --out pictures",),
+    "compare": (
+        "chexdist compare runs/dcgan runs/wgan-gp",
+        "chexdist compare runs/dcgan@images-100000 runs/dcgan@images-200000",
+        "chexdist compare runs/dcgan runs/wgan-gp --require 'wgan-gp<dcgan'",
+    ),
     "report": (
         "chexdist report runs/dcgan runs/wgan-gp --out report.html",
         "chexdist report runs/dcgan runs/wgan-gp --out report.md",
@@ -79,6 +85,7 @@ def parser() -> argparse.ArgumentParser:
         "train": _train,
         "evaluate": _evaluate,
         "generate": _generate,
+        "compare": _compare,
         "report": _report,
         "doctor": _doctor,
         "demo": _demo,
@@ -159,6 +166,29 @@ def _generate(command: Parser) -> None:
     _add_shards(command)
     command.add_argument(
         "--no-audit", action="store_true", help="don't look for copies of training images; the output says so"
+    )
+
+
+def _compare(command: Parser) -> None:
+    command.add_argument(
+        "runs",
+        metavar="RUN[@images-N]",
+        nargs="+",
+        help="run directories, as they are now or as they were after N images",
+    )
+    command.add_argument(
+        "--require",
+        metavar="A<B",
+        action="append",
+        default=[],
+        help="exit 1 unless the paired difference shows that A's number is below B's, or nearer to that of "
+        "real X-rays where this is what counts; A and B as they are printed; may be given several times",
+    )
+    command.add_argument(
+        "--metric",
+        metavar="NAME",
+        default="kid_x1000",
+        help="what --require is about, as in the log, of a class as NAME/CLASS (default: kid_x1000)",
     )
 
 

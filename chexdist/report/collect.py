@@ -3,19 +3,21 @@
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from chexdist.errors import UserError
 from chexdist.metrics.value import Metric
 from chexdist.report.files import flat, metrics_of, read_metrics, read_object, read_settings, tidy
+from chexdist.report.measurements import BASELINES, Measurement, counted, is_baseline
 from chexdist.run import layout
 
 MOST_RUNS = 8
 STATES = ("running", "done", "preempted", "failed")
-BASELINES = ("real", "mean_image")
-"""Last parts of a metric's name that say what was measured instead of generated images."""
+PRIVATE = ("data.shards", "data.cache", "run.dir", "run.tracker")
+"""Settings that say where, not what; paths name people."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,51 @@ class RunRecord:
     evaluations: list[EvaluationRecord]
 
     @property
-    def metrics(self) -> list[Metric]:
-        """All but losses and settings that move, oldest first; of one checkpoint's, an evaluation's come
-        after the log's.
+    def measurements(self) -> list[Measurement]:
+        """All numbers but losses and settings that move, each once: see `counted`."""
+        return self._counted[0]
+
+    @property
+    def contradictions(self) -> list[str]:
+        """What evaluations have otherwise than the log."""
+        return self._counted[1]
+
+    @cached_property
+    def _counted(self) -> tuple[list[Measurement], list[str]]:
+        seed = self.settings.get("train.seed", "")
+        logged = [
+            Measurement(metric, layout.LOG, seed, (self._draws_of_training(metric),))
+            for metric in self.log
+            if not metric.name.startswith(("loss/", "schedule/"))
+        ]
+        evaluated = [
+            Measurement(metric, each.folder.name, each.seed, (layout.draws(each.folder),))
+            for each in self.evaluations
+            for metric in each.metrics
+        ]
+        return counted(logged, evaluated, seed)
+
+    def _draws_of_training(self, metric: Metric) -> Path:
+        name = layout.REAL if is_baseline(metric.name) else layout.after(metric.images)
+        return layout.draws_of_training(self.path, name)
+
+    def at(self, images: int) -> Self:
+        """The same run as it was after so many images, under a name that says so.
+
+        Raises:
+            UserError: nothing was measured then.
         """
-        found = [metric for metric in self.log if not metric.name.startswith(("loss/", "schedule/"))]
-        return found + [metric for evaluation in self.evaluations for metric in evaluation.metrics]
+        name = layout.after(images)
+        log = [each for each in self.log if each.images == images or is_baseline(each.name)]
+        evaluations = [each for each in self.evaluations if each.images == images]
+        if not evaluations and all(is_baseline(each.name) for each in log):
+            measured = {each.metric.images for each in self.measurements}
+            known = ", ".join(layout.after(each) for each in sorted(measured)) or "none"
+            raise UserError(
+                f"{self.name}@{name}: nothing was measured then, but at {known}; "
+                f"measure it with `chexdist evaluate {self.name} --checkpoint {name}`"
+            )
+        return replace(self, name=f"{self.name}@{name}", images=images, log=log, evaluations=evaluations)
 
     @property
     def budget(self) -> int | None:

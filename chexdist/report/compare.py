@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 
 from chexdist.metrics import METRICS, MetricSpec
 from chexdist.metrics.value import Metric
-from chexdist.report.collect import BASELINES, RunRecord
+from chexdist.report.collect import RunRecord
 from chexdist.report.files import tidy
+from chexdist.report.measurements import BASELINES, Measurement
 
 
 @dataclass(frozen=True)
@@ -13,10 +14,22 @@ class Entry:
     """A run's newest number, and what stands beside it under the same protocol."""
 
     run: int
-    metric: Metric
-    real: Metric | None
-    mean_image: Metric | None
+    measured: Measurement
+    measured_real: Measurement | None
+    measured_mean_image: Measurement | None
     untrained: Metric | None
+
+    @property
+    def metric(self) -> Metric:
+        return self.measured.metric
+
+    @property
+    def real(self) -> Metric | None:
+        return self.measured_real.metric if self.measured_real else None
+
+    @property
+    def mean_image(self) -> Metric | None:
+        return self.measured_mean_image.metric if self.measured_mean_image else None
 
     @property
     def real_baseline(self) -> float | None:
@@ -55,7 +68,7 @@ class Measured:
 
     @property
     def are_pairs(self) -> bool:
-        return all(each.spec and each.spec.computed_from == "pairs" for each in self.comparisons)
+        return all(each.spec and each.spec.computed_from in ("pairs", "own pairs") for each in self.comparisons)
 
     @property
     def runs(self) -> set[int]:
@@ -78,21 +91,23 @@ def compare(runs: list[RunRecord]) -> list[Measured]:
     """Every protocol with its numbers; features before pairs, overall before classes, most runs first."""
     found: dict[tuple[str, str, str], Comparison] = {}
     for number, run in enumerate(runs):
-        by_key: dict[tuple[str, str, str], dict[str, dict[int, Metric]]] = {}
-        for metric in run.metrics:
+        by_key: dict[tuple[str, str, str], dict[str, dict[int, Measurement]]] = {}
+        for each in run.measurements:
+            metric = each.metric
             base, of_class, baseline = name_parts(metric.name)
             # Numbers without a protocol were measured in nobody knows what way: comparable to none.
             key = (base, of_class, metric.protocol or f"not recorded for {run.name}")
-            by_key.setdefault(key, {}).setdefault(baseline, {})[metric.images] = metric
+            by_key.setdefault(key, {}).setdefault(baseline, {})[metric.images] = each
         for key, kinds in by_key.items():
             if "" not in kinds:
                 continue
             comparison = found.setdefault(key, Comparison(*key))
             newest = {kind: measured[max(measured)] for kind, measured in kinds.items()}
+            course = {images: kinds[""][images].metric for images in sorted(kinds[""])}
             comparison.entries.append(
-                Entry(number, newest[""], newest.get("real"), newest.get("mean_image"), kinds[""].get(0))
+                Entry(number, newest[""], newest.get("real"), newest.get("mean_image"), course.get(0))
             )
-            comparison.curves[number] = [kinds[""][images] for images in sorted(kinds[""])]
+            comparison.curves[number] = [*course.values()]
     fields = {
         name: each
         for run in runs

@@ -1,12 +1,20 @@
-"""Decides what one sentence says: which run is nearest to real X-rays by KID, as far as intervals allow."""
+"""Decides what the first sentences say: which run is nearest to real X-rays by KID, as far as paired
+differences, or else intervals, allow.
+"""
 
 from chexdist.report.collect import RunRecord
-from chexdist.report.compare import Comparison, Entry, Measured
+from chexdist.report.compare import Measured
 from chexdist.report.numbers import count, decimals_for, in_words, listed, number, with_interval
-from chexdist.report.tables import size_text
-
-KID = "kid_x1000"
-"""What the runs are ranked by: the metric that is unbiased with few images; lower is better."""
+from chexdist.report.ranking import (
+    KID,
+    Contender,
+    Standing,
+    against_mean_image,
+    budgets,
+    chosen,
+    ranking,
+)
+from chexdist.report.tables import difference_text, size_text, value_text
 
 
 def title(runs: list[RunRecord]) -> str:
@@ -18,59 +26,71 @@ def title(runs: list[RunRecord]) -> str:
 
 
 def sentence(runs: list[RunRecord], measured: list[Measured]) -> str:
-    """Which run is nearest to held-out patients by KID, and whether its interval stands apart."""
-    comparisons = [
-        each
-        for group in measured
-        for each in group.comparisons
-        if each.base == KID and not each.of_class and each.entries
-    ]
-    if not comparisons:
+    """Which run is nearest to held-out patients by KID, whether that is settled, and by which budgets."""
+    comparison = chosen(measured, KID)
+    if not comparison:
         return (
             "No KID has been measured for these runs, so nothing is said about which is nearer to real "
             "X-rays."
         )
-    # The most runs, then the most images behind the numbers.
-    chosen = max(comparisons, key=lambda each: (len(each.entries), each.entries[0].metric.n))
-    ranked = sorted(chosen.entries, key=lambda entry: entry.metric.value)
-    best = ranked[0]
-    metric = best.metric
-    shown = with_interval(metric.value, metric.low, metric.high)
-    text = f"{_subject(runs, chosen, best)} a {chosen.label} of {shown} "
-    text += f"after {count(metric.images)} images{_yardsticks(best)}"
-    overlapping = [runs[entry.run].name for entry in ranked[1:] if _overlap(best, entry)]
-    if overlapping:
-        text += (
-            f", but its 95 % interval overlaps that of {listed(overlapping)}, so their order is not settled"
+    standings = ranking(comparison, runs)
+    best = standings[0].contender
+    text = f"{_subject(runs, len(comparison.entries), best)} a {comparison.label} of {value_text(best)} "
+    text += f"after {count(best.metrics[0].images)} images{_yardsticks(best)}{_order(standings)}."
+    named = budgets([standing.contender for standing in standings])
+    return f"{text} {named}" if named else text
+
+
+def _subject(runs: list[RunRecord], ranked: int, best: Contender) -> str:
+    size = size_text(runs[best.entries[0].run])
+    verb, nearest = ("has", "is") if len(best.entries) == 1 else ("have", "are")
+    if ranked == len(best.entries):
+        others = (
+            f", the only one of {in_words(len(runs))} runs with such a number," if len(runs) > ranked else ""
         )
-    return text + "."
-
-
-def _subject(runs: list[RunRecord], chosen: Comparison, best: Entry) -> str:
-    name, size = runs[best.run].name, size_text(runs[best.run])
-    if len(chosen.entries) == 1:
-        others = f", the only one of {in_words(len(runs))} runs with such a number," if len(runs) > 1 else ""
-        return f"At {size}, {name}{others} has"
+        return f"At {size}, {best.label}{others} {verb}"
     some = f"the {in_words(len(runs))} GANs"
-    if len(chosen.entries) < len(runs):
-        some = f"the {in_words(len(chosen.entries))} GANs that were measured in the same way"
-    return f"Of {some} at {size}, {name} is nearest to held-out patients, with"
+    if ranked < len(runs):
+        some = f"the {in_words(ranked)} GANs that were measured in the same way"
+    return f"Of {some} at {size}, {best.label} {nearest} nearest to held-out patients, with"
 
 
-def _yardsticks(best: Entry) -> str:
+def _yardsticks(best: Contender) -> str:
     """The number of real X-rays and of the mean image, and whether this one is better than the latter."""
-    parts = []
-    decimals = decimals_for(best.metric.value, best.metric.low, best.metric.high)
-    if best.real_baseline is not None:
-        parts.append(f"real X-rays: {number(best.real_baseline, decimals)}")
-    if best.mean_image:
-        not_beaten = "" if best.metric.value < best.mean_image.value else ", which it does not beat"
-        parts.append(f"always the mean image: {number(best.mean_image.value, decimals)}{not_beaten}")
+    entry, parts = best.entries[0], []
+    decimals = decimals_for(entry.metric.value, entry.metric.low, entry.metric.high)
+    if entry.real_baseline is not None:
+        parts.append(f"real X-rays: {number(entry.real_baseline, decimals)}")
+    if entry.mean_image:
+        difference = against_mean_image(entry)
+        not_beaten = "" if entry.metric.value < entry.mean_image.value else ", which it does not beat"
+        if difference and not difference.sign:
+            not_beaten = f", from which it is not told apart (difference {difference_text(difference)})"
+        parts.append(f"always the mean image: {number(entry.mean_image.value, decimals)}{not_beaten}")
     return f" ({'; '.join(parts)})" if parts else ""
 
 
-def _overlap(a: Entry, b: Entry) -> bool:
-    """Without an interval nothing stands apart."""
-    if a.metric.high is None or b.metric.low is None:
-        return True
-    return b.metric.low <= a.metric.high
+def _order(standings: list[Standing]) -> str:
+    """Which others are not behind beyond doubt, else by how much the second is."""
+    unsettled = [each for each in standings[1:] if not each.settled]
+    reasons = {
+        "the 95 % interval of its paired difference holds 0 for": [
+            each for each in unsettled if each.difference and not each.difference.sign
+        ],
+        "not each of its seeds is better than each of": [
+            each for each in unsettled if each.difference and each.difference.sign
+        ],
+        "its 95 % interval overlaps that of": [each for each in unsettled if not each.difference],
+    }
+    if unsettled:
+        text = "; ".join(
+            f"{reason} {listed([each.contender.label for each in those])}"
+            for reason, those in reasons.items()
+            if those
+        )
+        return f", but {text}, so their order is not settled"
+    second = next(iter(standings[1:]), None)
+    if second is None or second.difference is None:
+        return ""
+    difference = with_interval(second.difference.value, second.difference.low, second.difference.high)
+    return f"; {second.contender.label} has {difference} more against the same patients"

@@ -3,15 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from chexdist.metrics.difference import Difference
 from chexdist.metrics.value import Metric
-from chexdist.report.collect import RunRecord
-from chexdist.report.compare import Entry, Measured, label_of, name_parts
+from chexdist.report.collect import PRIVATE, RunRecord
+from chexdist.report.compare import Comparison, Entry, Measured, label_of, name_parts
 from chexdist.report.files import tidy
 from chexdist.report.numbers import NONE, count, decimals_for, listed, moment, number, with_interval
+from chexdist.report.panel import disagreement, order_text, panels
+from chexdist.report.ranking import KID, Contender, Standing, budgets, chosen, ranking, seeds_note
 from chexdist.run import layout
 
-PRIVATE = ("data.shards", "data.cache", "run.dir", "run.tracker")
-"""Settings that say where, not what; paths name people."""
 PROVENANCE = ("started", "commit", "manifest", "versions.", "machine.", "cpus")
 """What is shown of a run's provenance; the command line and the host's name stay out."""
 PROVENANCE_LABELS = {
@@ -136,6 +137,82 @@ def metric_table(measured: Measured, runs: list[RunRecord]) -> Table:
     return Table(title, described(measured, runs), columns, cells, numbers, numeric=True)
 
 
+def order_table(comparison: Comparison, runs: list[RunRecord]) -> Table:
+    """The runs by one metric, best first, each with its paired difference from the first."""
+    standings = ranking(comparison, runs)
+    ranked = [standing.contender for standing in standings]
+    cells = [
+        [
+            standing.contender.label,
+            standing.order,
+            value_text(standing.contender),
+            difference_text(standing.difference),
+            standing_text(standing, standings[0]),
+            count(standing.contender.metrics[0].images),
+        ]
+        for standing in standings
+    ]
+    columns = ["run", "order", f"{comparison.label} [95 %]", "more than the first [95 %]", "order settled?"]
+    columns.append("real images seen")
+    note = " ".join(part for part in (budgets(ranked), seeds_note(ranked), _how(comparison)) if part)
+    numbers: list[int | None] = [each.entries[0].run for each in ranked]
+    title = f"Order by {comparison.label}: {class_text(comparison.of_class)}"
+    return Table(title, note, columns, cells, numbers, numeric=True)
+
+
+def _how(comparison: Comparison) -> str:
+    if any(entry.measured.sample is None for entry in comparison.entries):
+        return (
+            "Runs without draws are compared by whether their intervals stand apart, which settles less; "
+            "`chexdist evaluate` makes them."
+        )
+    return "Differences are paired: under the same weights of the same patients."
+
+
+def value_text(contender: Contender) -> str:
+    """`616 [476, 776]`, or `620 (590 to 650, 3 seeds)`."""
+    if len(contender.entries) == 1:
+        return _text(contender.metrics[0])
+    values = [metric.value for metric in contender.metrics]
+    decimals = min(decimals_for(m.value, m.low, m.high) for m in contender.metrics)
+    mean, low, high = (number(each, decimals) for each in (contender.value, min(values), max(values)))
+    return f"{mean} ({low} to {high}, {len(values)} seeds)"
+
+
+def difference_text(difference: Difference | None) -> str:
+    """`53 [39, 69]`"""
+    return with_interval(difference.value, difference.low, difference.high) if difference else NONE
+
+
+def standing_text(standing: Standing, first: Standing) -> str:
+    """Whether it is behind the first beyond doubt."""
+    if standing is first:
+        return NONE
+    if standing.settled:
+        return f"yes: {first.contender.label} is better"
+    return "not settled" if standing.difference else "not settled, no draws"
+
+
+def extractors_table(measured: list[Measured], runs: list[RunRecord]) -> Table | None:
+    """Each metric's order of the runs by each extractor, and where two disagree; None for one extractor."""
+    rows, names = [], dict[str, None]()
+    for label, by_extractor in panels(measured, runs):
+        names |= dict.fromkeys(by_extractor)
+        rows.append((label, by_extractor))
+    if not rows:
+        return None
+    cells = [
+        [
+            label,
+            *(order_text(by_extractor[name]) if name in by_extractor else NONE for name in names),
+            disagreement([*by_extractor.values()]),
+        ]
+        for label, by_extractor in rows
+    ]
+    note = "Best first; `<` where the order of two neighbours is settled, `≈` where it is not."
+    return Table("Order by several extractors", note, ["metric", *names, "they"], cells)
+
+
 def _baselines(
     measured: Measured, runs: list[RunRecord], text: Callable[[Entry], str]
 ) -> list[tuple[str, tuple[str, ...]]]:
@@ -245,7 +322,8 @@ def _provenance(key: str, value: str) -> str:
 def all_tables(runs: list[RunRecord], measured: list[Measured]) -> list[Table]:
     """Every table, in the page's order."""
     differing, shared = settings_tables(runs)
-    tables = [runs_table(runs), *(metric_table(each, runs) for each in measured)]
+    tables = [runs_table(runs), *order_tables(runs, measured)]
+    tables += [metric_table(each, runs) for each in measured]
     return [
         *tables,
         *(
@@ -256,6 +334,16 @@ def all_tables(runs: list[RunRecord], measured: list[Measured]) -> list[Table]:
     ]
 
 
+def order_tables(runs: list[RunRecord], measured: list[Measured]) -> list[Table]:
+    """The order by KID where several are ranked, and the orders by several extractors."""
+    comparison = chosen(measured, KID)
+    tables = []
+    if comparison and len(ranking(comparison, runs)) > 1:
+        tables.append(order_table(comparison, runs))
+    panel = extractors_table(measured, runs)
+    return [*tables, panel] if panel else tables
+
+
 def notices(runs: list[RunRecord], measured: list[Measured]) -> list[str]:
     """What a reader must know before comparing: unfinished runs, different data, nothing measured."""
     found = []
@@ -264,6 +352,7 @@ def notices(runs: list[RunRecord], measured: list[Measured]) -> list[str]:
             found.append(f"{run.name} is {status_text(run)}. Its numbers are not those of a finished run.")
         if not any(index in each.runs for each in measured):
             found.append(f"{run.name} has no metrics yet.")
+        found += [f"{run.name}: {tidy(each)}." for each in run.contradictions]
     for what, values in (
         ("image sides", [size_text(run) for run in runs]),
         ("shards", [run.provenance.get("manifest", NONE)[:12] for run in runs]),

@@ -181,7 +181,9 @@ def newest(run_directory: Path) -> Path:
 
 
 def same_result(run_directory: Path, undisturbed: Path) -> None:
-    """Assert that two runs are the same: every checkpoint's tensors bit for bit, metrics, sample sheets."""
+    """Assert that two runs are the same: every checkpoint's tensors bit for bit, metrics with their draws,
+    sample sheets.
+    """
     assert status(run_directory)["state"] == "done"
     saved, expected = (
         {path.name: tensors(path) for path in (root / "checkpoints").iterdir()}
@@ -192,8 +194,9 @@ def same_result(run_directory: Path, undisturbed: Path) -> None:
         assert len(theirs) == 5
         assert [file for file in theirs if saved[name].get(file) != theirs[file]] == [], name
     assert metrics(run_directory) == metrics(undisturbed)
-    ours, theirs = (
-        {path.name: path.read_bytes() for path in (root / "samples").iterdir()}
-        for root in (run_directory, undisturbed)
-    )
-    assert ours == theirs
+    for folder in ("samples", "draws"):
+        ours, theirs = (
+            {path.name: path.read_bytes() for path in (root / folder).iterdir()}
+            for root in (run_directory, undisturbed)
+        )
+        assert ours == theirs, folder

@@ -24,7 +24,7 @@ def test_the_same_tables_as_on_the_page(make_run: MakeRun, tmp_path: Path) -> No
     text = (tmp_path / "report.md").read_text()
     assert text == (tmp_path / "again.md").read_text()
     page = Page((tmp_path / "report.html").read_text())
-    assert read_back(text).tables == page.tables and len(page.tables) == 11
+    assert read_back(text).tables == page.tables and len(page.tables) == 12
     assert "protocol" in text and "<" not in text
 
 

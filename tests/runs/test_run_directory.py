@@ -114,6 +114,7 @@ def test_logs_are_cut_back_to_the_checkpoint(begun: Path, shards: Path, tmp_path
     """What was measured and drawn after it, by a job that was killed, is measured and drawn again, once."""
     run = copy_of(begun, tmp_path / "run")
     (run / "samples/images-500.png").write_bytes(b"later")
+    (run / "draws/images-500.safetensors").write_bytes(b"later")
     late = {**jobs.metrics(run)[-1], "images": 500, "time": 0.0}
     with (run / "metrics.jsonl").open("a") as file:
         file.write(json.dumps(late) + "\n" + json.dumps(late)[:40])
