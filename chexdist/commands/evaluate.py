@@ -1,19 +1,18 @@
 """`chexdist evaluate`: the metrics of a run's averaged generator beside real images, as table and file."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from chexdist.distributed.world import World
-from chexdist.errors import UserError, WorkError
+from chexdist.errors import UserError
 from chexdist.metrics import METRICS
 from chexdist.run import layout
-from shards.files import replace_file
 
 if TYPE_CHECKING:
     from chexdist.data.manifest import Manifest
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from chexdist.run.trained import Loaded
 
 LIMITS = {"samples": (64, 50_000), "pairs": (16, 50_000), "seed": (0, 2**63 - 1)}
-GRID = 32
+WIDTH = 120
 
 
 def run(options: argparse.Namespace, settings: list[str]) -> int:
@@ -35,6 +34,7 @@ def run(options: argparse.Namespace, settings: list[str]) -> int:
 
     import torch
 
+    from chexdist.evaluation import record
     from chexdist.evaluation.measure import EvaluationOptions, evaluate
     from chexdist.evaluation.source import GeneratorSource
     from chexdist.metrics.extractor import load_extractor
@@ -44,13 +44,15 @@ def run(options: argparse.Namespace, settings: list[str]) -> int:
     for line in loaded.passed_over:
         print(f"chexdist: {line}", file=sys.stderr)
     manifest = _shards(options, loaded)
-    extractor = load_extractor(options.extractor or loaded.config.eval.extractor)
+    names = dict.fromkeys(options.extractor or [loaded.config.eval.extractor])
+    extractors = [load_extractor(name) for name in names]
     plan = EvaluationOptions(options.split, options.samples, options.pairs, options.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loaded.generator.to(device)
-    found = evaluate(GeneratorSource(loaded, plan.seed), manifest, [extractor], plan, device)
-    folder = layout.evaluation(Path(options.run), loaded.images, plan.split)
-    _write(folder, plan.seed, plan.split, loaded, manifest, found)
+    source = GeneratorSource(loaded, plan.seed)
+    found = evaluate(source, manifest, extractors, plan, device)
+    origin: dict[str, object] = {"checkpoint": layout.after(loaded.images)}
+    folder = record.write(Path(options.run), origin, source, manifest, plan, found)
     _show(folder, found)
     return 0 if found.metrics else 1
 
@@ -94,49 +96,12 @@ def _shards(options: argparse.Namespace, loaded: "Loaded") -> "Manifest":
     return manifest
 
 
-def _write(
-    folder: Path, seed: int, split: str, loaded: "Loaded", manifest: "Manifest", found: "Findings"
-) -> None:
-    """Grids first, numbers last, each under a temporary name that is then replaced."""
-    from chexdist.run.directory import draw_grid
-
-    labels = dict(enumerate(manifest.classes)) if loaded.config.model.conditional else {None: None}
-    document = {
-        "checkpoint": layout.after(loaded.images),
-        "images": loaded.images,
-        "split": split,
-        "seed": seed,
-        "protocols": found.protocols,
-        "metrics": [metric.to_dict() for metric in found.metrics],
-        "refused": found.refused,
-    }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for label, name in labels.items():
-            draw_grid(layout.evaluation_grid(folder, name), loaded.sample(seed, range(GRID), label))
-        replace_file(folder / layout.EVALUATION, json.dumps(document, indent=1, allow_nan=False))
-    except OSError as error:
-        raise WorkError(f"{error.filename or folder}: {error.strerror or error}") from None
-
-
 def _show(folder: Path, found: "Findings") -> None:
     """The table: each number beside the same of real images, then what is missing and why."""
-    real = {
-        metric.name.removesuffix("/real"): metric for metric in found.metrics if metric.name.endswith("/real")
-    }
-    table = Table(
-        title=str(folder),
-        caption="95 % intervals; real X-rays: the same between real images of different patients",
-    )
-    for column in ("metric", "value", "real X-rays", "n"):
-        table.add_column(column, justify="left" if column == "metric" else "right", no_wrap=True)
-    for metric in found.metrics:
-        if not metric.name.endswith("/real"):
-            beside = _text(real[metric.name]) if metric.name in real else f"{metric.real_baseline:.4g}"
-            table.add_row(metric.name, _text(metric), beside, str(metric.n))
-    console = Console(width=None if sys.stdout.isatty() else 120, markup=False)
+    console = Console(width=None if sys.stdout.isatty() else WIDTH, markup=False)
     if found.metrics:
-        console.print(table)
+        console.print(str(folder), highlight=False, soft_wrap=True)
+        console.print(_table(found))
     reasons: dict[str, list[str]] = {}
     for name, reason in found.refused.items():
         reasons.setdefault(reason, []).append(name)
@@ -149,6 +114,45 @@ def _show(folder: Path, found: "Findings") -> None:
             "--split train=0.6,val=0.2,test=0.2"
         )
         console.print(cure, highlight=False, soft_wrap=True)
+
+
+def _table(found: "Findings") -> Table:
+    """A row for each number, those of one extractor below its name where there are several."""
+    real = {
+        (metric.protocol, metric.name.removesuffix("/real")): metric
+        for metric in found.metrics
+        if metric.name.endswith("/real")
+    }
+    table = Table(
+        caption="95 % intervals; real X-rays: the same between real images of different patients",
+        box=box.SIMPLE_HEAD,
+        pad_edge=True,
+    )
+    table.add_column("metric", overflow="fold")
+    for column in ("value", "real X-rays", "n", "n real\n(patients)"):
+        table.add_column(column, justify="right", no_wrap=True)
+    extractors = {str(fields["extractor"]) for fields in found.protocols.values() if "extractor" in fields}
+    before = None
+    for metric in found.metrics:
+        if metric.name.endswith("/real"):
+            continue
+        extractor = found.protocols[metric.protocol or ""].get("extractor")
+        if len(extractors) > 1 and extractor != before:
+            table.add_section()
+            table.add_row(f"features of {extractor}" if extractor else "", *[""] * 4)
+            before = extractor
+        beside = real.get((metric.protocol, metric.name))
+        baseline = "" if metric.real_baseline is None else f"{metric.real_baseline:.4g}"
+        shown = _text(beside) if beside else baseline
+        table.add_row(metric.name, _text(metric), shown, str(metric.n), _behind(metric))
+    return table
+
+
+def _behind(metric: "Metric") -> str:
+    """`800 (640)`: real images, and their patients where those count."""
+    if metric.n_real is None:
+        return ""
+    return f"{metric.n_real}" + ("" if metric.patients is None else f" ({metric.patients})")
 
 
 def _text(metric: "Metric") -> str:

@@ -143,8 +143,10 @@ def _evaluate(command: Parser) -> None:
     )
     command.add_argument(
         "--extractor",
-        metavar="NAME",
-        help="whose features KID and FID compare, as in eval.extractor (default: the run's own)",
+        metavar="NAME|FILE:size=N,range=A..B",
+        action="append",
+        help="whose features KID and FID compare, as in eval.extractor; may be given several times "
+        "(default: the run's own)",
     )
     _add_shards(command)
 

@@ -17,11 +17,25 @@ class Unit:
 class OneOf:
     """A string that is one of `names`, such as those of a registry, read once when the settings are defined.
 
-    `summary` gives a name's documentation, one line; it is called when the documentation is wanted.
+    `summary` gives a name's documentation, one line; it is called when the documentation is wanted. `check`
+    says of another string whether it is allowed too: it returns False, or raises ValueError with the reason.
     """
 
-    def __init__(self, names: Iterable[str], summary: Callable[[str], str] | None = None) -> None:
-        self.names, self.summary = tuple(names), summary
+    def __init__(
+        self,
+        names: Iterable[str],
+        summary: Callable[[str], str] | None = None,
+        check: Callable[[str], bool] | None = None,
+    ) -> None:
+        self.names, self.summary, self.check = tuple(names), summary, check
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.literal_schema([*self.names])
+        names = core_schema.literal_schema([*self.names])
+        check = self.check
+        if check is None:
+            return names
+
+        def validate(value: object, names: core_schema.ValidatorFunctionWrapHandler) -> object:
+            return value if isinstance(value, str) and check(value) else names(value)
+
+        return core_schema.no_info_wrap_validator_function(validate, names)

@@ -16,6 +16,7 @@ from chexdist.gan.models import FAMILIES
 from chexdist.gan.penalties import PENALTIES
 from chexdist.metrics import METRICS
 from chexdist.metrics.extractors import EXTRACTORS
+from chexdist.metrics.extractors.spec import check as check_spec
 
 NORMS: dict[str, tuple[str, ...]] = {name: FAMILIES.constant(name, "NORMS") for name in FAMILIES}
 """What each GAN's critic may be normalised with; its paper's choice first."""
@@ -186,8 +187,9 @@ class Eval(Section):
     """Generated images in each evaluation."""
     split: Literal["val", "test"] = "val"
     """The held-out split whose images the generated ones are compared with."""
-    extractor: Annotated[str, OneOf(EXTRACTORS, EXTRACTORS.summary)] = "efficientnet-lite0"
-    """The network whose features KID and FID compare."""
+    extractor: Annotated[str, OneOf(EXTRACTORS, EXTRACTORS.summary, check_spec)] = "efficientnet-lite0"
+    """The network whose features KID and FID compare; or a file, FILE:size=N,range=A..B (docs/evaluating.md).
+    """
 
 
 class Checkpoint(Section):

@@ -38,5 +38,6 @@ class Findings:
             self.draws[protocol.hash, name] = estimate.draws
 
     def refuse(self, name: str, reason: str) -> None:
-        """Record why a number is missing."""
-        self.refused[name] = reason
+        """Record why a number is missing; of several extractors, each may have its reason."""
+        before = self.refused.get(name, reason)
+        self.refused[name] = reason if before == reason else f"{before}; {reason}"

@@ -4,6 +4,8 @@ Real and generated images take this one path, since the choice of resize alone m
 al. 2022, arXiv:2104.11222). What is changed here changes numbers: change the names below with it.
 """
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,14 +16,49 @@ GRAY = "repeated to 3 channels"
 NORMALISATION = "(level of 255 - 127) / 128"
 
 
-def preprocess(images: Tensor, size: int) -> Tensor:
-    """Gray images [N, 1, S, S] in [-1, 1], any float dtype, to float32 [N, 3, size, size] on the same device.
+@dataclass(frozen=True)
+class Normalised:
+    """What levels become as a network's input: (level - subtract[c]) / divide[c] in channel c."""
 
-    Normalised as EfficientNet-Lite was trained: (level - 127) / 128, not by ImageNet's mean and deviation.
+    subtract: tuple[float, ...]
+    divide: tuple[float, ...]
+    normalisation: str
+
+    @classmethod
+    def between(cls, low: float, high: float, channels: int) -> "Normalised":
+        """Black becomes `low`, white `high`, in each channel."""
+        divide = 255 / (high - low)
+        each = (-low * divide,) * channels
+        return cls(each, (divide,) * channels, f"level 0 becomes {low:g}, level 255 {high:g}")
+
+    @property
+    def gray(self) -> str:
+        """What a protocol says of the channels."""
+        return GRAY if len(self.subtract) == 3 else "one channel"
+
+
+AS_EFFICIENTNET_LITE = Normalised((127.0,) * 3, (128.0,) * 3, NORMALISATION)
+"""As EfficientNet-Lite was trained, not by ImageNet's mean and deviation."""
+
+AS_IMAGENET = Normalised(
+    (0.485 * 255, 0.456 * 255, 0.406 * 255),
+    (0.229 * 255, 0.224 * 255, 0.225 * 255),
+    "(level / 255 - ImageNet's mean) / its deviation, by channel",
+)
+"""torchvision's models: mean 0.485, 0.456, 0.406, deviation 0.229, 0.224, 0.225."""
+
+
+def preprocess(images: Tensor, size: int, normalised: Normalised = AS_EFFICIENTNET_LITE) -> Tensor:
+    """Gray images [N, 1, S, S] in [-1, 1], any float dtype, to float32 [N, C, size, size] on the same device.
 
     Raises ValueError as `levels` does.
     """
-    return ((resize(levels(images), size) - 127) / 128).expand(-1, 3, -1, -1)
+    at_size = resize(levels(images), size).expand(-1, len(normalised.subtract), -1, -1)
+    subtract, divide = (
+        torch.tensor(each, device=images.device).view(-1, 1, 1)
+        for each in (normalised.subtract, normalised.divide)
+    )
+    return (at_size - subtract) / divide
 
 
 def levels(images: Tensor) -> Tensor:

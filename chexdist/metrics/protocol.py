@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 
 from chexdist.metrics.extractor import Extractor
-from chexdist.metrics.preprocess import GRAY, NORMALISATION, RESIZE, VALUE_RANGE
+from chexdist.metrics.preprocess import RESIZE, VALUE_RANGE
 
 VERSION = 1  # raise it when a change of code moves a metric's value and no other field shows it
 
@@ -55,8 +55,8 @@ class Protocol(Hashed):
             input_size=extractor.input_size,
             value_range=VALUE_RANGE,
             resize=RESIZE,
-            gray=GRAY,
-            normalisation=NORMALISATION,
+            gray=extractor.normalised.gray,
+            normalisation=extractor.normalised.normalisation,
             image_size=image_size,
             reference=reference,
             reference_split=reference_split,

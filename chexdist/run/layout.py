@@ -12,7 +12,11 @@ checks read it too.
                                        what training measured of real X-rays and of the mean image, and of
                                        generated images after N, under the bootstrap's weights
     RUN/checkpoints/images-N/          five .safetensors files; complete when state.json, the last, exists
-    RUN/evaluations/images-N-SPLIT/    evaluation.json; CLASS.png for each class, or all.png without classes
+    RUN/evaluations/images-N-SPLIT-sSAMPLES-seedSEED-DIGEST/
+                                       evaluation.json; draws.safetensors; CLASS.png for each class, or
+                                       all.png without classes; earlier releases called it images-N-SPLIT
+    PICTURES-evaluation/               what is measured of a folder of pictures: config.yaml,
+                                       provenance.json, status.json and evaluations/ as in a run
     RUN/heartbeats/rank-N.json         who, where and how far each rank is; named by `distributed.heartbeat`
     RUN/tensorboard/                   the same as metrics.jsonl, where a tracker is wanted
     RUN/report.html                    by custom, what `chexdist report` writes
@@ -36,6 +40,7 @@ CHECKPOINTS = "checkpoints"
 STATE = "state.json"
 EVALUATIONS = "evaluations"
 EVALUATION = "evaluation.json"
+DRAWS = "draws.safetensors"
 TRAINING_DRAWS = "draws"
 UNCONDITIONAL = "all"
 HEARTBEATS = "heartbeats"
@@ -111,9 +116,21 @@ def real_samples(run: Path) -> Path:
     return sample(run, REAL)
 
 
-def evaluation(run: Path, images: int, split: str) -> Path:
-    """The directory of what `chexdist evaluate` measured of one checkpoint."""
-    return run / EVALUATIONS / f"{after(images)}-{split}"
+def evaluation(run: Path, images: int, split: str, samples: int, seed: int, digest: str) -> Path:
+    """The directory of what `chexdist evaluate` measured of one checkpoint by one command; `digest` is of the
+    protocols.
+    """
+    return run / EVALUATIONS / f"{after(images)}-{split}-s{samples}-seed{seed}-{digest}"
+
+
+def draws(evaluation: Path) -> Path:
+    """The file of its numbers under the bootstrap's weights (`run.draws`)."""
+    return evaluation / DRAWS
+
+
+def evaluation_of_pictures(pictures: Path) -> Path:
+    """Where the evaluations of a folder of pictures go: beside it, never in it."""
+    return pictures.with_name(f"{pictures.name}-evaluation")
 
 
 def evaluation_grid(evaluation: Path, label: str | None) -> Path:

@@ -26,9 +26,11 @@ from chexdist.data.manifest import read_manifest
 from chexdist.distributed.collectives import Collectives
 from chexdist.distributed.world import World
 from chexdist.metrics import computed_from
+from chexdist.metrics.difference import percentiles
 from chexdist.metrics.extractors import random_conv
 from chexdist.run import checkpoint
 from chexdist.run.directory import RunDirectory
+from chexdist.run.draws import read as read_draws
 from chexdist.run.provenance import machine
 from chexdist.training.networks import Gan
 from chexdist.training.validation import Validation
@@ -111,7 +113,9 @@ def evaluate(run: Path, *words: str, images: int = 80) -> Evaluated:
     with redirect_stdout(out), redirect_stderr(err):
         code = main(["evaluate", str(run), *OPTIONS, *words])
     assert code == 0 and "features of real images, " in err.getvalue(), err.getvalue()
-    return Evaluated(run, run / f"evaluations/images-{images}-val", out.getvalue())
+    folder = next(line for line in out.getvalue().splitlines() if line.startswith(str(run / "evaluations")))
+    assert Path(folder).name.startswith(f"images-{images}-val-s")
+    return Evaluated(run, Path(folder), out.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -128,8 +132,9 @@ def evaluated(request: pytest.FixtureRequest, evaluations: dict[bool, Evaluated]
 
 def test_the_file_is_as_agreed(evaluated: Evaluated) -> None:
     document = evaluated.document
-    head = {key: document.pop(key) for key in ("checkpoint", "images", "split", "seed")}
-    assert head == {"checkpoint": "images-80", "images": 80, "split": "val", "seed": 0}
+    head = {key: document.pop(key) for key in ("checkpoint", "images", "split", "samples", "pairs", "seed")}
+    given = {"split": "val", "samples": 64, "pairs": 48, "seed": 0}
+    assert head == {"checkpoint": "images-80", "images": 80} | given
     assert list(document) == ["protocols", "metrics", "refused"]
     for metric in document["metrics"]:
         assert metric["protocol"] in document["protocols"] and metric["floor"] is not None
@@ -168,6 +173,10 @@ def test_the_table_shows_it(evaluated: Evaluated) -> None:
             row = next(line for line in evaluated.out.splitlines() if f" {name} " in line)
             assert f"{metric['value']:.4g} [{metric['low']:.4g}, {metric['high']:.4g}]" in row
             assert f"{metric['floor']:.4g}" in row
+            patients = f" ({metric['patients']})" if "patients" in metric else ""
+            last = f"{metric['n']} {metric['n_real']}{patients}".split()
+            assert row.split()[-len(last) :] == last, row
+    assert max(map(len, evaluated.out.splitlines()[1:20])) <= 120
     for reason in evaluated.document["refused"].values():
         assert evaluated.out.count(f": {reason}\n") == 1
 
@@ -190,6 +199,51 @@ def test_kid_is_what_training_measures(evaluated: Evaluated) -> None:
 def run(runs: dict[bool, Path], tmp_path: Path) -> Path:
     """A conditional run to be changed."""
     return Path(shutil.copytree(runs[True], tmp_path / "run"))
+
+
+def test_the_draws_are_those_of_the_numbers(evaluated: Evaluated) -> None:
+    draws = read_draws(evaluated.folder / "draws.safetensors")
+    kid = evaluated.metrics["kid_x1000"]
+    found = draws[kid["protocol"], "kid_x1000"]
+    assert percentiles(found) == (kid["low"], kid["high"])
+    names = {metric["name"] for metric in evaluated.document["metrics"]}
+    assert {name for _, name in draws} <= names
+    assert {protocol for protocol, _ in draws} <= evaluated.document["protocols"].keys()
+
+
+def test_an_evaluation_replaces_only_itself(run: Path) -> None:
+    """Of 64 samples, of another seed, of other pairs, of another extractor; and an old folder stays."""
+    old = run / "evaluations/images-80-val/evaluation.json"
+    old.parent.mkdir(parents=True)
+    old.write_text("of an earlier release")
+    words = [
+        (),
+        ("--samples", "65"),
+        ("--seed", "1"),
+        ("--pairs", "17"),
+        ("--extractor", "efficientnet-lite0"),
+    ]
+    done = [evaluate(run, *FEW, *each) for each in words]
+    assert len({each.folder for each in done}) == len(words)
+    numbers = [each.numbers for each in done]
+    again = evaluate(run, *FEW)
+    assert again.folder == done[0].folder and again.numbers == numbers[0]
+    assert [each.numbers for each in done] == numbers
+    assert len(list((run / "evaluations").iterdir())) == len(words) + 1
+    assert old.read_text() == "of an earlier release"
+
+
+def test_several_extractors_at_once(run: Path, evaluations: dict[bool, Evaluated]) -> None:
+    """Their numbers have one name and two protocols; those of one are what it gives alone."""
+    both = evaluate(run, "--extractor", "efficientnet-lite0")  # OPTIONS name random-conv
+    kids = [metric for metric in both.document["metrics"] if metric["name"] == "kid_x1000"]
+    fields = [both.document["protocols"][metric["protocol"]] for metric in kids]
+    assert [each["extractor"] for each in fields] == ["random-conv", "efficientnet-lite0"]
+    alone = evaluations[True].metrics["kid_x1000"]
+    assert (kids[0]["value"], kids[0]["protocol"]) == (alone["value"], alone["protocol"])
+    assert "256 features" in both.document["refused"]["fid"] and "1280" in both.document["refused"]["fid"]
+    for name in ("random-conv", "efficientnet-lite0"):
+        assert f" features of {name} " in both.out
 
 
 def test_the_seed_decides(run: Path, evaluations: dict[bool, Evaluated]) -> None:
@@ -220,7 +274,8 @@ def test_a_live_run_is_only_read(run: Path) -> None:
     finally:
         holder.communicate(b"\n")
     assert before.items() <= after.items()
-    assert {path.parent.name for path in after.keys() - before.keys()} == {"images-80-val"}
+    (folder,) = {path.parent for path in after.keys() - before.keys()}
+    assert folder.parent == run / "evaluations"
 
 
 def test_an_older_checkpoint_and_moved_shards(
@@ -239,7 +294,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over(run: Path, capsys: pytest.Ca
     spoil(run / "checkpoints/images-80")
     assert main(["evaluate", str(run), *OPTIONS, *FEW]) == 0
     assert "images-80 is damaged" in capsys.readouterr().err
-    assert (run / "evaluations/images-40-val/evaluation.json").exists()
+    assert len(list(run.glob("evaluations/images-40-val-s64-seed0-*/evaluation.json"))) == 1
     assert main(["evaluate", str(run), *OPTIONS, "--checkpoint", "images-80"]) == 1
     assert "images-80 is damaged" in capsys.readouterr().err
 
@@ -290,7 +345,9 @@ MISTAKES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "no pairs": (("{run}", "--pairs", "0"), ("--pairs 0", "16")),
     "seed": (("{run}", "--seed", "-1"), ("--seed -1",)),
     "word for a number": (("{run}", "--pairs", "many"), ("--pairs", "many")),
-    "extractor": (("{run}", "--extractor", "inception"), ("inception", "random-conv")),
+    "extractor": (("{run}", "--extractor", "inception"), ("inception", "random-conv", "FILE:size=N")),
+    "extractor's file": (("{run}", "--extractor", "{tmp}/none.pt:size=32,range=-1..1"), ("{tmp}/none.pt",)),
+    "extractor's range": (("{run}", "--extractor", "{tmp}/file:size=32"), ("range=-1..1",)),
     "unknown option": (("{run}", "--epochs", "3"), ("--epochs", "evaluate --help")),
     "shards nowhere": (("{run}", "--data.shards", "{tmp}/none"), ("{tmp}/none", "no directory")),
     "other shards": (("{run}", "--data.shards", "{other}"), ("{other}", "{digest}", "{otherdigest}")),
