@@ -74,7 +74,7 @@ def build_shards(tmp_path_factory: pytest.TempPathFactory) -> BuildShards:
         if wanted not in made:
             root = tmp_path_factory.mktemp("shards")
             sources = write_class_folders(root / "sources", images)
-            key = root / "key"  # a fixed one: a fresh key would be another order of samples each time
+            key = root / "key"  # a fixed one: a fresh key would be other names of samples each time
             key.write_text("5e" * 32)
             key.chmod(0o600)
             command: list[object] = [sys.executable, "-m", "shards", "build", sources, "--out", root / "out"]
