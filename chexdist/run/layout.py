@@ -41,6 +41,7 @@ STATE = "state.json"
 EVALUATIONS = "evaluations"
 EVALUATION = "evaluation.json"
 DRAWS = "draws.safetensors"
+DRAWS = "draws.safetensors"
 TRAINING_DRAWS = "draws"
 UNCONDITIONAL = "all"
 HEARTBEATS = "heartbeats"
@@ -131,6 +132,11 @@ def draws(evaluation: Path) -> Path:
 def evaluation_of_pictures(pictures: Path) -> Path:
     """Where the evaluations of a folder of pictures go: beside it, never in it."""
     return pictures.with_name(f"{pictures.name}-evaluation")
+
+
+def draws(evaluation: Path) -> Path:
+    """The file of its numbers under the bootstrap's weights (`run.draws`)."""
+    return evaluation / DRAWS
 
 
 def evaluation_grid(evaluation: Path, label: str | None) -> Path:
