@@ -1,19 +1,17 @@
 """Which images are near-copies of training images: the rule of the audit before generated images leave.
 
-Two images are as similar as what a wide blur leaves of them correlates, at the best of the shifts by up to
-SHIFT of SIDE pixels: all chests share what the blur takes away, and brightness and contrast don't enter. A
-near-copy is an image that is more like some training image than real X-rays of other patients are, but for a
-stated share of them.
+Each training image is laid over the image as well as can be: mirrored or not, turned by up to 10 degrees,
+scaled by up to 15 %, shifted by up to an eighth of the side, and a little beyond (`alignment`). How similar
+the two then are is the correlation of what lies between two blurs, where both pictures are, without its sign:
+an inverted copy is a copy. All chests share what the wider blur takes away; the narrower one takes fine
+noise. The noise that the image has more of than the training image is then reckoned out of its variance, as
+Spearman's correction for attenuation does (1904, "The proof and measurement of association between two
+things"): a noisy copy differs from its original by noise alone, another patient's X-ray by more.
 
-Measured on 799 frontal X-rays of the NIH set at 64 px, 640 of them for training, where the threshold is
-0.888. It is exceeded by 7 of the 799, as it was chosen to be, of which 4 are among the 159 held-out ones: by
-themselves these are flagged at 2.5 %, not 1 %. Of 640 copies, all are found with another gamma, brightness,
-noise (8 of 255) or a shift by 1 px; 639 with a blur of 2 px, a shift by 3 px both ways, or a shift, blur and
-noise together; 611 turned by 3 degrees; 414 enlarged by 5 %. Of images of which one half is copied, 3 are
-found: this rule does not see copied parts.
+A near-copy is an image that is more like some training image than real X-rays of other patients are, under
+the same search, but for a stated share of them. What is found of which copies is in docs/privacy.md.
 """
 
-import itertools
 import math
 from dataclasses import dataclass
 
@@ -21,18 +19,26 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from chexdist.metrics.preprocess import resize
+from chexdist.metrics.alignment import FLAT, SIDE, Gallery, aligned, detail, overlap, small, warped
 
-SIDE = 64
-BLUR = 6.0  # standard deviation in pixels of SIDE
-SHIFT = 3  # pixels of SIDE: 1/20 of the picture
-POOL = 2  # pixels of SIDE whose mean is compared, so that noise and a turn by a degree don't hide a copy
-FLAT = 1e-3  # norm below which there is nothing but rounding: a hundredth of a level of 8 bits
-RATE = 0.01
+LOW, HIGH = 1.3, 3.0  # standard deviations of the blurs, in pixels of SIDE
+CANDIDATES, FINALISTS = 8, 2  # training images that are laid over an image, at SIDE / 2 and then at SIDE
+COARSE_STEPS, FINE_STEPS = 5, 4
+SEEN, GROWTH = 0.5, 1.35  # the least share of a picture in both, and the most that it may be scaled by
+NOISE_FILTER = ((1.0, -2.0, 1.0), (-2.0, 4.0, -2.0), (1.0, -2.0, 1.0))
+RATE = 0.005
 METHOD = (
-    f"largest correlation over shifts up to {SHIFT} of {SIDE} px, Gaussian blur of {BLUR} px taken away, "
-    f"means of {POOL} x {POOL} px"
+    f"largest correlation at {SIDE} px between Gaussian blurs of {LOW:g} and {HIGH:g} px, corrected for "
+    "noise, over mirroring, turns by 10 degrees, scaling by 15 %, shifts by an eighth, and inversion"
 )
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """How similar N images are to the nearest training image: float32 [N] in [0, 1]; its index, int64 [N]."""
+
+    value: Tensor
+    index: Tensor
 
 
 @dataclass(frozen=True)
@@ -47,25 +53,31 @@ class Threshold:
     images: int
 
 
-def fingerprints(images: Tensor) -> Tensor:
-    """Images [N, 1, S, S] of any float dtype and scale -> float32 [N, 841] of norm 1, or 0 if constant."""
-    return _window(_detail(images), SHIFT, SHIFT)
+def likeness(images: Tensor, gallery: Gallery, excluded: Tensor | None = None) -> Likeness:
+    """Of images [N, 1, S, S] in [-1, 1] to the pictures of a gallery; pairs `excluded` [N, M] never count.
 
-
-def likeness(images: Tensor, references: Tensor, excluded: Tensor | None = None) -> Tensor:
-    """How similar each image [N, 1, S, S] is to the nearest of the references: float32 [N] in [-1, 1].
-
-    Args:
-        references: fingerprints [M, 841].
-        excluded: bool [N, M], the pairs that do not count.
+    Raises ValueError as `levels` does.
     """
-    detail = _detail(images)
-    best = torch.full((len(images), len(references)), -1.0)
-    for top, left in itertools.product(range(2 * SHIFT + 1), repeat=2):
-        best = torch.maximum(best, _window(detail, top, left) @ references.T)
-    if excluded is not None:
-        best.masked_fill_(excluded, -1.0)
-    return best.amax(dim=1)
+    pictures = small(images)
+    nearest = gallery.nearest(pictures, CANDIDATES, excluded)
+    n, k = nearest.index.shape
+    mirrored = nearest.mirrored.flatten()[:, None, None, None]
+    repeated = pictures.repeat_interleave(k, dim=0)
+    repeated = torch.where(mirrored, repeated.flip(3), repeated)
+    known = gallery.pictures[nearest.index.flatten()].float()
+    halves = functional.avg_pool2d(repeated, 2), functional.avg_pool2d(known, 2)
+    band = LOW, HIGH * 2.5 / 3
+    similarity = aligned(*halves, nearest.similarity.flatten(0, 1), *band, COARSE_STEPS)
+    coarse = _Agreement.of(*halves, similarity, *band).correlation.view(n, k)
+    best = coarse.topk(min(k, FINALISTS)).indices
+    chosen = (best + torch.arange(n)[:, None] * k).flatten()
+    repeated, known = repeated[chosen], known[chosen]
+    similarity = aligned(repeated, known, similarity[chosen], LOW, HIGH, FINE_STEPS)
+    value, which = _corrected(repeated, known, similarity).view(n, -1).max(dim=1)
+    index = nearest.index.gather(1, best.gather(1, which[:, None]))[:, 0]
+    if excluded is not None:  # fewer pictures than candidates may be left
+        value = torch.where(excluded.gather(1, index[:, None])[:, 0], 0.0, value)
+    return Likeness(value, index)
 
 
 def threshold(real: Tensor, rate: float = RATE) -> Threshold:
@@ -84,16 +96,60 @@ def threshold(real: Tensor, rate: float = RATE) -> Threshold:
     return Threshold(float(real.sort().values[k - 1]), 1 - k / (len(real) + 1), len(real))
 
 
-def _detail(images: Tensor) -> Tensor:
-    """[N, 1, SIDE, SIDE] float32: the image less a Gaussian blur of it, renormalised at the borders."""
-    small = resize(images.to(torch.float32), SIDE)
-    offset = torch.arange(SIDE)[:, None] - torch.arange(SIDE)[None]
-    blur = torch.softmax(-0.5 * (offset / BLUR) ** 2, dim=1)
-    return small - blur @ small @ blur.T
+@dataclass(frozen=True)
+class _Agreement:
+    """Of details where both pictures are: correlation without sign, variances, gain; each [B]."""
+
+    correlation: Tensor
+    variance: Tensor
+    gain: Tensor
+
+    @classmethod
+    def of(
+        cls, images: Tensor, pictures: Tensor, similarity: Tensor, low: float, high: float
+    ) -> "_Agreement":
+        """For pairs of [B, 1, S, S]; the correlation is 0 where too little of a picture is in both."""
+        side = images.shape[-1]
+        mask = overlap(similarity, side)
+        count = mask.sum((1, 2, 3)).clamp_min(1)
+        moved, known = (
+            detail(each, mask, low, high) for each in (warped(images, similarity, "bicubic"), pictures)
+        )
+        moved, known = (
+            (each - each.sum((1, 2, 3), keepdim=True) / count[:, None, None, None]) * mask
+            for each in (moved, known)
+        )
+        both, ours, theirs = (
+            (a * b).sum((1, 2, 3)) / count for a, b in ((moved, known), (moved, moved), (known, known))
+        )
+        least = (FLAT / side) ** 2
+        correlation = both.abs() / (ours.clamp_min(least) * theirs.clamp_min(least)).sqrt()
+        scale = (similarity[:, 0] ** 2 + similarity[:, 1] ** 2).sqrt()
+        whole = overlap(torch.tensor([[1.0, 0.0, 0.0, 0.0]]), side).sum()
+        valid = (count >= SEEN * whole) & (scale < GROWTH) & (scale > 1 / GROWTH)
+        return cls(torch.where(valid, correlation, 0.0), ours, both / theirs.clamp_min(least))
 
 
-def _window(detail: Tensor, top: int, left: int) -> Tensor:
-    side = SIDE - 2 * SHIFT
-    means = functional.avg_pool2d(detail[:, :, top : top + side, left : left + side], POOL).flatten(1)
-    means = means - means.mean(dim=1, keepdim=True)
-    return means / means.norm(dim=1, keepdim=True).clamp_min(FLAT)
+def _corrected(images: Tensor, pictures: Tensor, similarity: Tensor) -> Tensor:
+    """The likeness of pairs of [B, 1, SIDE, SIDE]: their correlation, corrected for the images' noise."""
+    found = _Agreement.of(images, pictures, similarity, LOW, HIGH)
+    more = (_noise(images) - found.gain**2 * _noise(pictures)).clamp_min(0)
+    area = (similarity[:, 0] ** 2 + similarity[:, 1] ** 2).clamp_min(0.25)
+    left = more * _noise_passed() / area
+    reliable = (1 - left / found.variance.clamp_min(1e-6)).clamp_min(0.05)
+    return (found.correlation / reliable.sqrt()).clamp_max(1)
+
+
+def _noise(images: Tensor) -> Tensor:
+    """The variance [B] of white noise in images (Immerkaer 1996, "Fast noise variance estimation").
+
+    By the median of his filter's responses, so that a border's edges don't count.
+    """
+    responses = functional.conv2d(images, torch.tensor(NOISE_FILTER)[None, None]).flatten(1)
+    return (responses.abs().median(dim=1).values / (6 * 0.6745)) ** 2
+
+
+def _noise_passed() -> float:
+    """The share of white noise's variance that is left between the two blurs, far from any border."""
+    narrow, wide = LOW**2, HIGH**2
+    return (1 / narrow + 1 / wide - 4 / (narrow + wide)) / (4 * math.pi)
