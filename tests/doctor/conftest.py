@@ -52,6 +52,6 @@ def patient(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(examine, "try_torchvision", lambda: lambda note: None)
     monkeypatch.setattr(precision, "_seconds", lambda *_: 1.0)
-    monkeypatch.setattr(precision, "remembered_gain", lambda _: 1.0)  # nothing of the user's folder for caches
+    monkeypatch.setattr(precision, "remembered_gain", lambda _: 1.0)  # no file of the user
     monkeypatch.setattr(speed, "SECONDS", 0)
     return Patient(capsys)

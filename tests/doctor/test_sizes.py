@@ -16,7 +16,7 @@ from chexdist.training.networks import Gan
 from chexdist.training.step import Step
 
 
-@pytest.mark.parametrize("name", ["dcgan", "wgan-gp", "wgan-clip", "vanilla"])
+@pytest.mark.parametrize("name", ["dcgan", "wgan-gp", "wgan-clip", "vanilla", "residual"])
 def test_state_and_checkpoint_are_as_large_as_was_said(name: str, tmp_path: Path) -> None:
     config = load_config(name, ["--model.size", "32", "--train.batch", "8"])
     sizes = sizes_of(config, classes=2)

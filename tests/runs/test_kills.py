@@ -150,6 +150,20 @@ def test_killed_run_ends_with_the_same_bits(
     jobs.same_result(tmp_path / "run", undisturbed(gan, size, *GANS[gan]))
 
 
+def test_the_log_says_where_moving_settings_are(undisturbed: Callable[..., Path]) -> None:
+    """In each line of the losses: as they were for its last batch."""
+    log = jobs.metrics(undisturbed("residual", 2, *GANS["residual"]))
+    found = {
+        name: {line["images"]: line["value"] for line in log if line["name"] == f"schedule/{name}"}
+        for name in ("augment.probability", "optim.critic.lr", "ema.decay", "penalty.weight")
+    }
+    done = {images: min(1, (images - jobs.BATCH) / 160) for images in range(32, 193, 32)}
+    assert found["augment.probability"] == pytest.approx({images: 0.9 * t for images, t in done.items()})
+    assert found["optim.critic.lr"] == pytest.approx({images: 1e-3 * (1 + t) for images, t in done.items()})
+    assert found["ema.decay"] == pytest.approx({images: 0.5 ** (32 / (images - 16)) for images in done})
+    assert found["penalty.weight"][192] == 0.1
+
+
 def fifty() -> Iterator[tuple[int, str, str, Kill]]:
     """World, GAN, place and aim of each kill: every place in every GAN at every world size, in turn."""
     aims = {place: itertools.cycle(kills) for place, kills in AIMS.items()}
