@@ -41,7 +41,6 @@ STATE = "state.json"
 EVALUATIONS = "evaluations"
 EVALUATION = "evaluation.json"
 DRAWS = "draws.safetensors"
-DRAWS = "draws.safetensors"
 TRAINING_DRAWS = "draws"
 UNCONDITIONAL = "all"
 HEARTBEATS = "heartbeats"
@@ -132,11 +131,6 @@ def draws(evaluation: Path) -> Path:
 def evaluation_of_pictures(pictures: Path) -> Path:
     """Where the evaluations of a folder of pictures go: beside it, never in it."""
     return pictures.with_name(f"{pictures.name}-evaluation")
-
-
-def draws(evaluation: Path) -> Path:
-    """The file of its numbers under the bootstrap's weights (`run.draws`)."""
-    return evaluation / DRAWS
 
 
 def evaluation_grid(evaluation: Path, label: str | None) -> Path:
