@@ -59,7 +59,7 @@ class Split:
     content_sha256: str | None = None
 
     @classmethod
-    def of(cls, shards: list[Shard], classes: int, content_sha256: str | None = None) -> "Split":
+    def of(cls, shards: list[Shard], classes: int, content_sha256: str | None) -> "Split":
         """The split that consists of `shards`."""
         return cls(
             samples=sum(shard.samples for shard in shards),

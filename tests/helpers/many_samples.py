@@ -49,7 +49,7 @@ def write_many(folder: Path, shards: int, samples: int) -> Path:
         render={**render, "png_level": 6},
         classes=["finding", "no_finding"],
         build=build,
-        splits={name: manifest.Split.of(found, 2) for name, found in splits.items()},
+        splits={name: manifest.Split.of(found, 2, "0" * 64) for name, found in splits.items()},
         quarantine={"total": 0, "codes": {}},
     )
     # not manifest.write: to validate 100,000 samples takes half a minute
