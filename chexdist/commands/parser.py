@@ -174,9 +174,9 @@ def _generate(command: Parser) -> None:
 def _compare(command: Parser) -> None:
     command.add_argument(
         "runs",
-        metavar="RUN[@images-N]",
+        metavar="RUN",
         nargs="+",
-        help="run directories, as they are now or as they were after N images",
+        help="run directories; RUN@images-N is a run as it was after N images",
     )
     command.add_argument(
         "--require",

@@ -74,7 +74,7 @@ def test_it_fits_and_asks_for_nothing(width: int, page: Path, chromium: Chromium
     assert chromium.evaluate(WIDE) == []
     pictures = chromium.evaluate("[...document.images].map(each => [each.complete, each.naturalWidth])")
     assert len(pictures) == 17 and all(complete and side in (32, 64) for complete, side in pictures)
-    assert chromium.evaluate("document.querySelectorAll('table').length") == 10
+    assert chromium.evaluate("document.querySelectorAll('table').length") == 11
     drawn = "[...document.querySelectorAll('svg.chart')]"
     drawn += ".filter(each => each.getBoundingClientRect().width > 250).length"
     assert chromium.evaluate(drawn) == 1 + 2 + 9 + 8
