@@ -21,6 +21,7 @@ BuildShards = Callable[..., Path]
 TESTS = Path(__file__).parent
 TRAINS = (
     "benchmarks",
+    "cli/test_compare_command.py",
     "cli/test_evaluate_command.py",
     "cli/test_generate.py",
     "data/test_remote_command.py",
