@@ -12,6 +12,7 @@ COMMANDS = {
     "train": "train a GAN on a shard directory, or resume a run",
     "evaluate": "metrics of a run's weights, beside those of real images",
     "generate": "synthetic X-rays as files, after an audit for copies of training images",
+    "export": "a generator as one file with a model card: safetensors, ONNX or torch.export",
     "compare": "runs, checkpoints or seeds by their paired differences, also as a check for scripts",
     "report": "runs side by side on one page that needs no network",
     "doctor": "what this machine and a configuration can and can't do, each fault with its cure",
@@ -31,7 +32,13 @@ EXAMPLES = {
         "chexdist evaluate runs/dcgan",
         "chexdist evaluate runs/dcgan --checkpoint best --split test --samples 2048",
     ),
-    "generate": ("chexdist generate runs/dcgan --n 64 --label finding --out pictures",),
+    "generate": (
+        "chexdist generate runs/dcgan --n 64 --label finding --out pictures",
+        "chexdist generate runs/dcgan --interpolate 3 7 --steps 16 --out between",
+        "chexdist generate runs/dcgan --grid 4x8 --truncation 0.7 --out grid.png",
+        "chexdist generate runs/dcgan --history learning.gif",
+    ),
+    "export": ("chexdist export runs/dcgan --format onnx --licence 'CC BY-NC 4.0' --out dcgan.onnx",),
     "compare": (
         "chexdist compare runs/dcgan runs/wgan-gp",
         "chexdist compare runs/dcgan@images-100000 runs/dcgan@images-200000",
@@ -85,6 +92,7 @@ def parser() -> argparse.ArgumentParser:
         "train": _train,
         "evaluate": _evaluate,
         "generate": _generate,
+        "export": _export,
         "compare": _compare,
         "report": _report,
         "doctor": _doctor,
@@ -152,23 +160,72 @@ def _evaluate(command: Parser) -> None:
 
 
 def _generate(command: Parser) -> None:
-    command.add_argument("run", metavar="RUN", help="the run directory; it may be training at the same time")
-    command.add_argument("--n", type=int, default=64, help="how many (default: 64)")
     command.add_argument(
-        "--out", required=True, metavar="DIR", help="folder to make; it appears complete or not at all"
+        "run",
+        metavar="RUN",
+        help="the run directory, which may be training at the same time, one checkpoint's folder, or a file "
+        "of `chexdist export --format safetensors`",
     )
+    command.add_argument("--n", type=int, help="how many (default: 64)")
+    command.add_argument("--out", metavar="DIR", help="folder to make; it appears complete or not at all")
     command.add_argument(
         "--label", metavar="CLASS", help="of this class only (default: as in the training split)"
     )
-    command.add_argument("--format", choices=("png", "dicom"), default="png", help="default: png")
+    command.add_argument("--format", choices=("png", "dicom"), help="default: png")
+    command.add_argument("--bits", type=int, choices=(8, 16), help="of a pixel (default: 8)")
+    command.add_argument("--seed", type=int, help="same run, options and seed: same pictures (default: 0)")
     command.add_argument(
-        "--seed", type=int, default=0, help="same run, options and seed: same pictures (default: 0)"
+        "--truncation",
+        type=float,
+        metavar="PSI",
+        help="multiply latents by PSI, above 0 and up to 1: less variety, more typical pictures (default: 1)",
+    )
+    command.add_argument(
+        "--interpolate",
+        type=int,
+        nargs=2,
+        metavar=("A", "B"),
+        help="instead: pictures on the way from the first one of seed A to the first one of seed B",
+    )
+    command.add_argument("--steps", type=int, metavar="N", help="pictures on that way (default: 8)")
+    command.add_argument(
+        "--grid", metavar="ROWSxCOLS", help="instead: one PNG of so many pictures; --out is its name"
+    )
+    command.add_argument(
+        "--history",
+        metavar="FILE.gif",
+        help="instead: the samples that training drew, an animation; without --out",
     )
     _add_checkpoint(command)
     _add_shards(command)
     command.add_argument(
         "--no-audit", action="store_true", help="don't look for copies of training images; the output says so"
     )
+
+
+def _export(command: Parser) -> None:
+    command.add_argument(
+        "run",
+        metavar="RUN",
+        help="the run directory, one checkpoint's folder, or a file exported as safetensors",
+    )
+    command.add_argument(
+        "--format",
+        choices=("safetensors", "onnx", "torch-export"),
+        default="safetensors",
+        help="safetensors: weights, for chexdist; onnx, torch-export: for programs without it "
+        "(default: safetensors)",
+    )
+    command.add_argument(
+        "--out", required=True, metavar="FILE", help="file to make: .safetensors, .onnx or .pt2"
+    )
+    command.add_argument(
+        "--licence",
+        default="not stated",
+        metavar="TEXT",
+        help="under which it is given (default: not stated)",
+    )
+    _add_checkpoint(command)
 
 
 def _compare(command: Parser) -> None:

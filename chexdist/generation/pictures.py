@@ -19,53 +19,74 @@ if TYPE_CHECKING:
 
 STATEMENT = "Synthetic chest X-ray, drawn by a generative model: not a patient"
 
+Pixels = np.ndarray
+"""uint8 or uint16 [S, S], black 0."""
+
 
 @dataclass(frozen=True)
 class Origin:
-    """What drew the pictures: the GAN, its checkpoint, the SHA-256 of its weights, the latents' seed."""
+    """What drew the pictures: the GAN, its checkpoint, the SHA-256 of its weights, the seed of the latents
+    (`3`, or `3-7` on the way from one to the other), and what the latents were multiplied by.
+    """
 
     model: str
     checkpoint: str
     weights: str
-    seed: int
+    seed: str
+    truncation: float = 1.0
+
+    def facts(self) -> dict[str, str]:
+        """All that a file says of it, in the words of the index."""
+        facts = {
+            "model": self.model,
+            "checkpoint": self.checkpoint,
+            "weights": self.weights[:16],
+            "seed": self.seed,
+        }
+        return facts if self.truncation == 1 else facts | {"truncation": str(self.truncation)}
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One synthetic X-ray: pixels uint8 [S, S], its index under the seed, class or none, audit result."""
+    """One synthetic X-ray: its index under the seed, or of the step between two seeds; class or none; audit
+    result.
+    """
 
-    pixels: np.ndarray
+    pixels: Pixels
     index: int
     label: str | None
     audit: str
 
     def facts(self, origin: Origin) -> dict[str, str]:
         """All that its file says of the picture, in the words of the index."""
-        return {
-            "model": origin.model,
-            "checkpoint": origin.checkpoint,
-            "weights": origin.weights[:16],
-            "seed": str(origin.seed),
-            "index": str(self.index),
-            "label": self.label or "",
-            "audit": self.audit,
-        }
+        own = {"index": str(self.index), "label": self.label or "", "audit": self.audit}
+        return origin.facts() | own
 
 
-def png(picture: Picture, origin: Origin) -> bytes:
-    """An 8-bit gray PNG with the facts as text chunks."""
+def preview(pixels: Pixels) -> Pixels:
+    """The same in 8 bits."""
+    return pixels if pixels.dtype == np.uint8 else ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def marked_png(image: Image.Image, facts: dict[str, str]) -> bytes:
+    """A PNG that says that it is synthetic, and `facts`, as text chunks."""
     text = PngImagePlugin.PngInfo()
     text.add_text("Title", STATEMENT)
     text.add_text("Software", f"chexdist {__version__}")
-    for name, value in picture.facts(origin).items():
+    for name, value in facts.items():
         text.add_text(name, value)
     buffer = io.BytesIO()
-    Image.fromarray(picture.pixels).save(buffer, "PNG", pnginfo=text)
+    image.save(buffer, "PNG", pnginfo=text)
     return buffer.getvalue()
 
 
+def png(picture: Picture, origin: Origin) -> bytes:
+    """A gray PNG of 8 or 16 bits with the facts as text chunks."""
+    return marked_png(Image.fromarray(picture.pixels), picture.facts(origin))
+
+
 def dicom(picture: Picture, origin: Origin) -> bytes:
-    """A DICOM file, Explicit VR Little Endian, 8 bits, bone bright."""
+    """A DICOM file, Explicit VR Little Endian, 8 or 16 bits, bone bright."""
     buffer = io.BytesIO()
     _dataset(picture, origin).save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()
@@ -89,12 +110,13 @@ def _dataset(picture: Picture, origin: Origin) -> "Dataset":
     ds.ImageComments = f"{STATEMENT}. " + ", ".join(
         f"{name} {value}" for name, value in facts.items() if value
     )
+    bits = 8 * picture.pixels.dtype.itemsize
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
     ds.Rows, ds.Columns = picture.pixels.shape
-    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 8, 8, 7, 0
-    ds.WindowCenter, ds.WindowWidth = 128, 256  # all of 0 to 255 by PS3.3 C.11.2.1.2.1
-    ds.PixelData = picture.pixels.tobytes()
-    ds["PixelData"].VR = "OB"
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = bits, bits, bits - 1, 0
+    ds.WindowCenter, ds.WindowWidth = 2 ** (bits - 1), 2**bits  # all values, by PS3.3 C.11.2.1.2.1
+    ds.PixelData = picture.pixels.astype(f"<u{bits // 8}").tobytes()
+    ds["PixelData"].VR = "OB" if bits == 8 else "OW"
     return ds
 
 

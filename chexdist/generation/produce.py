@@ -1,53 +1,55 @@
-"""Decides which pictures of a run are exported: those of rising latent index that pass the audit."""
+"""Decides which pictures of a generator are exported: those of rising latent index that pass the audit."""
 
 import csv
 import json
 import re
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from chexdist import __version__
-from chexdist.errors import UserError, WorkError
+from chexdist.errors import UserError
 from chexdist.generation import sheet
 from chexdist.generation.audit import Audit
-from chexdist.generation.pictures import Origin, Picture, dicom, png
-from chexdist.metrics.memorisation import METHOD
-from chexdist.metrics.preprocess import levels
+from chexdist.generation.judged import REPLACED, Judged, audit_facts, judged, memorised
+from chexdist.generation.pictures import Origin, dicom, marked_png, png, preview
 from chexdist.run import layout
 from chexdist.run.sampling import CHUNK, sampled_labels
 from chexdist.run.trained import Loaded
 from shards.progress import Progress
 
 WRITERS = {"png": (".png", png), "dicom": (".dcm", dicom)}
-PASSED, NEAR_COPY, NOT_AUDITED = "passed", "near-copy, replaced", "not audited"
 COLUMNS = ("file", "label", "seed", "index", "audit", "likeness")
 
 
 @dataclass(frozen=True)
 class Request:
-    """`n` pictures of a seed, of one class or (None) in the training split's proportions, as png or dicom."""
+    """`n` pictures of a seed, of one class or (None) in the training split's proportions, as png or dicom of
+    8 or 16 bits; latents are multiplied by `truncation`.
+    """
 
     n: int
     seed: int
     label: str | None
     format: str
+    bits: int = 8
+    truncation: float = 1.0
 
 
-@dataclass
+@dataclass(frozen=True)
 class Made:
-    """What has been drawn: an index row per picture, also for replaced ones; the first ones for the sheet."""
+    """How many images were drawn, and how many of them were near-copies of training images."""
 
-    rows: list[tuple[object, ...]] = field(default_factory=list)
-    shown: list[tuple[str | None, sheet.Pixels]] = field(default_factory=list)
-    kept: int = 0
+    drawn: int
+    near_copies: int
 
     @property
-    def near_copies(self) -> int:
-        return len(self.rows) - self.kept
+    def kept(self) -> int:
+        return self.drawn - self.near_copies
 
 
 def class_number(loaded: Loaded, label: str | None) -> int | None:
@@ -68,6 +70,12 @@ def class_number(loaded: Loaded, label: str | None) -> int | None:
     return list(loaded.classes).index(label)
 
 
+def origin_of(loaded: Loaded, seed: object, truncation: float) -> Origin:
+    """What the files say of the generator."""
+    name, checkpoint = loaded.config.model.name, layout.after(loaded.images)
+    return Origin(name, checkpoint, loaded.weights, str(seed), truncation)
+
+
 def generate(loaded: Loaded, request: Request, audit: Audit | None, folder: Path) -> Made:
     """Write the pictures, `index.csv`, `provenance.json` and `sheet.png` into an empty folder.
 
@@ -79,113 +87,107 @@ def generate(loaded: Loaded, request: Request, audit: Audit | None, folder: Path
         WorkError: most pictures are near-copies, or they are not finite.
         OSError: the folder can't be written.
     """
-    label = class_number(loaded, request.label)
-    origin = Origin(loaded.config.model.name, layout.after(loaded.images), loaded.weights, request.seed)
-    made = Made()
-    with Progress("generating", request.n, "images") as progress:
-        for start in count(0, CHUNK):
-            block = range(start, start + CHUNK)
-            before = made.kept
-            _draw_block(loaded, request, origin, audit, block, label, folder, made)
-            progress.advance(made.kept - before)
-            if made.kept == request.n:
-                break
-            if 2 * made.near_copies > len(made.rows):
-                raise WorkError(
-                    f"{made.near_copies} of the first {len(made.rows)} pictures are near-copies of training "
-                    "images: this generator has memorised; take an earlier --checkpoint, or train on more "
-                    "X-rays"
-                )
-    _index(made, folder)
-    document = _provenance(loaded, request, origin, audit, made)
-    (folder / layout.PROVENANCE).write_text(json.dumps(document, indent=1) + "\n")
-    size, by = loaded.config.model.size, f"{origin.model}, {origin.checkpoint}, seed {origin.seed}"
-    (folder / "sheet.png").write_bytes(sheet.draw(made.shown, f"{by}, {size} px"))
+    origin = origin_of(loaded, request.seed, request.truncation)
+    rows: list[tuple[object, ...]] = []
+    shown: list[tuple[str | None, sheet.Pixels | None]] = []
+    kept = 0
+    for each in candidates(loaded, request, audit):
+        file = "" if each.copied else write(each, kept, request.format, origin, folder)
+        rows.append(each.row(file, origin.seed, REPLACED))
+        if not each.copied:
+            kept += 1
+            if kept <= sheet.MOST:
+                shown.append((each.label, preview(each.pixels)))
+    made = Made(len(rows), len(rows) - kept)
+    conclude(folder, loaded, origin, rows, shown)
+    audited = audit_facts(audit, made.drawn, made.near_copies, "replaced")
+    record(folder, loaded, asdict(request) | {"audit": audited})
     return made
 
 
-def _draw_block(
-    loaded: Loaded,
-    request: Request,
-    origin: Origin,
-    audit: Audit | None,
-    block: range,
-    label: int | None,
+def grid(loaded: Loaded, request: Request, columns: int, audit: Audit | None) -> tuple[bytes, Made]:
+    """One PNG of the `n` pictures that `generate` would write, row by row, at their own size.
+
+    Raises:
+        WorkError: as `generate` does.
+    """
+    found = list(candidates(loaded, request, audit))
+    kept = [each for each in found if not each.copied]
+    made = Made(len(found), len(found) - len(kept))
+    audited = audit_facts(audit, made.drawn, made.near_copies, "replaced")
+    facts = origin_of(loaded, request.seed, request.truncation).facts() | {
+        "indices": " ".join(str(each.index) for each in kept),
+        "labels": ", ".join(each.label or "" for each in kept),
+        "audit": json.dumps(audited) if audited else kept[0].picture().audit,
+    }
+    return marked_png(sheet.tiled([each.pixels for each in kept], columns), facts), made
+
+
+def candidates(loaded: Loaded, request: Request, audit: Audit | None) -> Iterator[Judged]:
+    """Images of rising latent index until `request.n` have passed the audit; raises as `generate` does."""
+    number = class_number(loaded, request.label)
+    drawn = kept = 0
+    with Progress("generating", request.n, "images") as progress:
+        for start in count(0, CHUNK):
+            block = range(start, start + CHUNK)
+            images = loaded.sample(request.seed, block, number, request.truncation)
+            names: Sequence[str | None] = [None] * CHUNK
+            if loaded.config.model.conditional:
+                sampled = sampled_labels(request.seed, block, loaded.class_counts).tolist()
+                classes = list(loaded.classes)
+                names = [classes[each if number is None else number] for each in sampled]
+            for each in judged(images, block, names, request.bits, audit):
+                yield each
+                drawn += 1
+                if not each.copied:
+                    kept += 1
+                    progress.advance(1)
+                if kept == request.n:
+                    return
+            if 2 * kept < drawn:
+                raise memorised(drawn - kept, drawn)
+
+
+def write(image: Judged, number: int, format: str, origin: Origin, folder: Path) -> str:
+    """Write one that passed; returns its file's name: `synthetic-00007-finding`, with the class if it has
+    one.
+    """
+    suffix, encode = WRITERS[format]
+    label = "-" + re.sub(r"[^\w-]+", "_", image.label)[:40] if image.label else ""
+    file = f"synthetic-{number:05}{label}{suffix}"
+    (folder / file).write_bytes(encode(image.picture(), origin))
+    return file
+
+
+def conclude(
     folder: Path,
-    made: Made,
+    loaded: Loaded,
+    origin: Origin,
+    rows: list[tuple[object, ...]],
+    shown: list[tuple[str | None, sheet.Pixels | None]],
 ) -> None:
-    """Draw a block of candidates, audit what would be exported, write what passes until there are enough."""
-    drawn = _levels(loaded.sample(request.seed, block, label), origin)
-    likeness = audit.likeness(drawn / 127.5 - 1) if audit else torch.full((len(block),), -1.0)
-    drawn_labels = sampled_labels(request.seed, block, loaded.class_counts).tolist()
-    labels = drawn_labels if label is None else [label] * len(block)
-    classes = list(loaded.classes)
-    suffix, write = WRITERS[request.format]
-    for i, index in enumerate(block):
-        if made.kept == request.n:
-            return
-        name = classes[labels[i]] if loaded.config.model.conditional else None
-        copied = audit is not None and bool(likeness[i] > audit.threshold.value)
-        result = NEAR_COPY if copied else PASSED if audit else NOT_AUDITED
-        file = "" if copied else _file_name(made.kept, name) + suffix
-        made.rows.append(
-            (file, name or "", request.seed, index, result, f"{likeness[i]:.4f}" if audit else "")
-        )
-        if copied:
-            continue
-        picture = Picture(drawn[i, 0].to(torch.uint8).numpy(), index, name, result)
-        (folder / file).write_bytes(write(picture, origin))
-        if made.kept < sheet.MOST:
-            made.shown.append((name, picture.pixels))
-        made.kept += 1
-
-
-def _levels(images: Tensor, origin: Origin) -> Tensor:
-    try:
-        return levels(images)
-    except ValueError:
-        raise WorkError(
-            f"checkpoint {origin.checkpoint} draws pictures that are not finite: take an earlier --checkpoint"
-        ) from None
-
-
-def _file_name(number: int, label: str | None) -> str:
-    """`synthetic-00007-finding`: the picture's number, and its class if it has one."""
-    return f"synthetic-{number:05}" + ("-" + re.sub(r"[^\w-]+", "_", label)[:40] if label else "")
-
-
-def _index(made: Made, folder: Path) -> None:
+    """Write `index.csv` and `sheet.png`."""
     with (folder / "index.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(COLUMNS)
-        table.writerows(made.rows)
+        table.writerows(rows)
+    truncated = "" if origin.truncation == 1 else f", truncation {origin.truncation}"
+    by = f"{origin.model}, {origin.checkpoint}, seed {origin.seed}{truncated}"
+    image = sheet.draw(shown, f"{by}, {loaded.config.model.size} px")
+    (folder / "sheet.png").write_bytes(marked_png(image, origin.facts()))
 
 
-def _provenance(
-    loaded: Loaded, request: Request, origin: Origin, audit: Audit | None, made: Made
-) -> dict[str, object]:
-    """How the pictures came about, for whoever gets them: no path, no name of a training image."""
-    audited = audit and {
-        "method": METHOD,
-        "training_images": len(audit.references),
-        "threshold": round(audit.threshold.value, 4),
-        "real_images_above": round(audit.threshold.rate, 4),
-        "real_images_compared": audit.threshold.images,
-        "drawn": len(made.rows),
-        "near_copies_replaced": made.near_copies,
-    }
-    return {
+def record(folder: Path, loaded: Loaded, facts: dict[str, Any]) -> None:
+    """Write `provenance.json`, for whoever gets the pictures: no path, no name of a training image."""
+    document = {
         "synthetic": True,
         "chexdist": __version__,
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-        "model": origin.model,
-        "checkpoint": origin.checkpoint,
-        "weights": origin.weights,
+        "model": loaded.config.model.name,
+        "checkpoint": layout.after(loaded.images),
+        "weights": loaded.weights,
         "manifest": loaded.manifest,
-        "seed": request.seed,
-        "n": request.n,
-        "label": request.label,
-        "format": request.format,
-        "audit": audited,
+        **facts,
     }
+    (folder / layout.PROVENANCE).write_text(json.dumps(document, indent=1) + "\n")

@@ -1,6 +1,6 @@
-"""How synthetic X-rays are shown on a contact sheet: eight in a row, a heading for each class."""
+"""How synthetic X-rays are shown side by side: on a contact sheet with headings, or as a bare grid."""
 
-import io
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -17,8 +17,10 @@ HEADING, CAPTION = 40, 48
 PAPER, INK, FAINT = 16, 235, 150  # gray levels: X-rays are read on a dark screen
 
 
-def draw(pictures: list[tuple[str | None, Pixels]], origin: str) -> bytes:
-    """A gray PNG of (class or none, pixels), sorted by the classes' names; `origin` says what drew them."""
+def draw(pictures: Sequence[tuple[str | None, Pixels | None]], origin: str) -> Image.Image:
+    """Gray, eight (class or none, pixels) in a row, sorted by the classes' names; where there are no pixels,
+    an empty tile. `origin` says what drew them.
+    """
     classes = sorted({label for label, _ in pictures}, key=str)
     groups = [(label, [pixels for name, pixels in pictures if name == label]) for label in classes]
     rows = sum(-(-len(group) // COLUMNS) for _, group in groups)
@@ -34,14 +36,36 @@ def draw(pictures: list[tuple[str | None, Pixels]], origin: str) -> bytes:
             top += HEADING
         for number, pixels in enumerate(group):
             row, column = divmod(number, COLUMNS)
-            tile = Image.fromarray(pixels).resize((TILE, TILE), Image.Resampling.LANCZOS)
-            sheet.paste(tile, (MARGIN + column * (TILE + GAP), top + row * (TILE + GAP)))
+            corner = MARGIN + column * (TILE + GAP), top + row * (TILE + GAP)
+            if pixels is None:
+                empty(pen, corner, TILE)
+            else:
+                tile = Image.fromarray(pixels).resize((TILE, TILE), Image.Resampling.LANCZOS)
+                sheet.paste(tile, corner)
         top += -(-len(group) // COLUMNS) * (TILE + GAP)
     foot = height - MARGIN - CAPTION / 4
     pen.text(
         (MARGIN, foot), "synthetic chest X-rays: not patients", INK, ImageFont.load_default(20), anchor="lm"
     )
     pen.text((width - MARGIN, foot), origin, FAINT, ImageFont.load_default(16), anchor="rm")
-    buffer = io.BytesIO()
-    sheet.save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
+    return sheet
+
+
+def empty(pen: ImageDraw.ImageDraw, corner: tuple[int, int], side: int) -> None:
+    """The outline of a picture that was left out and, where there is room, why."""
+    left, top = corner
+    pen.rectangle((left, top, left + side - 1, top + side - 1), outline=FAINT)
+    if side >= 64:
+        middle, font = (left + side / 2, top + side / 2), ImageFont.load_default(side // 8)
+        pen.text(middle, "near-copy\nleft out", FAINT, font, anchor="mm", align="center")
+
+
+def tiled(pictures: Sequence[np.ndarray], columns: int) -> Image.Image:
+    """Pictures of one size and type, row by row, a black line of 1/32 of their side between them."""
+    side = pictures[0].shape[0]
+    step, rows = side + side // 32, len(pictures) // columns
+    whole = np.zeros((rows * step - side // 32, columns * step - side // 32), pictures[0].dtype)
+    for number, pixels in enumerate(pictures):
+        row, column = divmod(number, columns)
+        whole[row * step : row * step + side, column * step : column * step + side] = pixels
+    return Image.fromarray(whole)

@@ -1,34 +1,45 @@
-"""Loads the averaged generator out of a run directory: which checkpoint, and what has to be known to draw
-from it.
+"""Loads an averaged generator out of a run directory, a checkpoint alone or an exported file, and says what
+has to be known to draw from it.
 """
 
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as from_bytes
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from chexdist.config.load import load_config
+from chexdist.config.load import build_config, load_config
 from chexdist.config.spec import spec_of
 from chexdist.config.tree import Checkpoint, Config
 from chexdist.errors import UserError, WorkError
 from chexdist.gan.models import FAMILIES
-from chexdist.run import checkpoint, layout
+from chexdist.run import checkpoint, exported, layout
+from chexdist.run.generator import TrainedGenerator
 from chexdist.run.log import read_log
 from chexdist.run.retention import best_images
 from chexdist.run.sampling import prepare, sample
 
+NEEDED = (
+    *("model.name", "model.size", "model.conditional", "model.latent", "model.width"),
+    *("loss.name", "train.batch", "train.group", "train.seed"),
+)
+"""What a checkpoint alone must say of the settings of its run."""
+
 
 @dataclass(frozen=True)
 class Loaded:
-    """A run's averaged generator, prepared, in evaluation mode, on the CPU, and what has to be known to draw
-    from it.
+    """An averaged generator, prepared, in evaluation mode, on the CPU, and what has to be known to draw from
+    it.
 
     `classes` are the training images by class name, in label order; `images` the training images that the
     checkpoint has seen; `manifest` the digest of the shards' manifest; `weights` the SHA-256 of the weights'
-    file; `passed_over` a line for each newer checkpoint that is damaged."""
+    file; `passed_over` a line for each newer checkpoint that is damaged; `run` its run directory, None where
+    it is not known: then no setting outside `frozen` is that of the run."""
 
     config: Config
     classes: dict[str, int]
@@ -37,15 +48,43 @@ class Loaded:
     manifest: str
     weights: str
     passed_over: tuple[str, ...]
+    run: Path | None = None
 
     @property
     def class_counts(self) -> tuple[int, ...]:
         """Training images of each class, in label order."""
         return tuple(self.classes.values())
 
-    def sample(self, seed: int, rows: range, label: int | None = None) -> Tensor:
+    def sample(self, seed: int, rows: range, label: int | None = None, truncation: float = 1.0) -> Tensor:
         """Images [len(rows), 1, size, size] in [-1, 1]; see `sample`."""
-        return sample(self.generator, self.config.model.latent, self.class_counts, seed, rows, label)
+        latent, counts = self.config.model.latent, self.class_counts
+        return sample(self.generator, latent, counts, seed, rows, label, truncation)
+
+
+def load(path: str | Path, name: str | None = None) -> Loaded:
+    """The generator of a run directory, of a checkpoint's folder alone, or of an exported safetensors file.
+
+    Args:
+        name: the checkpoint of a run directory, as `load_run` takes it.
+
+    Raises:
+        UserError, WorkError: as `load_run` and `exported.read` do.
+    """
+    path = Path(path)
+    is_checkpoint = (path / layout.STATE).is_file()
+    if name and (path.is_file() or is_checkpoint):
+        raise UserError(f"--checkpoint {name}: {path} is one checkpoint, not a run directory")
+    if path.is_file():
+        return _from_file(path)
+    if not is_checkpoint:
+        return load_run(path, name)
+    folder = path.resolve()
+    run = folder.parent.parent
+    if folder.parent.name == layout.CHECKPOINTS and (run / layout.CONFIG).is_file():
+        return load_run(run, folder.name)
+    state = checkpoint.read_state(path, verify=True)
+    config = _config(state.settings, f"checkpoint {path}, {layout.STATE}")
+    return _of_checkpoint(path, state, config, f"its {layout.STATE}")
 
 
 def load_run(run: str | Path, name: str | None = None) -> Loaded:
@@ -72,20 +111,28 @@ def load_run(run: str | Path, name: str | None = None) -> Loaded:
             f"{run} has no {layout.CONFIG}: give the whole run directory, not its checkpoint alone"
         )
     config = load_config(str(settings), [])
-    state = checkpoint.read_state(path)
+    return _of_checkpoint(
+        path, checkpoint.read_state(path), config, str(settings), run=run, passed_over=tuple(passed_over)
+    )
+
+
+def _of_checkpoint(
+    path: Path, state: checkpoint.State, config: Config, described: str, **more: Any
+) -> Loaded:
+    """The generator of a checkpoint under a configuration, which `described` names; `more` of its fields."""
     if not _are_classes(state.classes):
         raise WorkError(f"checkpoint {path} is damaged: {layout.STATE} names no classes with their counts")
-    generator = FAMILIES[config.model.name].Generator(spec_of(config, len(state.classes)))
     try:
         content = (path / layout.EMA).read_bytes()
-        generator.load_state_dict(from_bytes(content))
+        tensors = from_bytes(content)
     except (OSError, SafetensorError) as error:
         raise WorkError(f"checkpoint {path}, {layout.EMA}: {error}") from None
-    except RuntimeError:
+    generator = _filled(config, len(state.classes), tensors)
+    if generator is None:
         raise UserError(
-            f"checkpoint {path} holds other networks than {settings} describes: it was edited, or another "
+            f"checkpoint {path} holds other networks than {described} describes: it was edited, or another "
             "version of chexdist trained them and is needed to draw from them"
-        ) from None
+        )
     counts = tuple(state.classes.values())
     prepare(generator, config.model.latent, config.train.group, counts, config.train.seed)
     return Loaded(
@@ -95,8 +142,77 @@ def load_run(run: str | Path, name: str | None = None) -> Loaded:
         images=state.images,
         manifest=state.manifest,
         weights=hashlib.sha256(content).hexdigest(),
-        passed_over=tuple(passed_over),
+        **{"passed_over": (), **more},
     )
+
+
+def _from_file(path: Path) -> Loaded:
+    origin, tensors = exported.read(path)
+    if not _are_classes(origin.classes):
+        raise UserError(f"{path} is damaged: it names no classes with their counts")
+    config = _config(origin.settings, str(path))
+    generator = _filled(config, len(origin.classes), tensors)
+    if generator is None:
+        raise UserError(f"{path} holds other networks than it says: it was edited, or is of another version")
+    return Loaded(
+        config=config,
+        classes=origin.classes,
+        generator=generator.eval(),
+        images=origin.images,
+        manifest=origin.manifest,
+        weights=hashlib.sha256(to_bytes(generator.state_dict())).hexdigest(),
+        passed_over=(),
+    )
+
+
+def _config(settings: object, source: str) -> Config:
+    """The configuration from settings by `section.key`; what they lack has its default.
+
+    Raises:
+        UserError: they are none, or not those of a run.
+    """
+    known = settings if isinstance(settings, dict) else {}
+    missing = [key for key in NEEDED if key not in known]
+    if missing:
+        raise UserError(
+            f"{source} does not say {', '.join(missing)}, as early versions did not: give the whole run "
+            "directory instead"
+        )
+    tree: dict[str, Any] = {}
+    for key, value in known.items():
+        *sections, last = key.split(".")
+        inner = tree
+        for section in sections:
+            inner = inner.setdefault(section, {})
+            if not isinstance(inner, dict):
+                raise UserError(f"{source}: {key} is below a setting that has a value")
+        inner[last] = value
+    try:
+        return build_config(tree)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
+
+
+def _filled(config: Config, classes: int, tensors: dict[str, Tensor]) -> nn.Module | None:
+    """A generator with these weights and, if they are there, batch statistics; None if they are not its own.
+
+    Shapes are compared before memory is taken for the network that settings describe."""
+    make, spec = FAMILIES[config.model.name].Generator, spec_of(config, classes)
+    with torch.device("meta"):
+        described = make(spec)
+    weights = described.state_dict()
+    statistics = {name: buffer for name, buffer in described.named_buffers() if name not in weights}
+    wanted = weights if tensors.keys() == weights.keys() else weights | statistics
+    if {name: each.shape for name, each in tensors.items()} != {
+        name: each.shape for name, each in wanted.items()
+    }:
+        return None
+    generator = make(spec)
+    with torch.no_grad():
+        for name, live in [*generator.named_parameters(), *generator.named_buffers()]:
+            if name in tensors:
+                live.copy_(tensors[name])
+    return generator
 
 
 def _are_classes(found: object) -> bool:
@@ -123,12 +239,10 @@ def _named(run: Path, name: str) -> Path:
     return there[name]
 
 
-def load_generator(run: str | Path, checkpoint: str | None = None) -> nn.Module:
-    """The averaged generator of a run, on the CPU, in evaluation mode, ready to be called.
+def load_generator(path: str | Path, checkpoint: str | None = None) -> TrainedGenerator:
+    """The averaged generator of a run directory, a checkpoint's folder or an exported safetensors file.
 
-    Latents [N, model.latent] from N(0, 1) and labels [N] (int64, in the order that `chexdist-shards inspect`
-    shows; an unconditional generator ignores them) -> images [N, 1, model.size, model.size] in [-1, 1], -1
-    black.
+    On the CPU, in evaluation mode, ready to be called; see `TrainedGenerator`.
 
     Images that leave the house go through `chexdist generate`, which also looks for copies of training
     images.
@@ -138,6 +252,9 @@ def load_generator(run: str | Path, checkpoint: str | None = None) -> nn.Module:
             complete one.
 
     Raises:
-        UserError, WorkError: as `load_run` does.
+        UserError, WorkError: as `load` does.
     """
-    return load_run(run, checkpoint).generator.requires_grad_(False)
+    loaded = load(path, checkpoint)
+    model = loaded.config.model
+    counts = loaded.classes if model.conditional else {}
+    return TrainedGenerator(loaded.generator, counts, model.latent, model.size).requires_grad_(False)

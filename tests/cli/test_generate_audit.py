@@ -17,7 +17,9 @@ from chexdist.data.manifest import read_manifest
 from chexdist.data.reader import SampleReader
 from chexdist.distributed import noise
 from chexdist.generation.audit import Audit
-from chexdist.generation.produce import NEAR_COPY, PASSED, Request, generate
+from chexdist.generation.judged import PASSED
+from chexdist.generation.judged import REPLACED as NEAR_COPY
+from chexdist.generation.produce import Request, generate
 from chexdist.run.trained import Loaded, load_run
 from chexdist.training.networks import Gan
 

@@ -28,7 +28,7 @@ from shards.__main__ import _parser as shards_parser
 
 ROOT = Path(__file__).parents[2]
 PARSERS = {"chexdist": parser, "chexdist-shards": shards_parser}
-COMMANDS = ("train", "evaluate", "generate", "compare", "report", "doctor", "demo")
+COMMANDS = ("train", "evaluate", "generate", "export", "compare", "report", "doctor", "demo")
 SHARD_COMMANDS = ("build", "verify", "inspect", "preview", "phantom")
 
 

@@ -11,6 +11,7 @@ import yaml
 from accelerate import Accelerator
 
 from chexdist.config.load import load_config
+from chexdist.config.rules import frozen
 from chexdist.data.manifest import read_manifest
 from chexdist.run import checkpoint
 from chexdist.training.networks import Gan
@@ -42,7 +43,7 @@ def make_run(folder: Path, shards: Path, name: str, conditional: bool, spoil: Ca
         checkpoint.save(
             folder,
             checkpoint.snapshot(gan.state()),
-            checkpoint.State(t, 64 * t, {}, manifest.digest, classes, {}),
+            checkpoint.State(t, 64 * t, frozen(config), manifest.digest, classes, {}),
         )
     (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
     return folder
