@@ -37,4 +37,4 @@ def test_world_sizes_agree(size: int, undisturbed: Callable[..., Path]) -> None:
         ours, theirs = (draws.read(run / f"draws/{name}.safetensors") for run in (alone, others))
         assert ours.keys() == theirs.keys() and ours
         for key, values in ours.items():
-            np.testing.assert_allclose(theirs[key], values, rtol=1e-4, atol=1e-4, err_msg=str(key))
+            np.testing.assert_allclose(theirs[key], values, rtol=1e-6, atol=1e-6, err_msg=str(key))
