@@ -10,15 +10,14 @@ from chexdist.distributed.collectives import Collectives
 from chexdist.distributed.world import World
 from chexdist.evaluation.features import FeatureNumbers
 from chexdist.evaluation.findings import Findings
-from chexdist.evaluation.part import Observed, Part
+from chexdist.evaluation.labels import LabelNumbers
+from chexdist.evaluation.part import NO_CLASSES, Observed, Part
 from chexdist.evaluation.random_pairs import PairNumbers
 from chexdist.evaluation.reference import RealImages, chunks
 from chexdist.evaluation.source import Source
 from chexdist.metrics import METRICS
 from chexdist.metrics.extractor import Extractor
 from shards.progress import Progress
-
-NO_CLASSES = "the model is unconditional, so its images are of no class"
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,7 @@ def evaluate(
     parts: list[Part] = [
         FeatureNumbers(real, extractor, options.split, options.samples) for extractor in extractors
     ]
+    parts.append(LabelNumbers(real, options.split))
     for part in parts:
         part.prepare()
     for part, observed in zip(parts, observe(source, manifest.classes, options.samples, parts), strict=True):

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from chexdist.evaluation.findings import Findings
 
+NO_CLASSES = "the model is unconditional, so its images are of no class"
+
 
 @dataclass(frozen=True)
 class Observed:

@@ -59,6 +59,13 @@ METRICS: dict[str, MetricSpec] = {
     "psnr_db_random_pairs_256px": MetricSpec("chexdist.metrics.psnr", "PSNR", "pairs", "near real"),
     "mse_random_pairs_256px": MetricSpec("chexdist.metrics.mse", "MSE", "pairs", "near real"),
     "ssim_random_pairs_256px": MetricSpec("chexdist.metrics.ssim", "SSIM", "pairs", "near real"),
+    "label_accuracy": MetricSpec("chexdist.metrics.share", "Label obeyed", "classifier", "higher"),
+    "transfer_accuracy": MetricSpec(
+        "chexdist.metrics.share", "Trained on generated", "classifier", "higher", few_images=False
+    ),
+    "mirrored": MetricSpec("chexdist.metrics.share", "Mirrored", "classifier", "lower"),
+    "upside_down": MetricSpec("chexdist.metrics.share", "Upside down", "classifier", "lower"),
+    "inverted": MetricSpec("chexdist.metrics.share", "Inverted", "classifier", "lower"),
 }
 """By the name in the log, in the order in which they are measured and shown.
 
@@ -73,6 +80,8 @@ the log and in evaluations, its column in the tables, its charts, and, where tra
     score(a, b) -> Tensor
         "pairs": of images a[i] with b[i], both [N, 1, S, S] float32 in [0, 1], as `pairs.pair_scores`
         prepares them: float32 [N].
+
+Of the other sources, the file holds UNIT alone: `evaluation.labels` asks a classifier for its shares.
 
 The name says which formula it is: two numbers of one name and protocol are compared, so a formula that
 changes takes another name.

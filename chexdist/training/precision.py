@@ -5,7 +5,6 @@ The answer for a CPU is measured once, in a second, and remembered in `chexdist/
 folder for caches ($XDG_CACHE_HOME or ~/.cache)."""
 
 import json
-import os
 import platform
 import time
 from contextlib import suppress
@@ -14,6 +13,7 @@ from pathlib import Path
 import torch
 
 from chexdist.config.tree import Config
+from chexdist.data.user_cache import user_cache
 from shards.files import replace_file
 
 CONVOLVED = 8, 64, 32, 32
@@ -37,7 +37,7 @@ def with_precision(config: Config, precision: str) -> Config:
 
 def remembered_gain(device: torch.device) -> float:
     """`bf16_gain`, measured once for each machine, torch build and number of threads."""
-    file = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "chexdist" / "bf16.json"
+    file = user_cache() / "bf16.json"
     key = f"{_processor()}, torch {torch.__version__}, {torch.get_num_threads()} threads"
     known = _known(file)
     if key not in known:
