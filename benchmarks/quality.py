@@ -113,7 +113,7 @@ def measure(setting: Setting) -> Result:
     protocol = Protocol.of(
         extractor,
         image_size=manifest.size,
-        reference=manifest.digest,
+        reference=manifest.reference,
         reference_split=config.eval.split,
         n=config.eval.samples,
     ).hash

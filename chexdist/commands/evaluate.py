@@ -1,6 +1,9 @@
-"""`chexdist evaluate`: the metrics of a run's averaged generator beside real images, as table and file."""
+"""`chexdist evaluate`: the metrics of a run's averaged generator, or of a folder of pictures, beside real
+images, as table and file.
+"""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,46 +18,110 @@ from chexdist.metrics import METRICS
 from chexdist.run import layout
 
 if TYPE_CHECKING:
+    import torch
+
     from chexdist.data.manifest import Manifest
     from chexdist.evaluation.findings import Findings
+    from chexdist.evaluation.measure import EvaluationOptions
+    from chexdist.metrics.extractor import Extractor
     from chexdist.metrics.value import Metric
     from chexdist.run.trained import Loaded
 
 LIMITS = {"samples": (64, 50_000), "pairs": (16, 50_000), "seed": (0, 2**63 - 1)}
+MOST_IMAGES = 10**12
 WIDTH = 120
 
 
 def run(options: argparse.Namespace, settings: list[str]) -> int:
     """Exit code 0, or 1 when nothing could be measured; raises `UserError` and `WorkError`."""
-    for name, (least, most) in LIMITS.items():
-        if not least <= getattr(options, name) <= most:
-            raise UserError(f"--{name} {getattr(options, name)}: must be {least} to {most}")
+    _check(options)
     if World.detect().size > 1:
         raise UserError("evaluate is the work of one process: start it without a launcher")
 
     import torch
 
+    from chexdist.evaluation.measure import EvaluationOptions
+
+    plan = EvaluationOptions(options.split, options.samples, options.pairs, options.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    folder, found = (_of_pictures if options.pictures else _of_run)(options, plan, device)
+    _show(folder, found)
+    return 0 if found.metrics else 1
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Raises UserError for options that are out of their range or don't go together."""
+    if bool(options.run) == bool(options.pictures):
+        raise UserError("give either RUN or --pictures DIR; see `chexdist evaluate --help`")
+    for name, (least, most) in LIMITS.items():
+        if not least <= getattr(options, name) <= most:
+            raise UserError(f"--{name} {getattr(options, name)}: must be {least} to {most}")
+    if options.pictures:
+        if options.checkpoint:
+            raise UserError("--checkpoint is of a run, not of pictures")
+        if not options.shards:
+            raise UserError("--pictures needs --data.shards DIR, the X-rays that they are compared with")
+        if options.images is not None and not 0 <= options.images <= MOST_IMAGES:
+            raise UserError(f"--images {options.images}: must be 0 to {MOST_IMAGES}")
+    for name in ("out", "images"):
+        if options.run and getattr(options, name) is not None:
+            raise UserError(f"--{name} is for --pictures; a run's evaluations are in the run directory")
+
+
+def _of_run(
+    options: argparse.Namespace, plan: "EvaluationOptions", device: "torch.device"
+) -> tuple[Path, "Findings"]:
+    """Measure a run's generator: where it is recorded, and what was found."""
     from chexdist.evaluation import record
-    from chexdist.evaluation.measure import EvaluationOptions, evaluate
+    from chexdist.evaluation.measure import evaluate
     from chexdist.evaluation.source import GeneratorSource
-    from chexdist.metrics.extractor import load_extractor
     from chexdist.run.trained import load_run
 
     loaded = load_run(options.run, options.checkpoint)
     for line in loaded.passed_over:
         print(f"chexdist: {line}", file=sys.stderr)
     manifest = _shards(options, loaded)
-    names = dict.fromkeys(options.extractor or [loaded.config.eval.extractor])
-    extractors = [load_extractor(name) for name in names]
-    plan = EvaluationOptions(options.split, options.samples, options.pairs, options.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    extractors = _extractors(options, loaded.config.eval.extractor)
     loaded.generator.to(device)
     source = GeneratorSource(loaded, plan.seed)
     found = evaluate(source, manifest, extractors, plan, device)
     origin: dict[str, object] = {"checkpoint": layout.after(loaded.images)}
-    folder = record.write(Path(options.run), origin, source, manifest, plan, found)
-    _show(folder, found)
-    return 0 if found.metrics else 1
+    return record.write(Path(options.run), origin, source, manifest, plan, found), found
+
+
+def _of_pictures(
+    options: argparse.Namespace, plan: "EvaluationOptions", device: "torch.device"
+) -> tuple[Path, "Findings"]:
+    """Measure a folder of pictures: where it is recorded, and what was found."""
+    from chexdist.config.tree import Eval
+    from chexdist.data.manifest import read_manifest
+    from chexdist.evaluation import record
+    from chexdist.evaluation.measure import evaluate
+    from chexdist.evaluation.pictures_source import PicturesSource, read_pictures
+
+    folder = Path(os.path.abspath(options.pictures))
+    owner = Path(options.out) if options.out else layout.evaluation_of_pictures(folder)
+    record.check_owner(owner, folder)
+    manifest = read_manifest(options.shards)
+    _check_held_out(manifest, options.split)
+    extractors = _extractors(options, Eval().extractor)
+    pictures = read_pictures(folder, manifest.classes)
+    source = PicturesSource(
+        pictures, len(manifest.classes), manifest.size, options.images or 0, plan.seed, device
+    )
+    for line in source.remarks(manifest.classes):
+        print(f"chexdist: {line}", file=sys.stderr)
+    found = evaluate(source, manifest, extractors, plan, device)
+    record.describe_pictures(owner, source, manifest, plan.split)
+    origin: dict[str, object] = {"pictures": len(pictures.files), "sha256": pictures.sha256}
+    return record.write(owner, origin, source, manifest, plan, found), found
+
+
+def _extractors(options: argparse.Namespace, own: str) -> "list[Extractor]":
+    """Those that are named, each once, else the one that is `own`."""
+    from chexdist.metrics.extractor import load_extractor
+
+    return [load_extractor(name) for name in dict.fromkeys(options.extractor or [own])]
 
 
 def _shards(options: argparse.Namespace, loaded: "Loaded") -> "Manifest":
@@ -80,20 +147,28 @@ def _shards(options: argparse.Namespace, loaded: "Loaded") -> "Manifest":
         raise UserError(
             f"{options.run} has the classes {', '.join(loaded.classes)}, not those of {directory}"
         )
-    if not len(manifest.splits.get(options.split, ())):
-        raise UserError(
-            f"--split {options.split}: the shards in {directory} have {', '.join(manifest.splits) or 'none'}"
-        )
+    _check_held_out(manifest, options.split)
+    return manifest
+
+
+def _check_held_out(manifest: "Manifest", split: str) -> None:
+    """Raises UserError where the split is empty or not held out, or a class can't be a file's name."""
+    directory = manifest.directory
+    for needed in ("train", split):
+        if not len(manifest.splits.get(needed, ())):
+            raise UserError(
+                f"--split {split}: the shards in {directory} have {', '.join(manifest.splits) or 'none'}, "
+                f"and no image in {needed}"
+            )
     for name in manifest.classes:
         if not name.isprintable() or Path(f"{name}.png").name != f"{name}.png":
             raise UserError(f"{directory}: class {name!r} can't be a file's name; build the shards again")
-    shared = {*manifest.splits["train"].patient.tolist()} & {*manifest.splits[options.split].patient.tolist()}
+    shared = {*manifest.splits["train"].patient.tolist()} & {*manifest.splits[split].patient.tolist()}
     if shared:
         raise UserError(
-            f"{directory}: {len(shared)} patients are in train and in {options.split}, so nothing is held "
+            f"{directory}: {len(shared)} patients are in train and in {split}, so nothing is held "
             "out; build the shards again"
         )
-    return manifest
 
 
 def _show(folder: Path, found: "Findings") -> None:

@@ -31,6 +31,7 @@ EXAMPLES = {
     "evaluate": (
         "chexdist evaluate runs/dcgan",
         "chexdist evaluate runs/dcgan --checkpoint best --split test --samples 2048",
+        "chexdist evaluate --pictures theirs --data.shards shards64",
     ),
     "generate": (
         "chexdist generate runs/dcgan --n 64 --label finding --out pictures",
@@ -129,8 +130,22 @@ def _settings() -> str:
 
 
 def _evaluate(command: Parser) -> None:
-    command.add_argument("run", metavar="RUN", help="the run directory; it may be training at the same time")
+    command.add_argument(
+        "run", metavar="RUN", nargs="?", help="the run directory; it may be training at the same time"
+    )
+    command.add_argument(
+        "--pictures", metavar="DIR", help="instead: a folder of .png or .jpg files, whoever made them"
+    )
     _add_checkpoint(command)
+    command.add_argument(
+        "--out", metavar="DIR", help="where numbers of pictures go (default: DIR-evaluation, beside DIR)"
+    )
+    command.add_argument(
+        "--images",
+        type=int,
+        metavar="N",
+        help="training images that the pictures' generator has seen, to set it beside runs",
+    )
     command.add_argument(
         "--split", choices=("val", "test"), default="val", help="held-out X-rays; keep test for the last look"
     )

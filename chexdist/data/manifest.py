@@ -78,6 +78,16 @@ class Manifest:
     splits: dict[str, Split]
     digest: str
 
+    @property
+    def reference(self) -> str:
+        """What protocols call these images: a digest of the content of all splits, which is the same under
+        any key; of older shards, which don't say it, the manifest's.
+        """
+        contents = {name: split.content_sha256 for name, split in self.splits.items()}
+        if not all(contents.values()):
+            return self.digest
+        return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
+
     def class_counts(self, split: str) -> tuple[int, ...]:
         """Samples of each class in a split."""
         return tuple(np.bincount(self.splits[split].label, minlength=len(self.classes)).tolist())

@@ -64,7 +64,7 @@ class FeatureNumbers:
         protocol = Protocol.of(
             self.extractor,
             image_size=self.real.manifest.size,
-            reference=self.real.manifest.digest,
+            reference=self.real.manifest.reference,
             reference_split=reference_name(spec, self.split),
             n=estimate.n_generated,
         )

@@ -8,7 +8,8 @@ from chexdist.config.tree import Config
 from chexdist.evaluation.line import line_of
 from chexdist.metrics import METRICS
 from chexdist.metrics.estimate import Estimate
-from chexdist.metrics.protocol import Hashed
+from chexdist.metrics.preprocess import RESIZE
+from chexdist.metrics.protocol import Hashed, hash_of
 from chexdist.metrics.value import Metric
 
 
@@ -17,12 +18,14 @@ class Findings:
     """The numbers of one set of generated images.
 
     config: the run's settings, or None for pictures of unknown origin; images: training images that its
-    generator has seen; protocols: by hash; refused: the reason by the metric's name; draws: float64 [DRAWS]
-    of each number that has them, by (protocol's hash, name).
+    generator has seen; brought_from: see `Source`, part of every protocol; protocols: by hash; refused: the
+    reason by the metric's name; draws: float64 [DRAWS] of each number that has them, by (protocol's hash,
+    name).
     """
 
     config: Config | None
     images: int
+    brought_from: int | None = None
     metrics: list[Metric] = field(default_factory=list)
     protocols: dict[str, dict[str, object]] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
@@ -32,10 +35,14 @@ class Findings:
         """Record a number; `real` is the same of real images. `name` starts with one of `METRICS`."""
         unit = METRICS[name.partition("/")[0]].formula.UNIT
         baseline = None if real is None else real.value
-        self.metrics.append(line_of(self.config, self.images, name, unit, estimate, baseline, protocol.hash))
-        self.protocols[protocol.hash] = asdict(protocol)  # type: ignore[call-overload]
+        fields: dict[str, object] = asdict(protocol)  # type: ignore[call-overload]
+        if self.brought_from:
+            fields["pictures"] = f"brought from {self.brought_from} px: {RESIZE}"
+        key = hash_of(fields)
+        self.metrics.append(line_of(self.config, self.images, name, unit, estimate, baseline, key))
+        self.protocols[key] = fields
         if estimate.draws is not None:
-            self.draws[protocol.hash, name] = estimate.draws
+            self.draws[key, name] = estimate.draws
 
     def refuse(self, name: str, reason: str) -> None:
         """Record why a number is missing; of several extractors, each may have its reason."""

@@ -44,7 +44,7 @@ def evaluate(
     Raises:
         WorkError: a shard is damaged, or the images can't be made.
     """
-    findings = Findings(source.config, source.images)
+    findings = Findings(source.config, source.images, source.brought_from)
     real = RealImages(manifest, device, Collectives(World(0, 1, 0, 0), timeout_seconds=0))
     parts: list[Part] = [
         FeatureNumbers(real, extractor, options.split, options.samples) for extractor in extractors

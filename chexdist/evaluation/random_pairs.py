@@ -91,7 +91,7 @@ class PairNumbers:
         protocol = PairProtocol(
             pairing=pairing,
             image_size=self.real.manifest.size,
-            reference=self.real.manifest.digest,
+            reference=self.real.manifest.reference,
             reference_split=split,
             n=len(generated.patients),
         )

@@ -2,15 +2,22 @@
 
 import hashlib
 import json
+import time
 from pathlib import Path
 
+import yaml
+
+from chexdist.config.address import without_secrets
 from chexdist.data.manifest import Manifest
-from chexdist.errors import WorkError
+from chexdist.distributed.world import World
+from chexdist.errors import UserError, WorkError
 from chexdist.evaluation.findings import Findings
 from chexdist.evaluation.measure import EvaluationOptions
+from chexdist.evaluation.pictures_source import Pictures, PicturesSource
 from chexdist.evaluation.source import Source
 from chexdist.run import draws, layout
 from chexdist.run.directory import draw_grid
+from chexdist.run.provenance import provenance
 from shards.files import replace_file
 
 GRID = 32
@@ -65,3 +72,53 @@ def _digest(options: EvaluationOptions, found: Findings) -> str:
     """Eight hexadecimal digits of the protocols and of how many pairs were drawn."""
     decides = json.dumps([options.pairs, sorted(found.protocols)])
     return hashlib.sha256(decides.encode()).hexdigest()[:8]
+
+
+def check_owner(folder: Path, pictures: Path) -> None:
+    """Make sure that evaluations of these pictures may be written below `folder`.
+
+    Raises:
+        UserError: it is among the pictures, or holds something else.
+    """
+    try:
+        inside = folder.resolve().is_relative_to(pictures.resolve())
+        other = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+        ours = _state(folder) == layout.PICTURES
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"--out {str(folder)!r:.200}: {error}") from None
+    if inside:
+        raise UserError(f"--out {folder} is among the pictures: choose a folder beside {pictures}")
+    if other and not ours:
+        raise UserError(f"--out {folder} holds something else than evaluations of pictures: choose another")
+
+
+def _state(folder: Path) -> object:
+    try:
+        document = json.loads((folder / layout.STATUS).read_bytes()[: 1 << 20])
+    except (OSError, ValueError, RecursionError):
+        return None
+    return document.get("state") if isinstance(document, dict) else None
+
+
+def describe_pictures(owner: Path, source: PicturesSource, manifest: Manifest, split: str) -> None:
+    """Write what makes `owner` stand beside runs in a report: settings, provenance, and its state.
+
+    Raises:
+        WorkError: it can't be written.
+    """
+    pictures: Pictures = source.pictures
+    described = {
+        "model": {"size": manifest.size, "conditional": source.conditional},
+        "data": {"shards": without_secrets(str(manifest.directory))},
+        "eval": {"split": split},
+        "pictures": {"count": len(pictures.files), "side": pictures.side, "sha256": pictures.sha256},
+    }
+    state = {"state": layout.PICTURES, "images": source.images, "rank": 0, "cause": None, "time": time.time()}
+    facts = provenance(manifest.digest, World(0, 1, 0, 0))
+    try:
+        owner.mkdir(parents=True, exist_ok=True)
+        replace_file(owner / layout.STATUS, json.dumps(state))
+        replace_file(owner / layout.CONFIG, yaml.safe_dump(described, sort_keys=False))
+        replace_file(owner / layout.PROVENANCE, json.dumps(facts, indent=1))
+    except OSError as error:
+        raise WorkError(f"{error.filename or owner}: {error.strerror or error}") from None

@@ -29,6 +29,10 @@ class Source(Protocol):
     @property
     def conditional(self) -> bool: ...
 
+    @property
+    def brought_from(self) -> int | None:
+        """The images' side in pixels, where it is not the shards', to which they are brought; else None."""
+
     def draw(self, rows: range, label: int | None) -> Tensor:
         """Images [n, 1, S, S] in [-1, 1] of these indices: of any class, or of one.
 
@@ -61,6 +65,10 @@ class GeneratorSource:
     @property
     def conditional(self) -> bool:
         return self.loaded.config.model.conditional
+
+    @property
+    def brought_from(self) -> int | None:
+        return None
 
     def draw(self, rows: range, label: int | None) -> Tensor:
         images = self.loaded.sample(self.seed, rows, label)

@@ -14,14 +14,19 @@ class DifferentProtocols(ValueError):
     """Two numbers were to be compared that were not measured in the same way."""
 
 
+def hash_of(fields: dict[str, object]) -> str:
+    """First 12 hexadecimal digits of the SHA-256 of the canonical JSON of a protocol's fields."""
+    canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
 class Hashed:
     """Makes a dataclass a protocol: numbers may be compared when the hashes of their protocols are equal."""
 
     @property
     def hash(self) -> str:
-        """First 12 hexadecimal digits of the SHA-256 of the canonical JSON of all fields."""
-        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))  # type: ignore[call-overload]
-        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+        """See `hash_of`."""
+        return hash_of(asdict(self))  # type: ignore[call-overload]
 
 
 @dataclass(frozen=True)

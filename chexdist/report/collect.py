@@ -15,7 +15,7 @@ from chexdist.report.measurements import BASELINES, Measurement, counted, is_bas
 from chexdist.run import layout
 
 MOST_RUNS = 8
-STATES = ("running", "done", "preempted", "failed")
+STATES = ("running", "done", "preempted", "failed", layout.PICTURES)
 PRIVATE = ("data.shards", "data.cache", "run.dir", "run.tracker")
 """Settings that say where, not what; paths name people."""
 

@@ -7,6 +7,7 @@ from chexdist.metrics.value import Metric
 from chexdist.report.collect import RunRecord
 from chexdist.report.files import tidy
 from chexdist.report.measurements import BASELINES, Measurement
+from chexdist.run import layout
 
 
 @dataclass(frozen=True)
@@ -104,10 +105,13 @@ def compare(runs: list[RunRecord]) -> list[Measured]:
             comparison = found.setdefault(key, Comparison(*key))
             newest = {kind: measured[max(measured)] for kind, measured in kinds.items()}
             course = {images: kinds[""][images].metric for images in sorted(kinds[""])}
+            if run.state == layout.PICTURES:
+                course.pop(0, None)  # nobody said after how many images, which is not untrained
             comparison.entries.append(
                 Entry(number, newest[""], newest.get("real"), newest.get("mean_image"), course.get(0))
             )
-            comparison.curves[number] = [*course.values()]
+            if course:
+                comparison.curves[number] = [*course.values()]
     fields = {
         name: each
         for run in runs

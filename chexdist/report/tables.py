@@ -75,7 +75,7 @@ def _regularisation(settings: dict[str, str]) -> str:
         parts.append(f"{penalties.get(penalty, penalty)} × {settings.get('penalty.weight', NONE)}")
     if clip != "none":
         parts.append(f"{clip} clipping at {settings.get('clip.value', NONE)}")
-    return ", ".join(parts) or "nothing"
+    return ", ".join(parts) or ("nothing" if "loss.name" in settings else NONE)
 
 
 def status_text(run: RunRecord) -> str:
@@ -83,6 +83,8 @@ def status_text(run: RunRecord) -> str:
     written = moment(run.state_time)
     if run.state == "done":
         return f"done, {written}"
+    if run.state == layout.PICTURES:
+        return "pictures, of whatever made them"
     if run.state == "failed":
         return f"failed: {run.cause or 'no cause was recorded'}"
     if run.state == "unknown":
@@ -348,7 +350,7 @@ def notices(runs: list[RunRecord], measured: list[Measured]) -> list[str]:
     """What a reader must know before comparing: unfinished runs, different data, nothing measured."""
     found = []
     for index, run in enumerate(runs):
-        if run.state != "done":
+        if run.state not in ("done", layout.PICTURES):
             found.append(f"{run.name} is {status_text(run)}. Its numbers are not those of a finished run.")
         if not any(index in each.runs for each in measured):
             found.append(f"{run.name} has no metrics yet.")

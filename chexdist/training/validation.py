@@ -34,7 +34,7 @@ class Validation:
         self.protocol = Protocol.of(
             self.extractor,
             image_size=manifest.size,
-            reference=manifest.digest,
+            reference=manifest.reference,
             reference_split=self.config.split,
             n=self.config.samples,
         )
