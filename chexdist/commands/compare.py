@@ -7,12 +7,14 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
 from chexdist.errors import UserError
 from chexdist.report.collect import RunRecord, collect
 from chexdist.report.compare import Comparison, Measured, compare, name_parts
+from chexdist.report.numbers import NONE, decimals_for, number
 from chexdist.report.ranking import (
     KID,
     Contender,
@@ -83,8 +85,8 @@ def _checkpoint(word: str) -> tuple[str, int | None]:
 def _nothing_shared(runs: list[RunRecord], measured: list[Measured]) -> str:
     """Why nothing can be compared, and the cure."""
     lines = []
-    for number, each in enumerate(runs):
-        under = [group for group in measured if number in group.runs and not group.of_class]
+    for place, each in enumerate(runs):
+        under = [group for group in measured if place in group.runs and not group.of_class]
         hashes = ", ".join(dict.fromkeys(group.protocol for group in under)) or "none"
         lines.append(f"{each.name} has numbers under protocol {hashes}")
     differing = _differing_fields(measured)
@@ -184,7 +186,7 @@ class _Printer:
                         standing.order,
                         standing.contender.label,
                         value_text(standing.contender),
-                        "–" if real is None else f"{real:.4g}",
+                        NONE if real is None else number(real, decimals_for(real, None, None)),
                         difference_text(standing.difference),
                         standing_text(standing, standings[0]),
                     ]
@@ -213,9 +215,9 @@ class _Printer:
     def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
         if not rows:
             return
-        shown = Table() if self.terminal else Table(box=None, pad_edge=False)
-        for number, column in enumerate(columns):
-            shown.add_column(column, no_wrap=not self.terminal or number < 2)
+        shown = Table(box=SIMPLE if self.terminal else None, pad_edge=False)
+        for place, column in enumerate(columns):
+            shown.add_column(column, no_wrap=not self.terminal or place < 4)
         for row in rows:
             shown.add_row(*row)
         self.line(title)
@@ -229,7 +231,7 @@ class _Printer:
         """What must be known beside the order: budgets, seeds, settings, what is missing."""
         comparison = chosen(shared, KID) or shared[0].comparisons[0]
         ranked = contenders(comparison, self.runs)
-        for text in (budgets(ranked), seeds_note(ranked)):
+        for text in (budgets(ranked, self.runs), seeds_note(ranked)):
             if text:
                 self.line(text)
         differing, _ = settings_tables(self.runs)
@@ -248,8 +250,8 @@ class _Printer:
             for entry in (entry for each in group.comparisons for entry in each.entries):
                 if entry.metric.low is not None and entry.measured.sample is None and not group.are_pairs:
                     missing.setdefault(entry.run, (entry.metric.images, entry.metric.n))
-        for number, (images, n) in missing.items():
-            owner = self.runs[number]
+        for run, (images, n) in missing.items():
+            owner = self.runs[run]
             seed = owner.settings.get("train.seed", "0")
             self.line(
                 f"{owner.name} has no draws of what was measured after {images:,} images, so no paired "
@@ -259,8 +261,8 @@ class _Printer:
 
     def alone(self, measured: list[Measured]) -> None:
         """What only one run has, and is therefore compared with nothing."""
-        for number, each in enumerate(self.runs):
-            own = [group for group in measured if group.runs == {number} and not group.of_class]
+        for place, each in enumerate(self.runs):
+            own = [group for group in measured if group.runs == {place} and not group.of_class]
             labels = dict.fromkeys(
                 f"{comparison.label} (protocol {group.protocol})"
                 for group in own

@@ -13,6 +13,7 @@ from chexdist.metrics.value import Metric
 from chexdist.report.collect import PRIVATE, RunRecord
 from chexdist.report.compare import Comparison, Entry, Measured
 from chexdist.report.numbers import count, listed
+from chexdist.run import layout
 
 KID = "kid_x1000"
 """What the runs are ranked by: the metric that is unbiased with few images; lower is better."""
@@ -170,8 +171,11 @@ def against_mean_image(entry: Entry) -> Difference | None:
     return paired_difference(sample, mean) if sample and mean else None
 
 
-def budgets(ranked: list[Contender]) -> str:
-    """What must be said beside a ranking of trainings of different length; empty where they are equal."""
+def budgets(ranked: list[Contender], runs: list[RunRecord]) -> str:
+    """What must be said beside a ranking of trainings of different length; empty where they are equal, and of
+    pictures whose training nobody knows.
+    """
+    ranked = [each for each in ranked if runs[each.entries[0].run].state != layout.PICTURES]
     images = [each.metrics[0].images for each in ranked]
     steps = [each.metrics[0].step for each in ranked]
     if len(set(images)) > 1:

@@ -37,7 +37,7 @@ def sentence(runs: list[RunRecord], measured: list[Measured]) -> str:
     best = standings[0].contender
     text = f"{_subject(runs, len(comparison.entries), best)} a {comparison.label} of {value_text(best)} "
     text += f"after {count(best.metrics[0].images)} images{_yardsticks(best)}{_order(standings)}."
-    named = budgets([standing.contender for standing in standings])
+    named = budgets([standing.contender for standing in standings], runs)
     return f"{text} {named}" if named else text
 
 

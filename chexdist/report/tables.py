@@ -156,7 +156,7 @@ def order_table(comparison: Comparison, runs: list[RunRecord]) -> Table:
     ]
     columns = ["run", "order", f"{comparison.label} [95 %]", "more than the first [95 %]", "order settled?"]
     columns.append("real images seen")
-    note = " ".join(part for part in (budgets(ranked), seeds_note(ranked), _how(comparison)) if part)
+    note = " ".join(part for part in (budgets(ranked, runs), seeds_note(ranked), _how(comparison)) if part)
     numbers: list[int | None] = [each.entries[0].run for each in ranked]
     title = f"Order by {comparison.label}: {class_text(comparison.of_class)}"
     return Table(title, note, columns, cells, numbers, numeric=True)

@@ -131,6 +131,13 @@ def test_generator_steps_are_a_budget_too(measured: Measured) -> None:
     assert "Unequal budgets (generator steps over 1,000 images): a 100 and b 20." in page.text
 
 
+def test_pictures_of_others_have_no_budget(measured: Measured) -> None:
+    runs = [measured("a", 600.0), measured("pictures", 500.0, images=0)]
+    (runs[1] / "status.json").write_text(json.dumps({"state": "pictures", "images": 0}))
+    page = report(*runs)
+    assert [row[0] for row in order(page)] == ["pictures", "a"] and "Unequal budgets" not in page.text
+
+
 def seeds(measured: Measured, values: tuple[float, ...]) -> list[Path]:
     return [measured(f"s{n}", value, f"--train.seed={n}") for n, value in enumerate(values)]
 
