@@ -129,7 +129,7 @@ def paired_case() -> Case:
 
 def moving_case() -> Case:
     """One case in which every setting moves that may; pairs, some of them augmented, and both penalties."""
-    ramp = {"start": 1.0e-3, "end": 2.0e-4, "images": 3 * BATCH // 2, "shape": "cosine"}
+    ramp = {"start": 4.0e-4, "end": 1.0e-4, "images": 3 * BATCH // 2, "shape": "cosine"}
     case = _case(
         *("residual", "none", "relativistic", "r1+r2", "none", 3),
         model__conditional=True,

@@ -35,8 +35,9 @@ def check_same_training(reference: Trained, ranks: list[Trained], what: str) -> 
     check_same_tensors(reference.weights, ranks[0].weights, 1e-10, f"{what}, weights")
 
 
-def check_same_step(reference: Trained, ranks: list[Trained], what: str) -> None:
-    """Sum, float32: a step from a checkpoint. Gradients to 1e-5 by norm; weights by what Adam makes of that.
+def check_same_step(reference: Trained, ranks: list[Trained], what: str, tolerance: float = 1e-5) -> None:
+    """Sum, float32: a step from a checkpoint. Gradients to `tolerance` by norm; weights by what Adam makes of
+    that. Of a tolerance of 1e-5:
 
     Let the gradients be g in one world and g' in the other, and u = 2^-24.
 
@@ -57,13 +58,13 @@ def check_same_step(reference: Trained, ranks: list[Trained], what: str) -> None
     of the numerator are summed without their signs, since a cancellation leaves their errors; and
     `AVERAGE_ROUNDINGS` u (|a| + |w|).
     """
-    _check_gradients_and_losses(reference, ranks, 1e-5, what)
+    _check_gradients_and_losses(reference, ranks, tolerance, what)
     other = ranks[0]
     assert reference.updates.keys() == other.updates.keys() == reference.gradients.keys()
     given = [
         {name: update.gradient for name, update in world.updates.items()} for world in (reference, other)
     ]
-    check_same_tensors(*given, 2.1e-5, f"{what}, clipped gradient")
+    check_same_tensors(*given, 2.1 * tolerance, f"{what}, clipped gradient")
     assert reference.weights.keys() == other.weights.keys()
     for name, weight in reference.weights.items():
         difference = np.abs(other.weights[name].astype(np.float64) - weight)

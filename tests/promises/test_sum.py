@@ -86,13 +86,19 @@ def stepped(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Worlds:
     return run_worlds(step_in_mid_training, {size: (shards, jobs(size), folder) for size in WORLDS})
 
 
+FLOAT32 = {"residual": 5e-5}
+"""By GAN, where it is not 1e-5: with convolutions at the full side, the gradient of a bias of two numbers is
+a sum over all pixels of real and generated images, which cancel; up to 2.3e-5, where float64 has 1e-10."""
+
+
 @pytest.mark.parametrize("world_size", WORLDS[1:])
 def test_float32(world_size: int, stepped: Worlds) -> None:
     """Gradients, weights and the average."""
     for index, case in enumerate(CASES):
         ranks = [rank[index] for rank in stepped[world_size]]
         what = f"{case.name}, float32, world {world_size}, accumulate {_parts(world_size, index)}"
-        check_same_step(stepped[1][0][index], ranks, what)
+        tolerance = FLOAT32.get(case.settings["model.name"], 1e-5)
+        check_same_step(stepped[1][0][index], ranks, what, tolerance)
 
 
 BF16_ROUNDINGS = 8 * 2.0**-8
