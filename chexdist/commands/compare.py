@@ -174,7 +174,7 @@ class _Printer:
     def group(self, group: Measured) -> None:
         """Every metric of one protocol that several runs have: the rows best first."""
         title = f"{class_text(group.of_class)}: {described(group, self.runs)}"
-        columns = ["metric", "order", "run", "value [95 %]", "real X-rays", "more than the first [95 %]"]
+        columns = ["metric", "order", "run", "value [95 %]", "real", "less the first"]
         rows = []
         for comparison in group.comparisons:
             standings = ranking(comparison, self.runs)

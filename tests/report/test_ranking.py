@@ -132,7 +132,7 @@ def test_generator_steps_are_a_budget_too(measured: Measured) -> None:
 
 
 def test_pictures_of_others_have_no_budget(measured: Measured) -> None:
-    runs = [measured("a", 600.0), measured("pictures", 500.0, images=0)]
+    runs = [measured("a", 600.0), measured("pictures", 500.0, images=2000)]
     (runs[1] / "status.json").write_text(json.dumps({"state": "pictures", "images": 0}))
     page = report(*runs)
     assert [row[0] for row in order(page)] == ["pictures", "a"] and "Unequal budgets" not in page.text
