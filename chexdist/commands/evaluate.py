@@ -202,6 +202,7 @@ def _table(found: "Findings") -> Table:
         caption="95 % intervals; real X-rays: the same between real images of different patients",
         box=box.SIMPLE_HEAD,
         pad_edge=True,
+        collapse_padding=True,
     )
     table.add_column("metric", overflow="fold")
     for column in ("value", "real X-rays", "n", "n real\n(patients)"):

@@ -1,13 +1,13 @@
 """Decides what is measured in one extractor's features: of all, and by class what is right with few."""
 
-from dataclasses import replace
-
+import numpy as np
 from torch import Tensor
 
+from chexdist.data.manifest import Manifest
 from chexdist.evaluation.findings import Findings
 from chexdist.evaluation.part import Observed
 from chexdist.evaluation.reference import RealImages, Reference
-from chexdist.metrics import METRICS, MetricSpec, computed_from
+from chexdist.metrics import METRICS, MetricSpec, computed_from, fid
 from chexdist.metrics.estimate import Estimate, Refusal
 from chexdist.metrics.extractor import Extractor
 from chexdist.metrics.protocol import Protocol
@@ -21,10 +21,13 @@ class FeatureNumbers:
         self.real, self.extractor, self.split, self.samples = real, extractor, split, samples
 
     def prepare(self) -> None:
-        shown = self.real.shown(self.samples)
-        total = len(self.real.manifest.splits[self.split]) + len(shown)
+        splits, shown = self.real.manifest.splits, self.real.shown(self.samples)
+        # All training images are for FID to them: where that can't be right, they need not be embedded.
+        enough = min(self.samples, len(splits["train"])) >= fid.images_needed(self.extractor.dim)
+        train = np.arange(len(splits["train"])) if enough else shown
+        total = len(splits[self.split]) + len(train)
         with Progress(f"features of real images, {self.extractor.name}", total, "images") as progress:
-            self.reference = self.real.reference(self.extractor, self.split, shown)
+            self.reference = self.real.reference(self.extractor, self.split, shown, train)
             self.mean = self.real.mean_features(self.extractor, shown)
             progress.advance(total)
 
@@ -46,31 +49,38 @@ class FeatureNumbers:
     ) -> None:
         """A metric of each side's features, beside that of real images."""
         spec, suffix = METRICS[name], f"/{of_class}" if of_class else ""
+        measured: dict[str, Estimate] = {}
+        real: Estimate | None = None
         try:
             measured = {side: reference.measure(spec, features) for side, features in sides.items()}
             real = reference.real_baseline(spec)
         except Refusal as refusal:
-            findings.refuse(name + suffix, str(refusal))
-            return
+            if spec.few_images or not measured:
+                findings.refuse(name + suffix, str(refusal))
+                return
+            findings.refuse(f"{name}{suffix}/real", str(refusal))
         if measured[""].no_interval:
             findings.refuse(f"{name} interval", measured[""].no_interval)
-        if spec.few_images:
+        if real and spec.few_images:
             measured["/real"] = real
-        protocol = self._protocol(spec, of_class, measured[""])
+        n = measured[""].n_generated
+        protocol = feature_protocol(self.real.manifest, self.extractor, spec, self.split, n, of_class)
         for side, estimate in measured.items():
             findings.add(f"{name}{suffix}{side}", estimate, real, protocol)
 
-    def _protocol(self, spec: MetricSpec, of_class: str, estimate: Estimate) -> Protocol:
-        protocol = Protocol.of(
-            self.extractor,
-            image_size=self.real.manifest.size,
-            reference=self.real.manifest.reference,
-            reference_split=reference_name(spec, self.split),
-            n=estimate.n_generated,
-        )
-        if not of_class:
-            return protocol
-        return replace(protocol, reference_split=f"{protocol.reference_split}, class {of_class}")
+
+def feature_protocol(
+    manifest: Manifest, extractor: Extractor, spec: MetricSpec, split: str, n: int, of_class: str = ""
+) -> Protocol:
+    """How a metric of n generated images' features was measured: of all, or of one class."""
+    where = reference_name(spec, split)
+    return Protocol.of(
+        extractor,
+        image_size=manifest.size,
+        reference=manifest.reference,
+        reference_split=f"{where}, class {of_class}" if of_class else where,
+        n=n,
+    )
 
 
 def reference_name(spec: MetricSpec, split: str) -> str:

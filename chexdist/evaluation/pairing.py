@@ -17,7 +17,7 @@ from chexdist.data.manifest import Manifest, Split
 from chexdist.data.order import batch_samples
 from chexdist.evaluation.reference import chunks
 from chexdist.metrics.estimate import TooFewImages
-from chexdist.metrics.pairs import pair_scores
+from chexdist.metrics.pairs import own_pair_scores, pair_scores
 
 ImagesOf = Callable[[range], Tensor]
 """Images [len(numbers), 1, S, S] in [-1, 1] for a range of pair numbers."""
@@ -64,27 +64,38 @@ def _one_of_each_patient(split: Split, samples: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores [n] of pairs by metric, and the held-out patient of each pair [n]."""
+    """Scores [n] of pairs by metric, the held-out patient of each pair [n], and scores of own pairs [n // 2].
+
+    An own pair is of two images that follow each other, without the held-out ones; each is in one.
+    """
 
     scores: dict[str, Tensor]
     patients: list[str]
+    own: dict[str, Tensor]
 
     @classmethod
     def of(
         cls, images: ImagesOf, held_out: ImagesOf, patients: list[str], advance: Callable[[int], None]
     ) -> Self:
         """Score as many pairs as there are patients, a few at a time; `advance` counts them."""
-        parts = []
+        parts, own = [], []
         for numbers in chunks(range(len(patients))):
-            parts.append(pair_scores(images(numbers), held_out(numbers)))
+            drawn = images(numbers)
+            parts.append(pair_scores(drawn, held_out(numbers)))
+            own.append(own_pair_scores(drawn))
             advance(len(numbers))
-        return cls({name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}, patients)
+        return cls(_joined(parts), patients, _joined(own))
 
     @classmethod
     def joined(cls, parts: list[Self]) -> Self:
         """The pairs of several classes in one, as many of each."""
         n = min(len(part.patients) for part in parts)
         return cls(
-            {name: torch.cat([part.scores[name][:n] for part in parts]) for name in parts[0].scores},
+            _joined([{name: scores[:n] for name, scores in part.scores.items()} for part in parts]),
             [patient for part in parts for patient in part.patients[:n]],
+            _joined([{name: scores[: n // 2] for name, scores in part.own.items()} for part in parts]),
         )
+
+
+def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}

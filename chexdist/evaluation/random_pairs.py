@@ -1,6 +1,8 @@
 """Decides what is measured of random pairs: of one class each, or of any where there are no classes."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -10,16 +12,22 @@ from chexdist.evaluation.pairing import Pairs, Scored
 from chexdist.evaluation.reference import RealImages
 from chexdist.evaluation.source import Source
 from chexdist.metrics import computed_from
-from chexdist.metrics.estimate import Refusal
-from chexdist.metrics.pairs import PairProtocol, mean_over_pairs
+from chexdist.metrics.estimate import Estimate, Refusal
+from chexdist.metrics.pairs import PairProtocol, mean_over_own_pairs, mean_over_pairs
 from shards.progress import Progress
 
 SAME_CLASS, ANY_CLASS = "random, of one class, as many of each class", "random, of any class"
+OWN = {
+    SAME_CLASS: "two generated images of one class, each in one pair, as many of each class",
+    ANY_CLASS: "two generated images of any class, each in one pair",
+}
 
 
 @dataclass(frozen=True)
 class PairNumbers:
-    """The metrics of `pairs` random pairs of a generated and a held-out image, beside those of real pairs."""
+    """The metrics of `pairs` random pairs of a generated and a held-out image, and of half as many pairs of
+    generated ones, each beside those of real pairs.
+    """
 
     source: Source
     real: RealImages
@@ -34,7 +42,7 @@ class PairNumbers:
         if not self.source.conditional:
             both = self._scored(None, self.pairs, "any class", "", findings)
             if both:
-                self._means("", *both, ANY_CLASS, self.split, findings)
+                self._means("", *both, ANY_CLASS, "", findings)
             return
         each = max(1, self.pairs // len(classes))
         scored = [
@@ -44,13 +52,13 @@ class PairNumbers:
         whole = [both for both in scored if both]
         if len(whole) == len(classes):
             generated, real = (Scored.joined([*parts]) for parts in zip(*whole, strict=True))
-            self._means("", generated, real, SAME_CLASS, self.split, findings)
+            self._means("", generated, real, SAME_CLASS, "", findings)
         else:
-            for name in computed_from("pairs"):
+            for name in (*computed_from("pairs"), *computed_from("own pairs")):
                 findings.refuse(name, "a class has no pairs")
         for name, both in zip(classes, scored, strict=True):
             if both:
-                self._means(f"/{name}", *both, SAME_CLASS, f"{self.split}, class {name}", findings)
+                self._means(f"/{name}", *both, SAME_CLASS, f", class {name}", findings)
 
     def _scored(
         self, label: int | None, n: int, what: str, suffix: str, findings: Findings
@@ -62,7 +70,7 @@ class PairNumbers:
         try:
             pairs = Pairs.draw(manifest, self.split, label, n, self.seed)
         except Refusal as refusal:
-            for name in computed_from("pairs"):
+            for name in (*computed_from("pairs"), *computed_from("own pairs")):
                 findings.refuse(f"{name}{suffix}", str(refusal))
             return None
         patients = manifest.splits[self.split].patient[pairs.held_out].tolist()
@@ -85,23 +93,39 @@ class PairNumbers:
             )
 
     def _means(
-        self, suffix: str, generated: Scored, real: Scored, pairing: str, split: str, findings: Findings
+        self, suffix: str, generated: Scored, real: Scored, pairing: str, of_class: str, findings: Findings
     ) -> None:
-        """The mean of each score, beside that of real pairs."""
+        """The mean of each score, beside that of real pairs; then the same of pairs of generated images."""
         protocol = PairProtocol(
             pairing=pairing,
             image_size=self.real.manifest.size,
             reference=self.real.manifest.reference,
-            reference_split=split,
+            reference_split=f"{self.split}{of_class}",
             n=len(generated.patients),
         )
         for name in computed_from("pairs"):
-            try:
-                value, baseline = (
-                    mean_over_pairs(side.scores[name], side.patients) for side in (generated, real)
-                )
-            except Refusal as refusal:
-                findings.refuse(name + suffix, str(refusal))
-                continue
-            findings.add(name + suffix, value, baseline, protocol)
-            findings.add(f"{name}{suffix}/real", baseline, baseline, protocol)
+            ours, theirs = (
+                partial(mean_over_pairs, side.scores[name], side.patients) for side in (generated, real)
+            )
+            _add(name + suffix, ours, theirs, protocol, findings)
+        own = replace(protocol, pairing=OWN[pairing], reference_split=f"train{of_class}", n=protocol.n // 2)
+        for name in computed_from("own pairs"):
+            ours, theirs = (partial(mean_over_own_pairs, side.own[name]) for side in (generated, real))
+            _add(name + suffix, ours, theirs, own, findings)
+
+
+def _add(
+    name: str,
+    generated: Callable[[], Estimate],
+    real: Callable[[], Estimate],
+    protocol: PairProtocol,
+    findings: Findings,
+) -> None:
+    """A mean beside that of real pairs, unless one of them is refused."""
+    try:
+        value, baseline = generated(), real()
+    except Refusal as refusal:
+        findings.refuse(name, str(refusal))
+        return
+    findings.add(name, value, baseline, protocol)
+    findings.add(f"{name}/real", baseline, baseline, protocol)

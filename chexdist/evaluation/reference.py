@@ -67,14 +67,18 @@ def _counted(patients: np.ndarray) -> tuple[list[str], list[int]]:
 
 @dataclass(frozen=True)
 class Reference:
-    """Held-out images, which generated ones should resemble, and training images, which do."""
+    """Held-out images, which generated ones should resemble, and training images, which do.
+
+    training: as many as there are generated ones; all_training: all, or the same where nothing needs all.
+    """
 
     held_out: Embedded
     training: Embedded
+    all_training: Embedded
 
     def only(self, label: int) -> Self:
         """What images of one class are measured against."""
-        return type(self)(self.held_out.only(label), self.training.only(label))
+        return type(self)(*(each.only(label) for each in (self.held_out, self.training, self.all_training)))
 
     def measure(self, metric: MetricSpec, generated: Tensor) -> Estimate:
         """A metric of features [n, D], of which no more count than there are real ones where both sides must
@@ -98,8 +102,9 @@ class Reference:
         """What generated images are measured against, and the real images that stand in for them."""
         if metric.reference == "training halves":
             return self.training.halves()
-        both = (self.held_out, self.training)
-        return both if metric.reference == "held-out" else both[::-1]
+        if metric.reference == "training":
+            return self.all_training, self.held_out
+        return self.held_out, self.training
 
 
 class RealImages:
@@ -114,10 +119,17 @@ class RealImages:
         pixels = torch.from_numpy(reader.read([int(number) for number in samples]).astype(np.int32))
         return to_unit_range(pixels, self.manifest.bits, torch.get_default_dtype())
 
-    def reference(self, extractor: Extractor, split: str, shown: np.ndarray) -> Reference:
-        """All images of a held-out split, and the training images of these sample numbers."""
-        everything = np.arange(len(self.manifest.splits[split]))
-        return Reference(self._embed(extractor, split, everything), self._embed(extractor, "train", shown))
+    def reference(
+        self, extractor: Extractor, split: str, shown: np.ndarray, train: np.ndarray | None = None
+    ) -> Reference:
+        """All images of a held-out split, and the training images of the sample numbers `shown`.
+
+        train: those of `all_training`, in order and `shown` among them; by default the same.
+        """
+        held_out = self._embed(extractor, split, np.arange(len(self.manifest.splits[split])))
+        everything = self._embed(extractor, "train", shown if train is None else train)
+        training = everything.where(np.searchsorted(everything.samples, shown))
+        return Reference(held_out, training, everything)
 
     def shown(self, limit: int) -> np.ndarray:
         """The sample numbers of at most `limit` training images, from all over the split."""

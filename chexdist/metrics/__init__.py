@@ -55,10 +55,35 @@ class MetricSpec:
 
 METRICS: dict[str, MetricSpec] = {
     "kid_x1000": MetricSpec("chexdist.metrics.kid", "KID × 1000", "features", "lower"),
+    "kid_all_pairs_x1000": MetricSpec(
+        "chexdist.metrics.kid_all_pairs", "KID × 1000, all pairs", "features", "lower"
+    ),
     "fid": MetricSpec("chexdist.metrics.fid", "FID", "features", "lower", few_images=False),
+    "fid_train": MetricSpec(
+        "chexdist.metrics.fid", "FID to training images", "features", "lower", False, "training"
+    ),
+    "precision_k5": MetricSpec(
+        "chexdist.metrics.precision", "Precision", "features", "near real", reference="training halves"
+    ),
+    "recall_k5": MetricSpec(
+        "chexdist.metrics.recall", "Recall", "features", "higher", reference="training halves"
+    ),
+    "density_k5": MetricSpec(
+        "chexdist.metrics.density", "Density", "features", "near real", reference="training halves"
+    ),
+    "coverage_k5": MetricSpec(
+        "chexdist.metrics.coverage", "Coverage", "features", "higher", reference="training halves"
+    ),
+    "feature_distance": MetricSpec(
+        "chexdist.metrics.feature_distance", "Distance of features", "features", "near real"
+    ),
     "psnr_db_random_pairs_256px": MetricSpec("chexdist.metrics.psnr", "PSNR", "pairs", "near real"),
     "mse_random_pairs_256px": MetricSpec("chexdist.metrics.mse", "MSE", "pairs", "near real"),
-    "ssim_random_pairs_256px": MetricSpec("chexdist.metrics.ssim", "SSIM", "pairs", "near real"),
+    "ssim_wang2004_random_pairs_256px": MetricSpec("chexdist.metrics.ssim", "SSIM", "pairs", "near real"),
+    "ms_ssim_own_pairs_256px": MetricSpec("chexdist.metrics.ms_ssim", "MS-SSIM", "own pairs", "near real"),
+    "near_copy_rate": MetricSpec(
+        "chexdist.metrics.near_copy_rate", "Near-copies", "likeness", "lower", False, "training"
+    ),
     "label_accuracy": MetricSpec("chexdist.metrics.share", "Label obeyed", "classifier", "higher"),
     "transfer_accuracy": MetricSpec(
         "chexdist.metrics.share", "Trained on generated", "classifier", "higher", few_images=False
@@ -78,8 +103,8 @@ the log and in evaluations, its column in the tables, its charts, and, where tra
         `generated_patients` [M] tell which images are of one patient; None, that all are independent. Raises
         Refusal where the number could not be right.
     score(a, b) -> Tensor
-        "pairs": of images a[i] with b[i], both [N, 1, S, S] float32 in [0, 1], as `pairs.pair_scores`
-        prepares them: float32 [N].
+        "pairs", "own pairs": of images a[i] with b[i], both [N, 1, S, S] float32 in [0, 1], as
+        `pairs.pair_scores` and `pairs.own_pair_scores` prepare them: float32 [N].
 
 Of the other sources, the file holds UNIT alone: `evaluation.labels` asks a classifier for its shares.
 

@@ -3,6 +3,9 @@
 Heusel et al. 2017 (arXiv:1706.08500), eq. 6. FID is biased by an amount that depends on the number of images
 and on the generator (Chong & Forsyth 2020, arXiv:1911.07023), and with fewer images than features its
 covariances are singular.
+
+To held-out images it is `fid`, to training images `fid_train`, as papers on small data sets report it: a
+generator that plays training images back is near 0 there.
 """
 
 from collections.abc import Hashable, Sequence
@@ -28,6 +31,11 @@ class _Features(nn.Module):
         return features
 
 
+def images_needed(size: int) -> int:
+    """How many images of each side FID needs with so many features."""
+    return 2 * size
+
+
 def measure(
     real: Tensor,
     generated: Tensor,
@@ -42,10 +50,10 @@ def measure(
     Raises TooFewImages where N or M is below 2 D.
     """
     size = real.shape[1]
-    if min(len(real), len(generated)) < 2 * size:
+    if min(len(real), len(generated)) < images_needed(size):
         raise TooFewImages(
-            f"no FID between {len(real)} and {len(generated)} images: its {size} features need {2 * size} of "
-            "each, below which it is mostly bias"
+            f"no FID between {len(real)} and {len(generated)} images: its {size} features need "
+            f"{images_needed(size)} of each, below which it is mostly bias"
         )
     metric = FrechetInceptionDistance(feature=_Features(size))
     metric.update(real.to(torch.float64), real=True)

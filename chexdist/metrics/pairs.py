@@ -4,7 +4,8 @@ PSNR, MSE and SSIM between random pairs are what the notebooks report that compa
 different patients show different things, so such a number says nothing of how real an image looks, and more
 is not better: on X-rays, their mean image beats other X-rays in all three, and so does a blurred one. The
 yardstick is the same number between real images of different patients; all that can be asked of a generator
-is to come near it.
+is to come near it. MS-SSIM between pairs of generated images says how alike these are, and has the same
+yardstick.
 """
 
 from collections.abc import Hashable, Sequence
@@ -31,7 +32,7 @@ class PairProtocol(Hashed):
     """How a mean over `n` pairs was measured.
 
     reference: digest of the real images; pairing: what a pair has in common. `psnr` and `ssim` are in the
-    hash of every number that has been measured; a later metric's method is in its name, not here.
+    hash of every number of pairs; a later metric's method is in its name, not here.
     """
 
     pairing: str
@@ -53,9 +54,26 @@ def pair_scores(images: Tensor, others: Tensor) -> dict[str, Tensor]:
     Both are gray [N, 1, S, S] in [-1, 1], on one device. Rounded to 256 levels, resized to SIZE, scaled to
     [0, 1]. Raises ValueError as `levels` does.
     """
-    a, b = (resize(levels(side), SIZE) / 255 for side in (images, others))
+    a, b = _prepared(images), _prepared(others)
     with full_float32(a.device):
         return {name: spec.formula.score(a, b) for name, spec in computed_from("pairs").items()}
+
+
+def own_pair_scores(images: Tensor) -> dict[str, Tensor]:
+    """Every metric of own pairs of images[2 i] with images[2 i + 1], each float32 [N // 2], by metric name.
+
+    The images [N, 1, S, S] are prepared as by `pair_scores`, and of an odd number the last is left out.
+    """
+    prepared = _prepared(images[: len(images) // 2 * 2])
+    with full_float32(prepared.device):
+        return {
+            name: spec.formula.score(prepared[::2], prepared[1::2])
+            for name, spec in computed_from("own pairs").items()
+        }
+
+
+def _prepared(images: Tensor) -> Tensor:
+    return resize(levels(images), SIZE) / 255
 
 
 def mean_over_pairs(scores: Tensor, patients: Sequence[Hashable]) -> Estimate:
@@ -70,16 +88,33 @@ def mean_over_pairs(scores: Tensor, patients: Sequence[Hashable]) -> Estimate:
     """
     if len(patients) != len(scores):
         raise ValueError(f"{len(scores)} pairs but {len(patients)} patients")
-    clusters, n = len(set(patients)), len(scores)
+    clusters = len(set(patients))
     if clusters < MIN_PATIENTS:
         raise TooFewImages(
             f"no mean over pairs with {clusters} held-out patients: it needs {MIN_PATIENTS}, "
             "below which its 95 % interval is untested"
         )
+    return _mean(scores, numbered(patients), clusters)
+
+
+def mean_over_own_pairs(scores: Tensor) -> Estimate:
+    """The mean of scores [N] with its 95 % interval, of pairs in each of which are two images of no other.
+
+    Raises TooFewImages for fewer than MIN_PATIENTS pairs, and Refusal for a score that is not finite.
+    """
+    if len(scores) < MIN_PATIENTS:
+        raise TooFewImages(
+            f"no mean over {len(scores)} pairs of generated images: it needs {MIN_PATIENTS}, "
+            "below which its 95 % interval is untested"
+        )
+    return _mean(scores, torch.arange(len(scores)), None)
+
+
+def _mean(scores: Tensor, units: Tensor, patients: int | None) -> Estimate:
     scores = scores.detach().cpu().to(torch.float64)
     if not bool(torch.isfinite(scores).all()):
         raise Refusal("not finite: the two images of a pair are equal, or one is broken")
-    units = numbered(patients)
     value, low, high = clustered_mean(scores, units)
     draws = clustered_mean_draws(scores, units)
-    return Estimate(value, low, high, n_real=n, n_generated=n, patients=clusters, draws=draws)
+    n = len(scores)
+    return Estimate(value, low, high, n_real=n, n_generated=n, patients=patients, draws=draws)

@@ -69,7 +69,8 @@ class Measured:
 
     @property
     def are_pairs(self) -> bool:
-        return all(each.spec and each.spec.computed_from in ("pairs", "own pairs") for each in self.comparisons)
+        known = [each.spec for each in self.comparisons if each.spec]
+        return bool(known) and all(spec.computed_from in ("pairs", "own pairs") for spec in known)
 
     @property
     def runs(self) -> set[int]:

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from chexdist.data.manifest import Manifest
 from chexdist.distributed.collectives import Collectives
+from chexdist.evaluation.features import feature_protocol
 from chexdist.evaluation.findings import Findings
 from chexdist.evaluation.reference import RealImages, Reference
 from chexdist.metrics import METRICS
@@ -27,17 +28,12 @@ class Validation:
         self.gan, self.collectives = gan, collectives
         self.config = gan.config.eval
         self.extractor = load_extractor(self.config.extractor)
+        collectives.check_same(self.extractor.digest, f"eval.extractor {self.config.extractor}")
         self.extractor.network.to(gan.device)
         self.real = RealImages(manifest, gan.device, collectives)
         self.refused: dict[str, str] = {}
         self.real_baselines: dict[str, Estimate] = {}
-        self.protocol = Protocol.of(
-            self.extractor,
-            image_size=manifest.size,
-            reference=manifest.reference,
-            reference_split=self.config.split,
-            n=self.config.samples,
-        )
+        self.protocols: dict[str, Protocol] = {}
         self._reference: Reference | None = None
 
     def baselines(self) -> Findings:
@@ -56,9 +52,12 @@ class Validation:
             except Refusal as refusal:
                 self.refused[name] = str(refusal)
                 continue
-            self.real_baselines[name] = real
-            findings.add(f"{name}/real", real, real, self.protocol)
-            findings.add(f"{name}/mean_image", flat, real, self.protocol)
+            protocol = feature_protocol(
+                self.real.manifest, self.extractor, spec, self.config.split, flat.n_generated
+            )
+            self.real_baselines[name], self.protocols[name] = real, protocol
+            findings.add(f"{name}/real", real, real, protocol)
+            findings.add(f"{name}/mean_image", flat, real, protocol)
         return findings
 
     def evaluate(self, images: int) -> tuple[Findings, Tensor]:
@@ -74,5 +73,6 @@ class Validation:
         findings = Findings(self.gan.config, images)
         if self._reference is not None:
             for name, real in self.real_baselines.items():
-                findings.add(name, self._reference.measure(METRICS[name], features), real, self.protocol)
+                measured = self._reference.measure(METRICS[name], features)
+                findings.add(name, measured, real, self.protocols[name])
         return findings, grid

@@ -158,6 +158,18 @@ def test_what_is_measured(evaluated: Evaluated) -> None:
         assert ("8 " if conditional else "unconditional") in refused[f"{name}/finding"]
     assert "kid_x1000/mean_image" in metrics
     assert "its 256 features need 512" in refused["fid"]
+    assert "between 64 and 64 images: its 256 features need 512" in refused["fid_train"]
+    for name in ("precision_k5", "recall_k5", "density_k5", "coverage_k5"):
+        assert metrics[name]["floor"] == metrics[f"{name}/real"]["value"] > 0
+        assert metrics[name]["n"] == metrics[f"{name}/real"]["n"] == metrics[name]["n_real"] == 32
+        fields = evaluated.document["protocols"][metrics[name]["protocol"]]
+        assert fields["reference_split"] == "train, half of the patients" and fields["n"] == 32
+    for name in ("feature_distance", "kid_all_pairs_x1000", "ms_ssim_own_pairs_256px"):
+        assert metrics[name]["floor"] == metrics[f"{name}/real"]["value"] != metrics[name]["value"]
+    for name in ("precision_k5", "feature_distance", "kid_all_pairs_x1000"):
+        assert (f"{name}/no_finding" in metrics) == conditional
+    assert metrics["ms_ssim_own_pairs_256px"]["n"] == 24
+    assert ("over 12 pairs" if conditional else "unconditional") in refused["ms_ssim_own_pairs_256px/finding"]
     assert metrics["mse_random_pairs_256px"]["n"] == 48
     assert metrics["mse_random_pairs_256px/real"]["n"] == 48
     pictures = {path.stem for path in evaluated.folder.glob("*.png")}
@@ -329,6 +341,24 @@ def test_fid_where_there_are_enough_images(run: Path, monkeypatch: pytest.Monkey
     fid = evaluated.metrics["fid"]
     assert fid["value"] > fid["floor"] > 0 and fid["low"] is None
     assert "bias" in evaluated.document["refused"]["fid interval"]
+    to_training = evaluated.metrics["fid_train"]
+    assert to_training["n_real"] == 72 > to_training["n"] == 64 and to_training["value"] != fid["value"]
+    protocol = evaluated.document["protocols"][to_training["protocol"]]
+    assert protocol["reference_split"] == "train"
+
+
+def test_fid_to_training_images_alone(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """30 features need 60 images, which the 24 held-out ones are not, nor is there a baseline of them."""
+    network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d((2, 5)), torch.nn.Flatten())
+    monkeypatch.setattr(random_conv, "FEATURES", 30)
+    monkeypatch.setattr(random_conv, "load", lambda: (network, "digest"))
+    evaluated = evaluate(run, *FEW)
+    assert evaluated.metrics["fid_train"]["floor"] is None and "fid" not in evaluated.metrics
+    refused = evaluated.document["refused"]
+    assert "between 72 and 24 images" in refused["fid_train/real"]
+    assert "between 24 and 64 images" in refused["fid"]
+    (row,) = (line for line in evaluated.out.splitlines() if line.split()[:1] == ["fid_train"])
+    assert row.split()[1:] == [f"{evaluated.metrics['fid_train']['value']:.4g}", "64", "72"]
 
 
 MISTAKES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {

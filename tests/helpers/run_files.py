@@ -13,7 +13,7 @@ from chexdist.metrics.value import Metric
 
 MakeRun = Callable[..., Path]
 FIELDS = {"extractor": "efficientnet-lite0", "image_size": 64, "reference": "ab" * 32, "version": 1}
-PAIR_NAMES = ("psnr_db_random_pairs_256px", "mse_random_pairs_256px", "ssim_random_pairs_256px")
+PAIR_NAMES = ("psnr_db_random_pairs_256px", "mse_random_pairs_256px", "ssim_wang2004_random_pairs_256px")
 SECRET = "Jane Doe, born 1950"
 
 

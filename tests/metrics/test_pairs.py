@@ -1,4 +1,4 @@
-"""Pair metrics against formulae written down again, and what the interval of their mean covers."""
+"""Pair metrics against scikit-image and pytorch-msssim, and what the interval of their mean covers."""
 
 from dataclasses import asdict, fields, replace
 from typing import Any
@@ -8,18 +8,28 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pytorch_msssim import ms_ssim
 from scipy import ndimage, stats
+from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
 from chexdist.metrics import computed_from
 from chexdist.metrics.estimate import Refusal, TooFewImages
 from chexdist.metrics.extractor import load_extractor
 from chexdist.metrics.intervals import student_quantile
-from chexdist.metrics.pairs import MIN_PATIENTS, PairProtocol, mean_over_pairs, pair_scores
+from chexdist.metrics.pairs import (
+    MIN_PATIENTS,
+    PairProtocol,
+    mean_over_own_pairs,
+    mean_over_pairs,
+    own_pair_scores,
+    pair_scores,
+)
 from chexdist.metrics.preprocess import resize
 from chexdist.metrics.protocol import DifferentProtocols, Protocol, require_same_protocol
 
 PSNR, MSE, SSIM = computed_from("pairs")
+(MS_SSIM,) = computed_from("own pairs")
 
 
 def smooth(seed: int, n: int, side: int = 64) -> Tensor:
@@ -31,32 +41,54 @@ def smooth(seed: int, n: int, side: int = 64) -> Tensor:
     return torch.from_numpy(np.tanh(sum(fields_)))[:, None].float()
 
 
-def by_definition(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
-    """PSNR, MSE of images in [0, 1] and SSIM (Wang 2004, eq. 13), in float64, by scipy's Gaussian."""
-    mse = float(((a - b) ** 2).mean())
-
-    def local(x: np.ndarray) -> np.ndarray:
-        return ndimage.gaussian_filter(x, 1.5, truncate=3.4, mode="mirror")
-
-    mean_a, mean_b = local(a), local(b)
-    var_a, var_b, both = local(a * a) - mean_a**2, local(b * b) - mean_b**2, local(a * b) - mean_a * mean_b
-    c1, c2 = 0.01**2, 0.03**2
-    ssim = (
-        (2 * mean_a * mean_b + c1) * (2 * both + c2) / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
-    )
-    return 10 * np.log10(1 / mse), mse, float(ssim.mean())
+def prepared(images: Tensor) -> np.ndarray:
+    """What is scored of images in [-1, 1]: 256 levels, 256 px, in [0, 1], by float32's arithmetic."""
+    return (resize(((images + 1) * 127.5).round(), 256) / 255).numpy()[:, 0]
 
 
 @pytest.mark.parametrize("side", [32, 64, 256, 300])
-def test_scores_are_those_of_the_definition(side: int) -> None:
-    a, b = smooth(1, 2, side), smooth(2, 2, side)
+def test_scores_are_scikit_image_s(side: int) -> None:
+    a, b = smooth(1, 10, side), smooth(2, 10, side)
+    b[5:] = (a[5:] + 0.1 * b[5:]).clamp(-1, 1)  # near 1, where contrasts are alike
+    a[9], b[9] = a[9].clamp(-1, -0.99), a[9].clamp(-1, -0.98)  # flat: nothing but constants and rounding
     scores = pair_scores(a, b)
-    pixels = [resize(((x + 1) * 127.5).round().double(), 256).numpy()[:, 0] / 255 for x in (a, b)]
-    for i in range(2):
-        psnr, mse, ssim = by_definition(pixels[0][i], pixels[1][i])
-        assert float(scores[PSNR][i]) == pytest.approx(psnr, abs=1e-3)
-        assert float(scores[MSE][i]) == pytest.approx(mse, rel=1e-4)
-        assert float(scores[SSIM][i]) == pytest.approx(ssim, abs=1e-4)
+    for i, (x, y) in enumerate(zip(prepared(a), prepared(b), strict=True)):
+        x, y = x.astype(np.float64), y.astype(np.float64)
+        ssim = structural_similarity(
+            x, y, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1
+        )
+        assert float(scores[SSIM][i]) == pytest.approx(ssim, abs=1e-6)
+        assert float(scores[PSNR][i]) == pytest.approx(peak_signal_noise_ratio(x, y, data_range=1), abs=1e-3)
+        assert float(scores[MSE][i]) == pytest.approx(mean_squared_error(x, y), rel=1e-4, abs=1e-8)
+
+
+@pytest.mark.parametrize("side", [64, 256])
+def test_own_pairs_are_scored_as_pytorch_msssim_does(side: int) -> None:
+    images = smooth(1, 11, side)
+    images[1::2] = (
+        0.5 * images[:-1:2] + torch.linspace(0.1, 1, 5)[:, None, None, None] * images[1::2]
+    ).clamp(-1, 1)
+    scores = own_pair_scores(images)[MS_SSIM]
+    x = torch.from_numpy(prepared(images)).double()[:10, None]
+    # The package rounds its window's weights to float32, which alone moves a score by 2e-6.
+    weights = stats.norm.pdf(np.arange(-5, 6), scale=1.5)
+    window = torch.from_numpy(weights / weights.sum())[None, None, None]
+    for win, tolerance in ((window, 1e-6), (None, 5e-6)):
+        oracle = ms_ssim(x[::2], x[1::2], data_range=1, size_average=False, win=win)
+        assert len(scores) == 5 and 0.01 < oracle.min() and oracle.max() < 0.99
+        torch.testing.assert_close(scores.double(), oracle, rtol=0, atol=tolerance)
+
+
+def test_own_pairs_that_are_known() -> None:
+    image = smooth(1, 1)
+    pairs = torch.cat([image, image, image, -image])
+    assert own_pair_scores(pairs)[MS_SSIM].tolist() == pytest.approx([1, 0], abs=1e-6)
+    assert own_pair_scores(image)[MS_SSIM].shape == (0,)
+    oracle = [
+        ms_ssim(torch.from_numpy(prepared(x))[:, None], torch.from_numpy(prepared(y))[:, None], 1)
+        for x, y in ((image, image), (image, -image))
+    ]
+    assert [float(each) for each in oracle] == pytest.approx([1, 0], abs=1e-4)
 
 
 def test_scores_of_pairs_that_are_known() -> None:
@@ -99,6 +131,14 @@ def test_interval_over_patients_seen_once_is_student_s(seed: int, n: int) -> Non
         (scores.mean(), low, high), abs=1e-4
     )
     assert estimate.n_generated == n
+
+
+def test_own_pairs_are_independent() -> None:
+    scores = torch.from_numpy(np.random.default_rng(1).standard_normal(40))
+    own, paired_with_patients = mean_over_own_pairs(scores), mean_over_pairs(scores, list(range(40)))
+    assert own == paired_with_patients and own.patients is None
+    with pytest.raises(TooFewImages, match=f"over {MIN_PATIENTS - 1} pairs of generated images"):
+        mean_over_own_pairs(scores[: MIN_PATIENTS - 1])
 
 
 def test_pairs_of_one_patient_count_as_one_when_they_are_alike() -> None:
