@@ -26,9 +26,9 @@ def run(options: argparse.Namespace, settings: list[str]) -> int:
     measured = compare(runs)
     if out.suffix == ".md":
         from chexdist.report.markdown import as_markdown
-        from chexdist.report.tables import all_tables
+        from chexdist.report.page import page_tables
 
-        text = as_markdown(all_tables(runs, measured))
+        text = as_markdown(page_tables(runs, measured))
     else:
         from chexdist.report.page import as_page
 

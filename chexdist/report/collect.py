@@ -14,7 +14,8 @@ from chexdist.report.files import flat, metrics_of, read_metrics, read_object, r
 from chexdist.report.measurements import BASELINES, Measurement, counted, is_baseline
 from chexdist.run import layout
 
-MOST_RUNS = 8
+MOST_RUNS = 12
+MOST_PAIRS = 64
 STATES = ("running", "done", "preempted", "failed", layout.PICTURES)
 PRIVATE = ("data.shards", "data.cache", "run.dir", "run.tracker")
 """Settings that say where, not what; paths name people."""
@@ -22,7 +23,10 @@ PRIVATE = ("data.shards", "data.cache", "run.dir", "run.tracker")
 
 @dataclass(frozen=True)
 class EvaluationRecord:
-    """What `chexdist evaluate` left of one checkpoint: numbers, their protocols, what was refused."""
+    """What `chexdist evaluate` left of one checkpoint: numbers, their protocols, what was refused.
+
+    likeness: of the generated images most similar to training images, the highest first.
+    """
 
     folder: Path
     images: int
@@ -31,6 +35,7 @@ class EvaluationRecord:
     protocols: dict[str, dict[str, str]]
     metrics: list[Metric]
     refused: dict[str, str]
+    likeness: list[float]
 
 
 @dataclass(frozen=True)
@@ -198,6 +203,7 @@ def _read_evaluation(file: Path) -> EvaluationRecord:
         unknown = {metric.protocol for metric in metrics} - set(protocols)
         if unknown:
             raise ValueError(f"a metric's protocol {min(map(str, unknown))} is not among its protocols")
+        likeness = _likeness(document.get("closest", []))
     except (ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{file} is damaged: {tidy(error)}; make it again with `chexdist evaluate`") from None
     return EvaluationRecord(
@@ -208,7 +214,19 @@ def _read_evaluation(file: Path) -> EvaluationRecord:
         protocols={name: flat(fields) for name, fields in protocols.items()},
         metrics=metrics,
         refused={str(name): tidy(reason) for name, reason in refused.items()},
+        likeness=likeness,
     )
+
+
+def _likeness(closest: Any) -> list[float]:
+    """Of the closest pairs. Raises TypeError or ValueError for something else."""
+    if not isinstance(closest, list) or len(closest) > MOST_PAIRS:
+        raise ValueError(f"closest is no list of at most {MOST_PAIRS} pairs")
+    values = [pair.get("likeness") if isinstance(pair, dict) else None for pair in closest]
+    for value in values:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not -1 <= value <= 1:
+            raise ValueError(f"likeness is {value}")
+    return sorted((float(value) for value in values if value is not None), reverse=True)
 
 
 def _check_protocol(name: str, fields: Any) -> None:

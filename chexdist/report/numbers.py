@@ -67,5 +67,6 @@ def listed(words: list[str]) -> str:
 
 def in_words(value: int) -> str:
     """`four`, as far as runs can be counted."""
-    words = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
+    words = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    words += ["ten", "eleven", "twelve"]
     return words[value] if value < len(words) else str(value)

@@ -1,7 +1,7 @@
 """Charts as inline SVG: lines over images seen, and bars.
 
-Colours and type come from the page, so they follow its scheme. Run number r has the class `run-r` (colour)
-and its own marker, so that no chart depends on colour alone.
+Colours and type come from the page, so they follow its scheme. Run number r has the class `run-r` (colour,
+and the dashes of its line) and its own marker, so that no chart depends on colour alone.
 """
 
 from dataclasses import dataclass
@@ -10,11 +10,14 @@ from markupsafe import Markup
 
 from chexdist.metrics.value import Metric
 from chexdist.report.axis import Axis
+from chexdist.report.lettering import apart, shortened, text_width
 from chexdist.report.numbers import decimals_for, number, short_count
 
 MOST_POINTS = 240
 """Points of a line; a longer log is averaged over neighbours."""
-LABEL_LETTERS = 15
+SMALL, LARGE = 12, 13
+"""Sizes of type in the style sheet: of ticks, and of names and values."""
+NAME_WIDTH, LEADING = 128, 15
 MARKERS = (
     Markup('<circle cx="{x}" cy="{y}" r="3.4"/>'),
     Markup('<path d="M{x} {y}m-3.4-3.4h6.8v6.8h-6.8z"/>'),
@@ -24,17 +27,24 @@ MARKERS = (
     Markup('<path d="M{x} {y}m-4-1.4h2.6v-2.6h2.8v2.6h2.6v2.8h-2.6v2.6h-2.8v-2.6h-2.6z"/>'),
     Markup('<circle cx="{x}" cy="{y}" r="3.2" class="hollow"/>'),
     Markup('<path d="M{x} {y}m-3.2-3.2h6.4v6.4h-6.4z" class="hollow"/>'),
+    Markup('<path d="M{x} {y}m0-4.6l4.4 7.6h-8.8z" class="hollow"/>'),
+    Markup('<path d="M{x} {y}m0-4.8l4.8 4.8l-4.8 4.8l-4.8-4.8z" class="hollow"/>'),
+    Markup('<path d="M{x} {y}m0 4.6l4.4-7.6h-8.8z" class="hollow"/>'),
+    Markup('<path d="M{x} {y}m-3.6-3.6l7.2 7.2m0-7.2l-7.2 7.2" class="hollow"/>'),
 )
 
 
 @dataclass(frozen=True)
 class Line:
-    """One run's metric over images. `style` is a class of the page's style sheet."""
+    """One run's metric over images. `style`: a class of the page's style sheet; `marked`: with the run's
+    marker at each point; `banded`: with its intervals.
+    """
 
     run: int
     metrics: list[Metric]
     style: str = ""
     marked: bool = False
+    banded: bool = True
 
 
 @dataclass(frozen=True)
@@ -43,8 +53,6 @@ class Level:
 
     label: str
     value: float
-    low: float | None = None
-    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -64,33 +72,37 @@ def curves(
 
     robust: the middle 98 % of the values decide the axis, so that one spike does not flatten the rest.
     """
-    left, right, top, bottom = 48, width - 14, 12, height - 40
+    top, bottom = 12, height - 40
     values = sorted(m.value for line in lines for m in line.metrics)
     spare = len(values) // 100 if robust else 0
     values = values[spare : len(values) - spare]
     ends = [
         end
         for line in lines
-        if line.marked
+        if line.marked and line.banded
         for m in line.metrics
         for end in (m.low, m.high)
         if end is not None
     ]
-    at_levels = [end for level in levels for end in (level.value, level.low, level.high) if end is not None]
-    x = Axis.over([0.0, *(float(m.images) for line in lines for m in line.metrics)], left, right)
+    at_levels = [level.value for level in levels]
     y = Axis.over([*values, *ends, *at_levels], bottom, top).widened(0.04, 0.06)
+    left = max(48.0, 14 + max((text_width(each, SMALL) for each in _tick_labels(y.ticks(5))), default=0.0))
+    x = Axis.over([0.0, *(float(m.images) for line in lines for m in line.metrics)], left, width - 14)
     parts = [_grid(x, y, width, "real images shown to the critic")]
     for level in levels:
-        parts.append(_level(level, x, y))
-    parts += [_band(line, x, y) for line in lines if line.marked]
+        parts.append(Markup('<path class="level" d="M{} {}H{}"/>').format(x.start, y(level.value), x.end))
+    parts += [_band(line, x, y) for line in lines if line.marked and line.banded]
     for line in lines:
         points = [(x(images), y(value)) for images, value in thinned(line.metrics)]
         path = " ".join(f"{px:g},{py:g}" for px, py in points)
         parts.append(
-            Markup('<polyline class="line run-{} {}" points="{}"/>').format(line.run, line.style, path)
+            Markup('<polyline class="line run-{} {}" points="{}"/>').format(
+                line.run, line.style or "course", path
+            )
         )
         if line.marked:
             parts.append(Markup('<g class="mark run-{}">{}</g>').format(line.run, _marks(line.run, points)))
+    parts += _level_labels(levels, x, y)
     return _svg(width, height, text, parts)
 
 
@@ -107,41 +119,52 @@ def thinned(metrics: list[Metric]) -> list[tuple[float, float]]:
 
 def bars(entries: list[Bar], width: int, text: str) -> Markup:
     """Horizontal bars from zero, a row each."""
-    row, top, left, right = 30, 6, 108, width - 64
+    row, top, left = 30, 6, NAME_WIDTH + 34
+    shown = [
+        number(m.value, decimals_for(m.value, m.low, m.high)) for m in (entry.metric for entry in entries)
+    ]
+    right = width - max(50.0, 12 + max(text_width(each, LARGE) for each in shown))
     bottom = top + row * len(entries)
     ends = [end for bar in entries for end in (bar.metric.value, bar.metric.low, bar.metric.high, bar.real)]
     x = Axis.over([0.0, *(end for end in ends if end is not None)], left, right)
     parts = [_x_grid(x, x.ticks(3), top, bottom)]
-    for index, bar in enumerate(entries):
-        y = top + row * index
-        value, low, high = bar.metric.value, bar.metric.low, bar.metric.high
-        start, end = sorted((x(0), x(value)))
-        label = bar.label if len(bar.label) <= LABEL_LETTERS else f"{bar.label[: LABEL_LETTERS - 1]}…"
+    for index, (bar, value) in enumerate(zip(entries, shown, strict=True)):
+        parts.append(_bar(bar, x, top + row * index, row))
         parts.append(
-            Markup('<text x="{}" y="{}" class="name">{}</text>').format(left - 10, y + 19, label)
-            + Markup('<rect class="bar run-{}" x="{}" y="{}" width="{:g}" height="{}"/>').format(
-                bar.run, start, y + 6, max(0.8, end - start), row - 12
+            Markup('<text x="{}" y="{}" class="value">{}</text>').format(
+                width - 2, top + row * index + 19, value
             )
         )
-        if low is not None and high is not None:
-            a, b, middle = x(low), x(high), y + row / 2
-            parts.append(
-                Markup('<path class="whisker" d="M{} {}H{}M{} {}v8M{} {}v8"/>').format(
-                    a, middle, b, a, middle - 4, b, middle - 4
-                )
-            )
-        if bar.real is not None:
-            parts.append(Markup('<path class="real" d="M{} {}v{}"/>').format(x(bar.real), y, row))
-        shown = number(value, decimals_for(value, low, high))
-        parts.append(Markup('<text x="{}" y="{}" class="value">{}</text>').format(width - 2, y + 19, shown))
     return _svg(width, bottom + 22, text, parts)
+
+
+def _bar(bar: Bar, x: Axis, y: int, row: int) -> Markup:
+    """The run's marker and name, the bar, its interval, and real X-rays."""
+    value, low, high = bar.metric.value, bar.metric.low, bar.metric.high
+    start, end = sorted((x(0), x(value)))
+    middle = y + row / 2
+    drawn = Markup('<g class="mark run-{}">{}</g>').format(bar.run, _marks(bar.run, [(8, middle)]))
+    drawn += Markup('<text x="{}" y="{}" class="name">{}</text>').format(
+        22, y + 19, shortened(bar.label, LARGE, NAME_WIDTH)
+    )
+    drawn += Markup('<rect class="bar run-{}" x="{}" y="{}" width="{:g}" height="{}"/>').format(
+        bar.run, start, y + 6, max(0.8, end - start), row - 12
+    )
+    if low is not None and high is not None:
+        a, b = x(low), x(high)
+        drawn += Markup('<path class="whisker" d="M{} {}H{}M{} {}v8M{} {}v8"/>').format(
+            a, middle, b, a, middle - 4, b, middle - 4
+        )
+    if bar.real is not None:
+        drawn += Markup('<path class="real" d="M{} {}v{}"/>').format(x(bar.real), y, row)
+    return drawn
 
 
 def key(run: int) -> Markup:
     """The run's colour and marker, for legends and tables."""
     return Markup(
         '<svg class="key" viewBox="0 0 26 12" width="26" height="12" aria-hidden="true">'
-        '<path class="line run-{}" d="M1 6H25"/><g class="mark run-{}">{}</g></svg>'
+        '<path class="line course run-{}" d="M1 6H25"/><g class="mark run-{}">{}</g></svg>'
     ).format(run, run, _marks(run, [(13, 6)]))
 
 
@@ -158,17 +181,19 @@ def _band(line: Line, x: Axis, y: Axis) -> Markup:
     return Markup('<polygon class="band run-{}" points="{}"/>').format(line.run, path)
 
 
-def _level(level: Level, x: Axis, y: Axis) -> Markup:
-    height = y(level.value)
-    line = Markup('<path class="level" d="M{} {}H{}"/>').format(x.start, height, x.end)
-    if level.low is not None and level.high is not None:
-        top, bottom = y(level.high), y(level.low)
-        line += Markup('<rect class="level-band" x="{}" y="{}" width="{:g}" height="{:g}"/>').format(
-            x.start, top, x.end - x.start, max(0.0, bottom - top)
-        )
-    return line + Markup('<text class="level-label" x="{}" y="{}">{}</text>').format(
-        x.end - 4, height - 5, level.label
-    )
+def _level_labels(levels: list[Level], x: Axis, y: Axis) -> list[Markup]:
+    """Each above its line, as far as they don't run into one another: over all lines, with a rim of paper."""
+    ordered = sorted(levels, key=lambda level: y(level.value))
+    baselines = [y(level.value) - 5 for level in ordered]
+    for index in reversed(range(len(ordered) - 1)):
+        baselines[index] = min(baselines[index], baselines[index + 1] - LEADING)
+    for index in range(len(ordered)):
+        least = baselines[index - 1] + LEADING if index else LEADING
+        baselines[index] = max(baselines[index], least)
+    return [
+        Markup('<text class="level-label" x="{}" y="{:g}">{}</text>').format(x.end - 4, baseline, level.label)
+        for level, baseline in zip(ordered, baselines, strict=True)
+    ]
 
 
 def _grid(x: Axis, y: Axis, width: int, title: str) -> Markup:
@@ -180,25 +205,28 @@ def _grid(x: Axis, y: Axis, width: int, title: str) -> Markup:
                 x.start, y(tick), x.end, x.start - 7, y(tick) + 4, label
             )
         )
-    for tick in x.ticks(4 if width < 500 else 7):
-        parts.append(
-            Markup('<text class="tick x" x="{}" y="{}">{}</text>').format(
-                x(tick), y.start + 17, short_count(tick)
-            )
-        )
+    parts += _x_labels(
+        x, [(tick, short_count(tick)) for tick in x.ticks(4 if width < 500 else 7)], y.start + 17
+    )
     axis = Markup('<path class="axis" d="M{} {}H{}"/>').format(x.start, y.start, x.end)
     name = Markup('<text class="title" x="{}" y="{}">{}</text>').format(x.end, y.start + 35, title)
     return Markup("").join(parts) + axis + name
 
 
 def _x_grid(x: Axis, ticks: list[float], top: int, bottom: int) -> Markup:
-    parts = [
-        Markup('<path class="grid" d="M{} {}V{}"/><text class="tick x" x="{}" y="{}">{}</text>').format(
-            x(tick), top, bottom, x(tick), bottom + 16, label
-        )
-        for tick, label in zip(ticks, _tick_labels(ticks), strict=True)
-    ]
+    parts = [Markup('<path class="grid" d="M{} {}V{}"/>').format(x(tick), top, bottom) for tick in ticks]
+    parts += _x_labels(x, [*zip(ticks, _tick_labels(ticks), strict=True)], bottom + 16)
     return Markup("").join(parts) + Markup('<path class="axis" d="M{} {}V{}"/>').format(x(0), top, bottom)
+
+
+def _x_labels(x: Axis, ticks: list[tuple[float, str]], height: float) -> list[Markup]:
+    """As many as there is room for."""
+    shown = apart([x(tick) for tick, _ in ticks], [label for _, label in ticks], SMALL)
+    return [
+        Markup('<text class="tick x" x="{}" y="{}">{}</text>').format(x(tick), height, label)
+        for (tick, label), fits in zip(ticks, shown, strict=True)
+        if fits
+    ]
 
 
 def _tick_labels(ticks: list[float]) -> list[str]:

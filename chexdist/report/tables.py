@@ -110,27 +110,29 @@ def described(measured: Measured, runs: list[RunRecord]) -> str:
         parts.append(f"pairs: {fields['pairing']}")
     if "extractor" in fields:
         parts.append(f"features of {fields['extractor']}")
-    return "; ".join([*parts, f"protocol {tidy(measured.protocol)}"])
+    word = "protocols" if ", " in measured.protocol else "protocol"
+    return "; ".join([*parts, f"{word} {tidy(measured.protocol)}"])
 
 
 def metric_table(measured: Measured, runs: list[RunRecord]) -> Table:
     """Runs as rows and the protocol's metrics as columns; below them real X-rays and the mean image."""
     comparisons = measured.comparisons
-    rows: dict[tuple[int, int, int], dict[str, Entry]] = {}
+    rows: dict[tuple[int, int], dict[str, Entry]] = {}
     for comparison in comparisons:
         for entry in comparison.entries:
-            key = (entry.run, entry.metric.images, entry.metric.n)
-            rows.setdefault(key, {})[comparison.base] = entry
-    untrained = [each for each in comparisons if any(entry.untrained for entry in each.entries)]
+            rows.setdefault((entry.run, entry.metric.images), {})[comparison.base] = entry
+    untrained = [each for each in comparisons[:1] if any(entry.untrained for entry in each.entries)]
     columns = ["run", *(f"{each.label} [95 %]" for each in comparisons)]
     columns += [f"{each.label}, untrained" for each in untrained]
     columns += ["pairs (n)" if measured.are_pairs else "generated (n)", "real images seen"]
     cells = []
-    for (run, images, n), entries in sorted(rows.items()):
+    for (run, images), entries in sorted(rows.items()):
         values = [_text(entries[each.base].metric if each.base in entries else None) for each in comparisons]
         starts = [_text(entries[each.base].untrained if each.base in entries else None) for each in untrained]
-        cells.append([runs[run].name, *values, *starts, count(n), count(images)])
-    numbers: list[int | None] = [run for run, _, _ in sorted(rows)]
+        several = sorted({entry.metric.n for entry in entries.values()})
+        n = " or ".join(map(count, several))
+        cells.append([runs[run].name, *values, *starts, n, count(images)])
+    numbers: list[int | None] = [run for run, _ in sorted(rows)]
     for label, texts in (("real X-rays", _real), ("mean image", _mean_image)):
         for names, shown in _baselines(measured, runs, texts):
             cells.append([f"{label}{names}", *shown, *[NONE] * (len(untrained) + 2)])
@@ -321,11 +323,10 @@ def _provenance(key: str, value: str) -> str:
     return value[:12] if key in ("commit", "manifest") else value
 
 
-def all_tables(runs: list[RunRecord], measured: list[Measured]) -> list[Table]:
-    """Every table, in the page's order."""
+def all_tables(runs: list[RunRecord], measured: list[Measured], metric_tables: list[Table]) -> list[Table]:
+    """Every table, in the page's order; `metric_tables` are those of `cards`."""
     differing, shared = settings_tables(runs)
-    tables = [runs_table(runs), *order_tables(runs, measured)]
-    tables += [metric_table(each, runs) for each in measured]
+    tables = [*order_tables(runs, measured), runs_table(runs), *metric_tables]
     return [
         *tables,
         *(

@@ -14,7 +14,10 @@ checks read it too.
     RUN/checkpoints/images-N/          five .safetensors files; complete when state.json, the last, exists
     RUN/evaluations/images-N-SPLIT-sSAMPLES-seedSEED-DIGEST/
                                        evaluation.json; draws.safetensors; CLASS.png for each class, or
-                                       all.png without classes; earlier releases called it images-N-SPLIT
+                                       all.png without classes; real/closest.png: the generated images most
+                                       similar to training images, beside these; latents/interpolation.png:
+                                       rows from one latent to another; earlier releases called it
+                                       images-N-SPLIT
     PICTURES-evaluation/               what is measured of a folder of pictures: config.yaml,
                                        provenance.json, status.json and evaluations/ as in a run
     RUN/heartbeats/rank-N.json         who, where and how far each rank is; named by `distributed.heartbeat`
@@ -44,6 +47,8 @@ DRAWS = "draws.safetensors"
 PICTURES = "pictures"
 """The state of a folder of evaluations of pictures, which is no run."""
 TRAINING_DRAWS = "draws"
+CLOSEST = "closest.png"
+LATENTS, INTERPOLATION = "latents", "interpolation.png"
 UNCONDITIONAL = "all"
 HEARTBEATS = "heartbeats"
 TENSORBOARD = "tensorboard"
@@ -138,6 +143,18 @@ def evaluation_of_pictures(pictures: Path) -> Path:
 def evaluation_grid(evaluation: Path, label: str | None) -> Path:
     """The picture of generated images of one class, or (None) of an unconditional model."""
     return evaluation / f"{UNCONDITIONAL if label is None else label}.png"
+
+
+def closest(evaluation: Path) -> Path:
+    """The picture of the generated images most similar to training images, each with that image at its right:
+    real X-rays, so in a folder of their own, which no class can be called.
+    """
+    return evaluation / REAL / CLOSEST
+
+
+def interpolation(evaluation: Path) -> Path:
+    """The picture of rows of generated images from one latent to another, in a folder of its own as above."""
+    return evaluation / LATENTS / INTERPOLATION
 
 
 def evaluations(run: Path) -> list[Path]:

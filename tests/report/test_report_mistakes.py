@@ -35,7 +35,7 @@ def test_what_is_no_run(make_run: MakeRun, tmp_path: Path, capsys: Capture) -> N
     assert "given twice" in refused(capsys, run, f"{run}/../{run.name}", *out)
     (tmp_path / "link").symlink_to(run)
     assert "given twice" in refused(capsys, run, tmp_path / "link", *out)
-    assert "up to 8" in refused(capsys, *[f"run{number}" for number in range(9)], *out)
+    assert "up to 12" in refused(capsys, *[f"run{number}" for number in range(13)], *out)
     assert not (tmp_path / "report.html").exists()
 
 

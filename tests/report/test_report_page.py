@@ -51,7 +51,7 @@ TAGS |= {
     "th",
     "td",
 }
-TAGS |= {"figure", "figcaption", "img", "details", "summary", "dl", "dt", "dd"}
+TAGS |= {"figure", "figcaption", "img", "details", "summary", "dl", "dt", "dd", "a", "ol"}
 TAGS |= {"svg", "g", "path", "rect", "circle", "polyline", "polygon", "text"}
 
 
@@ -95,7 +95,7 @@ def test_the_numbers_of_each_run_stand_beside_what_they_are_measured_by(
     charts = [
         attributes["aria-label"] or "" for tag, attributes in page.tags if attributes.get("role") == "img"
     ]
-    assert len(charts) == 2 + 2 + 9 + 4 and all(charts)  # curves and losses are drawn for two widths
+    assert len(charts) == 2 + 3 + 4 and all(charts)  # curves and losses are drawn for two widths
     assert any("dcgan 600 [590, 610] after 1,000 images; real X-rays −10" in chart for chart in charts)
 
 
@@ -132,7 +132,8 @@ def test_nothing_of_a_run_becomes_markup(make_run: MakeRun, tmp_path: Path) -> N
     page = report(run, out=tmp_path / "report.html")
     assert {"dl", "img", "svg"} < page.names <= TAGS
     for _, attributes in page.tags:
-        assert not [key for key in attributes if key.startswith("on") or key in ("href", "srcset", "action")]
+        assert not [key for key in attributes if key.startswith("on") or key in ("srcset", "action")]
+        assert attributes.get("href") in (None, "#runs")
         assert (attributes.get("src") or "data:image/png;base64,").startswith("data:image/png;base64,")
     assert HOSTILE in page.text and "49" not in page.text.replace("7*7", "")
     assert all(character.isprintable() for character in page.text)
@@ -142,7 +143,8 @@ def test_a_page_needs_no_network_and_no_script(make_run: MakeRun, tmp_path: Path
     page = report(make_run(), out=tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
     assert not re.search(r"https?:|//|@import|url\(|javascript", re.sub(r"base64,[A-Za-z0-9+/=]+", "", text))
-    assert {"script", "link", "iframe", "object", "a", "form"} & page.names == set()
+    assert {"script", "link", "iframe", "object", "form"} & page.names == set()
+    assert {attributes["href"] for tag, attributes in page.tags if tag == "a"} == {"#runs"}
     policies = [
         each["content"] for tag, each in page.tags if each.get("http-equiv") == "Content-Security-Policy"
     ]
