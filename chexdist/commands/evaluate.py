@@ -201,7 +201,8 @@ def _table(found: "Findings") -> Table:
     table = Table(
         caption="95 % intervals; real X-rays: the same between real images of different patients",
         box=box.SIMPLE_HEAD,
-        pad_edge=True,
+        padding=(0, 1, 0, 0),  # the longest names and numbers just fit into WIDTH
+        pad_edge=False,
         collapse_padding=True,
     )
     table.add_column("metric", overflow="fold")
