@@ -7,9 +7,13 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+PAPER = 672
+"""Pixels of CSS between the margins of A4."""
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 QUIET = (
     "--headless",
@@ -111,6 +115,23 @@ class Chromium:
         while self.evaluate("document.readyState + location.href") != "complete" + page.absolute().as_uri():
             assert time.monotonic() < deadline
             time.sleep(0.05)
+
+    @contextmanager
+    def printed(self, page: Path) -> Iterator[None]:
+        """The page as it is laid out on A4, within margins of 16 mm."""
+        self.open(page, PAPER)
+        self.call("Emulation.setEmulatedMedia", media="print")
+        try:
+            yield
+        finally:
+            self.call("Emulation.setEmulatedMedia", media="")
+
+    def press(self, key: str) -> None:
+        """A key, down and up again."""
+        code = {"Tab": 9, "Enter": 13}[key]
+        text = {"text": "\r"} if key == "Enter" else {}
+        for kind in ("keyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, **text)
 
     def evaluate(self, script: str) -> Any:
         """The value of an expression in the page, as JSON."""

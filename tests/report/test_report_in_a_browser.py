@@ -1,16 +1,35 @@
-"""A report in headless Chromium: it asks the network for nothing, logs no error, fits a desk and a phone."""
+"""A report in headless Chromium: no request, no error; it fits a desk, a phone and paper; keyboards do."""
 
 import base64
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from helpers.chromium import Chromium, installed
+from helpers.chromium import PAPER, Chromium, installed
+from helpers.full_runs import drawn, evaluate_fully
 from helpers.run_files import MakeRun, evaluate
 
 from chexdist.__main__ import main
 
 pytestmark = pytest.mark.skipif(installed() is None, reason="needs the package chromium")
+HEADINGS = [
+    "Order",
+    "Runs",
+    "Distance from real X-rays",
+    "Fidelity and diversity",
+    "Labels and orientation",
+    "Random pairs: PSNR, MSE, SSIM",
+    "The same latents over time",
+    "Samples",
+    "Between two latents",
+    "Copies of training images",
+    "Losses",
+    "Settings",
+    "Provenance",
+    "Intended use",
+]
 
 WIDE = """
 [...document.querySelectorAll('body *')].filter(each => {
@@ -18,6 +37,28 @@ WIDE = """
   return !each.closest('.scroll > *') && box.width > 0 && (box.right > innerWidth + 0.5 || box.left < -0.5);
 }).map(each => each.outerHTML.slice(0, 80))
 """
+CROWDED = """
+[...document.querySelectorAll('svg.chart')].flatMap(chart => {
+  const frame = chart.getBoundingClientRect();
+  const texts = [...chart.querySelectorAll('text')];
+  const boxes = texts.map(each => [each.textContent, each.getBoundingClientRect()]);
+  const over = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1
+    && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 1.5;
+  const outside = box => box.left < frame.left - 1 || box.right > frame.right + 1
+    || box.top < frame.top - 1 || box.bottom > frame.bottom + 1;
+  if (frame.width === 0) return [];
+  return boxes.flatMap(([text, box], i) => [
+    ...(outside(box) ? [text + ' leaves its chart'] : []),
+    ...boxes.slice(0, i).filter(([, other]) => over(box, other)).map(([other]) => text + ' over ' + other),
+  ]);
+})
+"""
+"""Texts of charts that run over each other or out of their chart."""
+SPILT = """
+[...document.querySelectorAll('th, td')].filter(each => each.scrollWidth > each.clientWidth + 1)
+  .map(each => each.outerHTML.slice(0, 80))
+"""
+"""Cells whose text runs into the next."""
 PALE = """
 (() => {
   const light = rgb => rgb.match(/[0-9.]+/g).slice(0, 3).map(v => v / 255)
@@ -75,9 +116,10 @@ def test_it_fits_and_asks_for_nothing(width: int, page: Path, chromium: Chromium
     pictures = chromium.evaluate("[...document.images].map(each => [each.complete, each.naturalWidth])")
     assert len(pictures) == 17 and all(complete and side in (32, 64) for complete, side in pictures)
     assert chromium.evaluate("document.querySelectorAll('table').length") == 11
-    drawn = "[...document.querySelectorAll('svg.chart')]"
-    drawn += ".filter(each => each.getBoundingClientRect().width > 250).length"
-    assert chromium.evaluate(drawn) == 1 + 2 + 9 + 8
+    charts = "[...document.querySelectorAll('svg.chart')]"
+    charts += ".filter(each => each.getBoundingClientRect().width > 250).length"
+    assert chromium.evaluate(charts) == 1 + 3 + 8
+    assert chromium.evaluate(CROWDED) == [] and chromium.evaluate(SPILT) == []
     smallest = "Math.min(...[...document.querySelectorAll('svg.chart text')].map(each => each.getScreenCTM()"
     assert chromium.evaluate(smallest + " ? each.getBoundingClientRect().height || 99 : 99))") >= 9
 
@@ -91,16 +133,85 @@ def test_everything_can_be_read_in_both_schemes(dark: bool, page: Path, chromium
     assert chromium.evaluate(PALE) == []
 
 
-def test_it_prints_without_cutting_tables(page: Path, chromium: Chromium) -> None:
-    chromium.open(page, 1280)
+def reported(runs: list[Path], out: Path, *words: str) -> Path:
+    assert main(["report", *map(str, runs), "--out", str(out), *words]) == 0
+    return out
+
+
+@pytest.fixture
+def many(make_run: MakeRun, tmp_path: Path) -> Callable[[int], Path]:
+    """So many runs with every metric, over training and by two extractors, and all pictures."""
+
+    def make(number: int) -> Path:
+        runs = [make_run(f"residual-64-lr0.0002-seed{index}", final=400.0 + index) for index in range(number)]
+        for index, run in enumerate(runs):
+            evaluate_fully(run, 1000, index / 9, ("efficientnet-lite0", "random-conv"), course=2)
+            for images in (0, 500, 1000):
+                drawn(run / "samples" / f"images-{images}.png", images, 64)
+            drawn(run / "samples" / "real.png", 7, 64)
+        return reported(runs, tmp_path / "report.html", "--with-real")
+
+    return make
+
+
+@pytest.mark.parametrize("runs", [1, 3, 12])
+def test_desk_phone_and_paper(runs: int, many: Callable[[int], Path], chromium: Chromium) -> None:
+    page = many(runs)
+    for width in (1280, 390):
+        chromium.open(page, width)
+        assert chromium.console == []
+        assert [url for url in chromium.requests if not url.startswith("data:image/png")] == [page.as_uri()]
+        assert chromium.evaluate("document.documentElement.scrollWidth") <= width
+        assert chromium.evaluate(WIDE) == []
+        assert chromium.evaluate(CROWDED) == [] and chromium.evaluate(SPILT) == []
+    with chromium.printed(page):
+        assert chromium.evaluate("document.documentElement.scrollWidth") <= PAPER
+        assert chromium.evaluate(WIDE.replace("!each.closest('.scroll > *') &&", "")) == []
+        assert chromium.evaluate(CROWDED) == [] and chromium.evaluate(SPILT) == []
     printed = base64.b64decode(chromium.call("Page.printToPDF", printBackground=True)["data"])
     assert printed.startswith(b"%PDF")
-    chromium.call("Emulation.setEmulatedMedia", media="print")
-    chromium.call(
-        "Emulation.setDeviceMetricsOverride", width=700, height=900, deviceScaleFactor=1, mobile=False
+
+
+def test_what_stands_on_top(many: Callable[[int], Path], chromium: Chromium) -> None:
+    chromium.open(many(3), 1280)
+    order = (
+        "[...document.querySelectorAll('.lead, header img, h2, h3')].map(each => each.tagName === 'H2' || "
     )
-    assert chromium.evaluate("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
-    chromium.call("Emulation.setEmulatedMedia", media="")
+    order += "each.tagName === 'H3' ? each.textContent : each.className || each.tagName)"
+    found = chromium.evaluate(order)
+    assert found[:7] == ["lead", "IMG", "IMG", "IMG", "IMG", "Order", "Order by KID × 1000: all images"]
+    headings = [each for each in found if each in HEADINGS]
+    assert headings == HEADINGS
+    assert chromium.evaluate("document.querySelectorAll('.times').length") == 3
+    tags = chromium.evaluate("[...document.querySelectorAll('h1, h2, h3, h4')].map(each => +each.tagName[1])")
+    assert tags[0] == 1 and all(after <= before + 1 for before, after in pairwise(tags))
+
+
+def test_it_can_be_read_by_keyboard(many: Callable[[int], Path], chromium: Chromium) -> None:
+    """The skip link comes first and leads to the numbers; then whatever scrolls can be reached."""
+    chromium.open(many(1), 1280)
+    chromium.press("Tab")
+    focused = "document.activeElement"
+    assert chromium.evaluate(f"{focused}.className") == "skip"
+    assert chromium.evaluate(f"{focused}.getBoundingClientRect().top") >= 0
+    chromium.press("Enter")
+    assert chromium.evaluate(f"{focused}.id") == "runs"
+    chromium.press("Tab")
+    assert chromium.evaluate(f"{focused}.className").startswith("scroll")
+    assert chromium.evaluate(f"getComputedStyle({focused}).outlineStyle") == "solid"
+    unreachable = "[...document.querySelectorAll('*')].filter(each => /auto|scroll/.test("
+    unreachable += "getComputedStyle(each).overflowX) && each.tabIndex < 0).length"
+    assert chromium.evaluate(unreachable) == 0
+
+
+def test_twelve_runs_differ_without_colour(many: Callable[[int], Path], chromium: Chromium) -> None:
+    chromium.open(many(12), 1280)
+    keys = "[...document.querySelector('.legend').querySelectorAll('svg')].map(each => each.querySelector("
+    keys += "'g').innerHTML + getComputedStyle(each.querySelector('path')).strokeDasharray)"
+    found = chromium.evaluate(keys)
+    assert len(found) == 12 == len(set(found))
+    dashes = {re.sub(".*>", "", each) for each in found}
+    assert len(dashes) == 3
 
 
 def test_the_test_sees_what_it_looks_for(tmp_path: Path, chromium: Chromium) -> None:
@@ -112,3 +223,11 @@ def test_the_test_sees_what_it_looks_for(tmp_path: Path, chromium: Chromium) -> 
     chromium.open(faulty, 390)
     assert "http://127.0.0.1:9/x.png" in chromium.requests and chromium.console
     assert chromium.evaluate(WIDE) and chromium.evaluate(PALE)
+    faulty.write_text(
+        "<svg class='chart' viewBox='0 0 100 40' width='100'><text x='1' y='20'>one</text>"
+        "<text x='9' y='22'>two</text><text x='80' y='30'>outside</text></svg>"
+        "<table style='table-layout:fixed;width:40px'><tr><td style='white-space:nowrap'>a long cell</td></tr>"
+    )
+    chromium.open(faulty, 390)
+    assert chromium.evaluate(CROWDED) == ["two over one", "outside leaves its chart"]
+    assert len(chromium.evaluate(SPILT)) == 1
