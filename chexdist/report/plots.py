@@ -18,6 +18,7 @@ MOST_POINTS = 240
 SMALL, LARGE = 12, 13
 """Sizes of type in the style sheet: of ticks, and of names and values."""
 NAME_WIDTH, LEADING = 128, 15
+Point = tuple[float, float]
 MARKERS = (
     Markup('<circle cx="{x}" cy="{y}" r="3.4"/>'),
     Markup('<path d="M{x} {y}m-3.4-3.4h6.8v6.8h-6.8z"/>'),
@@ -92,8 +93,8 @@ def curves(
     for level in levels:
         parts.append(Markup('<path class="level" d="M{} {}H{}"/>').format(x.start, y(level.value), x.end))
     parts += [_band(line, x, y) for line in lines if line.marked and line.banded]
-    for line in lines:
-        points = [(x(images), y(value)) for images, value in thinned(line.metrics)]
+    paths = [[(x(images), y(value)) for images, value in thinned(line.metrics)] for line in lines]
+    for line, points in zip(lines, paths, strict=True):
         path = " ".join(f"{px:g},{py:g}" for px, py in points)
         parts.append(
             Markup('<polyline class="line run-{} {}" points="{}"/>').format(
@@ -102,7 +103,7 @@ def curves(
         )
         if line.marked:
             parts.append(Markup('<g class="mark run-{}">{}</g>').format(line.run, _marks(line.run, points)))
-    parts += _level_labels(levels, x, y)
+    parts += _level_labels(levels, x, y, paths)
     return _svg(width, height, text, parts)
 
 
@@ -181,8 +182,10 @@ def _band(line: Line, x: Axis, y: Axis) -> Markup:
     return Markup('<polygon class="band run-{}" points="{}"/>').format(line.run, path)
 
 
-def _level_labels(levels: list[Level], x: Axis, y: Axis) -> list[Markup]:
-    """Each above its line, as far as they don't run into one another: over all lines, with a rim of paper."""
+def _level_labels(levels: list[Level], x: Axis, y: Axis, paths: list[list[Point]]) -> list[Markup]:
+    """Each above its line, as far as they don't run into one another, at the end where fewer lines pass; over
+    those, with a rim of paper.
+    """
     ordered = sorted(levels, key=lambda level: y(level.value))
     baselines = [y(level.value) - 5 for level in ordered]
     for index in reversed(range(len(ordered) - 1)):
@@ -190,10 +193,34 @@ def _level_labels(levels: list[Level], x: Axis, y: Axis) -> list[Markup]:
     for index in range(len(ordered)):
         least = baselines[index - 1] + LEADING if index else LEADING
         baselines[index] = max(baselines[index], least)
-    return [
-        Markup('<text class="level-label" x="{}" y="{:g}">{}</text>').format(x.end - 4, baseline, level.label)
-        for level, baseline in zip(ordered, baselines, strict=True)
-    ]
+    written = []
+    for level, baseline in zip(ordered, baselines, strict=True):
+        width, height = text_width(level.label, SMALL), (baseline - SMALL, baseline + 3)
+        at_start = _passing(paths, (x.start, x.start + 4 + width), height)
+        at_end = _passing(paths, (x.end - 4 - width, x.end), height)
+        side, position = ("start", x.start + 4) if at_start < at_end else ("end", x.end - 4)
+        written.append(
+            Markup('<text class="level-label {}" x="{:g}" y="{:g}">{}</text>').format(
+                side, position, baseline, level.label
+            )
+        )
+    return written
+
+
+def _passing(paths: list[list[Point]], across: Point, down: Point) -> int:
+    """Lines that pass through a box, from its left to its right and from its top to its bottom."""
+    found = 0
+    for path in paths:
+        for (x0, y0), (x1, y1) in zip(path, path[1:] or path, strict=False):
+            left, right = max(x0, across[0]), min(x1, across[1])
+            if left > right:
+                continue
+            slope = (y1 - y0) / (x1 - x0) if x1 > x0 else 0.0
+            ends = sorted((y0 + slope * (left - x0), y0 + slope * (right - x0)))
+            if ends[0] <= down[1] and ends[1] >= down[0]:
+                found += 1
+                break
+    return found
 
 
 def _grid(x: Axis, y: Axis, width: int, title: str) -> Markup:

@@ -226,7 +226,7 @@ def test_the_test_sees_what_it_looks_for(tmp_path: Path, chromium: Chromium) -> 
     faulty.write_text(
         "<svg class='chart' viewBox='0 0 100 40' width='100'><text x='1' y='20'>one</text>"
         "<text x='9' y='22'>two</text><text x='80' y='30'>outside</text></svg>"
-        "<table style='table-layout:fixed;width:40px'><tr><td style='white-space:nowrap'>a long cell</td></tr>"
+        "<table style='table-layout:fixed;width:9px'><tr><td style='white-space:nowrap'>a long cell</td></tr>"
     )
     chromium.open(faulty, 390)
     assert chromium.evaluate(CROWDED) == ["two over one", "outside leaves its chart"]
