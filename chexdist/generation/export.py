@@ -98,7 +98,7 @@ def onnx(loaded: Loaded, said: Facts) -> bytes:
             program, dynamo=True, input_names=names, output_names=["images"], verbose=False
         )
     assert exported is not None
-    return _without_sources(exported.model_proto, said)
+    return _marked(exported.model_proto, said)
 
 
 FORMATS: dict[str, tuple[str, Callable[[Loaded, Facts], bytes]]] = {
@@ -147,23 +147,10 @@ class _WithoutClasses(nn.Module):
         return self.generator(latents, torch.zeros(0, dtype=torch.int64))
 
 
-def _without_sources(model: Any, said: Facts) -> bytes:
-    """An ONNX model with our metadata alone; the exporter's holds stack traces. The free size is called n."""
-    graph = model.graph
-    del graph.value_info[:]
-    for part in (
-        model,
-        graph,
-        *graph.node,
-        *graph.input,
-        *graph.output,
-        *graph.initializer,
-        *model.functions,
-    ):
-        del part.metadata_props[:]
-    for node in graph.node:
-        node.doc_string = ""
-    for value in (*graph.input, *graph.output):
+def _marked(model: Any, said: Facts) -> bytes:
+    """An ONNX model with our metadata; its free size is called n."""
+    del model.graph.value_info[:]  # optional, and it has the size's other name
+    for value in (*model.graph.input, *model.graph.output):
         for size in value.type.tensor_type.shape.dim:
             if size.dim_param:
                 size.dim_param = "n"

@@ -88,6 +88,7 @@ def exported(request: pytest.FixtureRequest, shards: Path, tmp_path_factory: pyt
     folder = tmp_path_factory.mktemp("exported")
     names = []
     for name, by_class in request.param:
+        torch.manual_seed(1)
         source = make_run(tmp_path_factory.mktemp("run"), shards, name, by_class, disturb)
         generator = chexdist.load_generator(source)
         known = {}
@@ -110,7 +111,7 @@ def disturb(gan: Gan) -> None:
     """
     for weight in gan.ema.parameters():
         weight.div_(1.5)  # by which `make_run` multiplies
-        weight.add_(torch.randn_like(weight) * max(0.02, 0.3 * float(weight.std())))
+        weight.add_(torch.randn_like(weight) * max(0.02, 0.3 * float(weight.std(correction=0))))
 
 
 @pytest.mark.parametrize("kind", [".onnx", ".pt2"])
