@@ -12,7 +12,7 @@ from chexdist.errors import UserError, WorkError
 from shards.files import appearing_folder, replace_file
 
 if TYPE_CHECKING:
-    from chexdist.generation.audit import Audit
+    from chexdist.evaluation.copies import Audit
     from chexdist.generation.produce import Made
     from chexdist.run.trained import Loaded
 
@@ -108,7 +108,8 @@ def _shape(grid: str) -> tuple[int, int]:
 
 
 def _generate(options: argparse.Namespace, mode: str, shape: tuple[int, int], out: Path) -> int:
-    from chexdist.generation.audit import Audit, training_shards
+    from chexdist.evaluation.copies import Audit
+    from chexdist.generation.audit import training_shards
     from chexdist.generation.history import sampled
     from chexdist.generation.produce import class_number
     from chexdist.run.trained import load

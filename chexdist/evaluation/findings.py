@@ -13,6 +13,20 @@ from chexdist.metrics.protocol import Hashed, hash_of
 from chexdist.metrics.value import Metric
 
 
+@dataclass(frozen=True)
+class Closest:
+    """A generated image, by its index, and the training image that it is most similar to, by its key.
+
+    likeness: as `metrics.memorisation` has it; both pictures [1, S, S] in [-1, 1].
+    """
+
+    image: int
+    key: str
+    likeness: float
+    picture: Tensor
+    training: Tensor
+
+
 @dataclass
 class Findings:
     """The numbers of one set of generated images.
@@ -20,7 +34,7 @@ class Findings:
     config: the run's settings, or None for pictures of unknown origin; images: training images that its
     generator has seen; brought_from: see `Source`, part of every protocol; protocols: by hash; refused: the
     reason by the metric's name; draws: float64 [DRAWS] of each number that has them, by (protocol's hash,
-    name).
+    name); closest: the most similar pairs with training images, most similar first.
     """
 
     config: Config | None
@@ -30,6 +44,7 @@ class Findings:
     protocols: dict[str, dict[str, object]] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     draws: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+    closest: list[Closest] = field(default_factory=list)
 
     def add(self, name: str, estimate: Estimate, real: Estimate | None, protocol: Hashed) -> None:
         """Record a number; `real` is the same of real images. `name` starts with one of `METRICS`."""

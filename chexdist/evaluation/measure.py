@@ -11,6 +11,7 @@ from chexdist.distributed.world import World
 from chexdist.evaluation.features import FeatureNumbers
 from chexdist.evaluation.findings import Findings
 from chexdist.evaluation.labels import LabelNumbers
+from chexdist.evaluation.near_copies import NearCopies
 from chexdist.evaluation.part import NO_CLASSES, Observed, Part
 from chexdist.evaluation.random_pairs import PairNumbers
 from chexdist.evaluation.reference import RealImages, chunks
@@ -50,6 +51,7 @@ def evaluate(
         FeatureNumbers(real, extractor, options.split, options.samples) for extractor in extractors
     ]
     parts.append(LabelNumbers(real, options.split))
+    parts.append(NearCopies(real))
     for part in parts:
         part.prepare()
     for part, observed in zip(parts, observe(source, manifest.classes, options.samples, parts), strict=True):

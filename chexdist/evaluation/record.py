@@ -5,6 +5,7 @@ import json
 import time
 from pathlib import Path
 
+import torch
 import yaml
 
 from chexdist.config.address import without_secrets
@@ -53,6 +54,10 @@ def write(
         "protocols": found.protocols,
         "metrics": [metric.to_dict() for metric in found.metrics],
         "refused": found.refused,
+        "closest": [
+            {"image": pair.image, "training": pair.key, "likeness": round(pair.likeness, 4)}
+            for pair in found.closest
+        ],
     }
     labels = dict(enumerate(manifest.classes)) if source.conditional else {None: None}
     try:
@@ -62,6 +67,10 @@ def write(
             available = source.available(label)
             rows = range(GRID if available is None else min(GRID, available))
             draw_grid(layout.evaluation_grid(folder, name), source.draw(rows, label))
+        if found.closest:
+            layout.closest(folder).parent.mkdir(exist_ok=True)
+            pairs = [each for pair in found.closest for each in (pair.picture, pair.training)]
+            draw_grid(layout.closest(folder), torch.stack(pairs))
         replace_file(folder / layout.EVALUATION, json.dumps(document, indent=1, allow_nan=False))
     except OSError as error:
         raise WorkError(f"{error.filename or folder}: {error.strerror or error}") from None

@@ -3,7 +3,6 @@
 from chexdist.config.tree import Data
 from chexdist.data.manifest import Manifest, read_manifest
 from chexdist.errors import UserError
-from chexdist.evaluation.copies import Audit as Audit  # noqa: PLC0414
 
 
 def training_shards(directory: str, manifest_digest: str, settings: Data) -> Manifest:

@@ -9,8 +9,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from chexdist.errors import UserError, WorkError
+from chexdist.evaluation.copies import Audit
 from chexdist.generation import sheet
-from chexdist.generation.audit import Audit
 from chexdist.generation.judged import Judged, judged, memorised
 from chexdist.generation.pictures import STATEMENT
 from chexdist.generation.produce import Made, origin_of

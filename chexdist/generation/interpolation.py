@@ -3,8 +3,8 @@
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from chexdist.evaluation.copies import Audit
 from chexdist.generation import sheet
-from chexdist.generation.audit import Audit
 from chexdist.generation.judged import LEFT_OUT, audit_facts, judged, memorised
 from chexdist.generation.pictures import preview
 from chexdist.generation.produce import Made, class_number, conclude, origin_of, record, write

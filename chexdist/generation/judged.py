@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from chexdist.errors import WorkError
-from chexdist.generation.audit import Audit
+from chexdist.evaluation.copies import Audit
 from chexdist.generation.pictures import Picture, Pixels
 from chexdist.metrics.memorisation import METHOD
 from chexdist.metrics.preprocess import levels

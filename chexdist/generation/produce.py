@@ -13,8 +13,8 @@ import torch
 
 from chexdist import __version__
 from chexdist.errors import UserError
+from chexdist.evaluation.copies import Audit
 from chexdist.generation import sheet
-from chexdist.generation.audit import Audit
 from chexdist.generation.judged import REPLACED, Judged, audit_facts, judged, memorised
 from chexdist.generation.pictures import Origin, dicom, marked_png, png, preview
 from chexdist.run import layout

@@ -29,7 +29,7 @@ THUMBNAIL_SHIFT = 4  # a sixth, since the outermost pixels of a thumbnail are of
 THUMBNAIL_BAND = (0.5, 1.0)
 WINDOW = THUMBNAIL - 2 * THUMBNAIL_SHIFT
 DIRECTIONS = 64
-PICTURES_AT_ONCE = 1024
+PICTURES_AT_ONCE, PRINTS_AT_ONCE = 1024, 256
 MARGIN = 3 / SIDE  # of a picture's side: what a copy's resampling may have mixed with what is around it
 FLAT = 0.1  # the norm of a window's details, in levels, below which there is nothing but rounding
 
@@ -78,12 +78,12 @@ class Gallery:
         both = torch.stack([thumbnail, thumbnail.flip(2)])[mirrored.long()]
         views = warped(both, grid, "bilinear")[:, 0]
         windows = views.unfold(1, WINDOW, 1).unfold(2, WINDOW, 1).reshape(-1, WINDOW**2) @ self._basis
-        likeness = (windows @ self._prints).div_(windows.norm(dim=1, keepdim=True).clamp_min(FLAT))
-        best = torch.maximum(likeness.amax(0), -likeness.amin(0))
+        windows /= windows.norm(dim=1, keepdim=True).clamp_min(FLAT)
+        best = torch.cat([_best(windows @ part) for part in self._prints.split(PRINTS_AT_ONCE, dim=1)])
         if excluded is not None:
             best.masked_fill_(excluded, -1.0)
         index = best.topk(k).indices
-        where = likeness[:, index].abs().argmax(0)
+        where = (windows @ self._prints[:, index]).abs().argmax(0)
         shifts = 2 * THUMBNAIL_SHIFT + 1
         view, shift = where // shifts**2, where % shifts**2
         return index, view, torch.stack([shift // shifts, shift % shifts], dim=1)
@@ -173,6 +173,11 @@ def _prints(pictures: Tensor) -> Tensor:
     middle = _thumbnails(pictures)[:, 0, edge, edge].flatten(1)
     middle = middle - middle.mean(dim=1, keepdim=True)
     return middle / middle.norm(dim=1, keepdim=True).clamp_min(FLAT)
+
+
+def _best(likeness: Tensor) -> Tensor:
+    """The largest of each column, without sign."""
+    return torch.maximum(likeness.amax(0), -likeness.amin(0))
 
 
 @cache

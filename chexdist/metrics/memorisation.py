@@ -22,8 +22,8 @@ from torch.nn import functional
 from chexdist.metrics.alignment import FLAT, SIDE, Gallery, aligned, detail, overlap, small, warped
 
 LOW, HIGH = 1.3, 3.0  # standard deviations of the blurs, in pixels of SIDE
-CANDIDATES, FINALISTS = 8, 2  # training images that are laid over an image, at SIDE / 2 and then at SIDE
-COARSE_STEPS, FINE_STEPS = 5, 4
+CANDIDATES = 6  # training images that are laid over an image at SIDE / 2, the best of which is at SIDE
+COARSE_STEPS, FINE_STEPS = 4, 5
 SEEN, GROWTH = 0.5, 1.35  # the least share of a picture in both, and the most that it may be scaled by
 NOISE_FILTER = ((1.0, -2.0, 1.0), (-2.0, 4.0, -2.0), (1.0, -2.0, 1.0))
 RATE = 0.005
@@ -69,13 +69,15 @@ def likeness(images: Tensor, gallery: Gallery, excluded: Tensor | None = None) -
     band = LOW, HIGH * 2.5 / 3
     similarity = aligned(*halves, nearest.similarity.flatten(0, 1), *band, COARSE_STEPS)
     coarse = _Agreement.of(*halves, similarity, *band).correlation.view(n, k)
-    best = coarse.topk(min(k, FINALISTS)).indices
-    chosen = (best + torch.arange(n)[:, None] * k).flatten()
+    if excluded is not None:  # fewer pictures than candidates may be left
+        coarse = coarse.masked_fill(excluded.gather(1, nearest.index), -1.0)
+    best = coarse.argmax(dim=1)
+    chosen = best + torch.arange(n) * k
     repeated, known = repeated[chosen], known[chosen]
     similarity = aligned(repeated, known, similarity[chosen], LOW, HIGH, FINE_STEPS)
-    value, which = _corrected(repeated, known, similarity).view(n, -1).max(dim=1)
-    index = nearest.index.gather(1, best.gather(1, which[:, None]))[:, 0]
-    if excluded is not None:  # fewer pictures than candidates may be left
+    value = _corrected(repeated, known, similarity)
+    index = nearest.index.gather(1, best[:, None])[:, 0]
+    if excluded is not None:
         value = torch.where(excluded.gather(1, index[:, None])[:, 0], 0.0, value)
     return Likeness(value, index)
 

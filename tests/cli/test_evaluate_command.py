@@ -135,7 +135,10 @@ def test_the_file_is_as_agreed(evaluated: Evaluated) -> None:
     head = {key: document.pop(key) for key in ("checkpoint", "images", "split", "samples", "pairs", "seed")}
     given = {"split": "val", "samples": 64, "pairs": 48, "seed": 0}
     assert head == {"checkpoint": "images-80", "images": 80} | given
-    assert list(document) == ["protocols", "metrics", "refused"]
+    assert list(document) == ["protocols", "metrics", "refused", "closest"]
+    pairs = document["closest"]
+    assert len(pairs) == 8 and all(set(pair) == {"image", "training", "likeness"} for pair in pairs)
+    assert (evaluated.folder / "real/closest.png").is_file()
     for metric in document["metrics"]:
         assert metric["protocol"] in document["protocols"] and metric["floor"] is not None
         assert metric["low"] <= metric["value"] <= metric["high"] and metric["unit"]
@@ -287,8 +290,9 @@ def test_a_live_run_is_only_read(run: Path) -> None:
     finally:
         holder.communicate(b"\n")
     assert before.items() <= after.items()
-    (folder,) = {path.parent for path in after.keys() - before.keys()}
-    assert folder.parent == run / "evaluations"
+    written = {path.relative_to(run) for path in after.keys() - before.keys()}
+    (folder,) = {path.parts[:2] for path in written}
+    assert folder[0] == "evaluations" and all(len(path.parts) > 2 for path in written)
 
 
 def test_an_older_checkpoint_and_moved_shards(

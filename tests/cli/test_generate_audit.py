@@ -16,7 +16,7 @@ from chexdist.data.loader import to_unit_range
 from chexdist.data.manifest import read_manifest
 from chexdist.data.reader import SampleReader
 from chexdist.distributed import noise
-from chexdist.generation.audit import Audit
+from chexdist.evaluation.copies import Audit
 from chexdist.generation.judged import PASSED
 from chexdist.generation.judged import REPLACED as NEAR_COPY
 from chexdist.generation.produce import Request, generate

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from chexdist.__main__ import main
 from chexdist.errors import WorkError
-from chexdist.generation.audit import Audit
+from chexdist.evaluation.copies import Audit
 from chexdist.generation.history import history
 from chexdist.generation.interpolation import Way, interpolate
 from chexdist.generation.produce import Request, grid
