@@ -15,7 +15,7 @@ from chexdist.errors import UserError, WorkError
 from chexdist.evaluation.findings import Findings
 from chexdist.evaluation.measure import EvaluationOptions
 from chexdist.evaluation.pictures_source import Pictures, PicturesSource
-from chexdist.evaluation.source import Source
+from chexdist.evaluation.source import GeneratorSource, Source
 from chexdist.run import draws, layout
 from chexdist.run.directory import draw_grid
 from chexdist.run.provenance import provenance
@@ -23,6 +23,8 @@ from shards.files import replace_file
 
 GRID = 32
 """Images in a picture of a class."""
+MOST_WAYS = 4
+"""Classes of which images between latents are drawn."""
 
 
 def write(
@@ -67,6 +69,10 @@ def write(
             available = source.available(label)
             rows = range(GRID if available is None else min(GRID, available))
             draw_grid(layout.evaluation_grid(folder, name), source.draw(rows, label))
+        if isinstance(source, GeneratorSource):
+            layout.interpolation(folder).parent.mkdir(exist_ok=True)
+            ways = [source.ways(label) for label in [*labels][:MOST_WAYS]]
+            draw_grid(layout.interpolation(folder), torch.cat(ways))
         if found.closest:
             layout.closest(folder).parent.mkdir(exist_ok=True)
             pairs = [each for pair in found.closest for each in (pair.picture, pair.training)]

@@ -9,8 +9,11 @@ from torch import Tensor
 from chexdist.config.tree import Config
 from chexdist.errors import WorkError
 from chexdist.run import layout
-from chexdist.run.sampling import sampled_labels
+from chexdist.run.sampling import between, draw, sampled_labels, sampled_latents
 from chexdist.run.trained import Loaded
+
+WAYS, WAY_STEPS = 2, 8
+"""Rows from one latent to another, and images in each."""
 
 
 class Source(Protocol):
@@ -84,3 +87,11 @@ class GeneratorSource:
 
     def available(self, label: int | None) -> int | None:
         return None
+
+    def ways(self, label: int | None) -> Tensor:
+        """Rows of WAY_STEPS images, [WAYS * WAY_STEPS, 1, S, S] in [-1, 1]: from the first latent of `draw`
+        to the second, from the third to the fourth, all of one class.
+        """
+        latents = sampled_latents(self.seed, range(2 * WAYS), self.loaded.config.model.latent)
+        rows = [between(latents[way], latents[way + 1], WAY_STEPS) for way in range(0, 2 * WAYS, 2)]
+        return draw(self.loaded.generator, torch.cat(rows), label or 0)
