@@ -112,6 +112,13 @@ The name says which formula it is: two numbers of one name and protocol are comp
 changes takes another name.
 """
 
+FORMER = {
+    "ssim_random_pairs_256px": MetricSpec(
+        "chexdist.metrics.ssim", "SSIM (borders reflected)", "pairs", "near real"
+    )
+}
+"""What earlier releases measured in another way, and reports of their runs still show."""
+
 
 def computed_from(source: Source) -> dict[str, MetricSpec]:
     """The metrics of one kind."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from chexdist.metrics import METRICS, MetricSpec
+from chexdist.metrics import FORMER, METRICS, MetricSpec
 from chexdist.metrics.value import Metric
 from chexdist.report.collect import RunRecord
 from chexdist.report.files import tidy
@@ -51,7 +51,7 @@ class Comparison:
     @property
     def spec(self) -> MetricSpec | None:
         """What is known of the metric; None for one that this version does not measure."""
-        return METRICS.get(self.base)
+        return (METRICS | FORMER).get(self.base)
 
     @property
     def label(self) -> str:
@@ -79,7 +79,8 @@ class Measured:
 
 def label_of(base: str) -> str:
     """What people read for a metric's name."""
-    return METRICS[base].label if base in METRICS else tidy(base)
+    known = METRICS | FORMER
+    return known[base].label if base in known else tidy(base)
 
 
 def name_parts(name: str) -> tuple[str, str, str]:

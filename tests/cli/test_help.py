@@ -120,7 +120,7 @@ def test_train_s_help_says_what_is_easily_misread(train_help: str) -> None:
     ) in train_help
     assert "--control.every: whole number from 1 (batches); default 25 " in train_help
     assert "--train.seed: whole number from 0 below 2^63; default 0 " in train_help
-    assert "--model.size: 32, 64, 128 or 256 (pixels); default 64 " in train_help
+    assert "--model.size: 32, 64, 128, 256 or 512 (pixels); default 64 " in train_help
 
 
 def test_train_s_help_has_the_shipped_configurations(train_help: str) -> None:

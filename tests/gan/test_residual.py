@@ -78,6 +78,27 @@ def test_a_block_by_hand() -> None:
     torch.testing.assert_close(block(x).flatten(), torch.tensor([-10.0, -3.8]))
 
 
+def test_a_gain_scales_what_a_block_adds() -> None:
+    """Per image and channel, before the second rectifier: a gain of 0 leaves the identity."""
+    torch.manual_seed(0)
+    block, x = Block(2, blocks=4), torch.randn(3, 2, 4, 4)
+    nn.init.normal_(block.last.weight)
+    torch.testing.assert_close(block(x, torch.ones(3, 2)), block(x))
+    assert block(x, torch.zeros(3, 2)).equal(x)
+    doubled = block(x, torch.tensor([[1.0, 1.0], [2.0, 2.0], [1.0, 1.0]])) - x
+    torch.testing.assert_close(doubled[1], 2 * (block(x) - x)[1])
+    torch.testing.assert_close(doubled[[0, 2]], (block(x) - x)[[0, 2]])
+
+
+def test_gains_begin_around_one() -> None:
+    torch.manual_seed(0)
+    generator, _ = networks("residual", Spec(32, 64, 16, 0, "none", group=2))
+    with torch.no_grad():
+        drawn = torch.cat([gain(torch.randn(500, 64)).flatten() for gain in generator.gains])
+    assert drawn.mean().item() == pytest.approx(1, abs=0.02)
+    assert drawn.std().item() == pytest.approx(0.5, abs=0.05)
+
+
 @pytest.mark.parametrize("blocks", [1, 4, 16])
 def test_the_first_convolution_is_scaled_by_the_depth(blocks: int) -> None:
     """He 2015 for slope 0.2: variance 2 / (1.04 * inputs); Fixup: times L^(-1/4), squared."""

@@ -3,7 +3,8 @@
 After Huang 2024, "The GAN is dead; long live the GAN! A modern baseline GAN", sec. 3: no batch statistics, no
 transposed convolution, Fixup initialisation (Zhang 2019), a learned constant at 4 px that the latent scales.
 Its convolutions are plain 3 x 3 where the paper has grouped ones between 1 x 1 ones, which CPUs compute
-slowly."""
+slowly. Beyond the paper, the latent also scales the channels within each block of the generator, as skip-z
+does in BigGAN (Brock 2018, "Large scale GAN training", sec. 3.2)."""
 
 import itertools
 
@@ -34,7 +35,7 @@ def convolution(narrow: int, wide: int, side: int, gain: float = 1.0) -> nn.Conv
 
 
 class Block(nn.Module):
-    """x + conv(rectified conv(rectified x)), of which the last convolution starts at 0.
+    """x + conv(rectified gain * conv(rectified x)), of which the last convolution starts at 0.
 
     The first one is scaled by L^(-1/4) for L blocks of two layers in the network (Zhang 2019, "Fixup
     initialization", sec. 3.3, eq. 5), so that the output changes by the step size however deep it is.
@@ -45,9 +46,20 @@ class Block(nn.Module):
         self.first = convolution(channels, channels, 3, blocks**-0.25)
         self.last = convolution(channels, channels, 3, 0.0)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, gain: Tensor | None = None) -> Tensor:
+        """Features [N, channels, S, S] and gains [N, channels], None for 1 -> features of the same shape."""
         inner = self.first(functional.leaky_relu(x, SLOPE))
+        if gain is not None:
+            inner = inner * gain[:, :, None, None]
         return x + self.last(functional.leaky_relu(inner, SLOPE))
+
+
+def gains(latent: int, channels: int) -> nn.Linear:
+    """Latent [N, latent] -> gains [N, channels], which begin with a mean of 1 and a deviation of 1/2."""
+    layer = nn.Linear(latent, channels)
+    nn.init.normal_(layer.weight, 0.0, 0.5 * latent**-0.5)
+    nn.init.ones_(layer.bias)
+    return layer
 
 
 class Generator(nn.Module):
@@ -60,16 +72,21 @@ class Generator(nn.Module):
         self.scale = nn.Linear(self.labelled.width, widths[0], bias=False)
         nn.init.normal_(self.scale.weight, 0.0, self.labelled.width**-0.5)
         self.constant = nn.Parameter(torch.randn(widths[0], 4, 4))
-        layers: list[nn.Module] = [Block(widths[0], len(widths))]
+        doublings: list[nn.Module] = [nn.Identity()]
         for wide, narrow in itertools.pairwise(widths):
-            if wide != narrow:
-                layers.append(convolution(wide, narrow, 1))
-            layers += [nn.Upsample(scale_factor=2, mode="bilinear"), Block(narrow, len(widths))]
-        self.layers = nn.Sequential(*layers, convolution(widths[-1], 1, 1), nn.Tanh())
+            narrowed = nn.Identity() if wide == narrow else convolution(wide, narrow, 1)
+            doublings.append(nn.Sequential(narrowed, nn.Upsample(scale_factor=2, mode="bilinear")))
+        self.doublings = nn.ModuleList(doublings)
+        self.blocks = nn.ModuleList(Block(width, len(widths)) for width in widths)
+        self.gains = nn.ModuleList(gains(self.labelled.width, width) for width in widths)
+        self.image = nn.Sequential(convolution(widths[-1], 1, 1), nn.Tanh())
 
     def forward(self, latent: Tensor, label: Tensor) -> Tensor:
-        scale = self.scale(self.labelled(latent, label))
-        return self.layers(scale[:, :, None, None] * self.constant)
+        labelled = self.labelled(latent, label)
+        x = self.scale(labelled)[:, :, None, None] * self.constant
+        for doubling, block, gain in zip(self.doublings, self.blocks, self.gains, strict=True):
+            x = block(doubling(x), gain(labelled))
+        return self.image(x)
 
 
 class Critic(nn.Module):
