@@ -19,6 +19,7 @@ BENCHMARKS = {
     "build": "shards: two worker processes against one, and JPEG 2000 against pydicom's full decode",
     "exactness": "samples lost and doubled over two nodes, a kill and a restart: chexdist against WebDataset "
     "with Accelerate",
+    "planted": "metrics: which number sees images played back, mirrored, of the wrong class (--data.shards)",
     "quality": "KID after as many images: a chexdist run (--run) against a notebook's training on its shards",
 }
 
@@ -49,7 +50,13 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument(
         "--run", type=Path, metavar="RUN", help="of `quality`: a run directory with its metrics.jsonl"
     )
-    top.add_argument("--shards", metavar="DIR", help="of `quality`: the shards that the run was trained on")
+    top.add_argument(
+        "--data.shards",
+        "--shards",
+        dest="shards",
+        metavar="DIR",
+        help="of `quality`: the shards that the run was trained on; of `planted`: those that are measured",
+    )
     top.add_argument(
         "--images", type=int, default=0, help="of `quality`: where to end (default: where the run did)"
     )
@@ -78,6 +85,8 @@ def check(options: argparse.Namespace) -> None:
         )
     if "quality" in options.names and not (options.run and options.shards):
         raise UserError("quality needs --run and --shards")
+    if "planted" in options.names and not options.shards:
+        raise UserError("planted needs --data.shards")
     for name in ("rounds", "batch", "workers"):
         if (value := getattr(options, name)) is not None and value < 1:
             raise UserError(f"--{name} {value} must be 1 or more")
@@ -90,7 +99,7 @@ def check(options: argparse.Namespace) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measure, show and write."""
     check(options)
-    from benchmarks import build, exactness, quality, ranks, record, step, stream
+    from benchmarks import build, exactness, planted, quality, ranks, record, step, stream
     from benchmarks.alternate import Effort
     from benchmarks.machine import BUSY, commit, machine
 
@@ -101,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
     about, source = machine(), commit()
     for name in options.names:
         date = datetime.now(UTC).isoformat(timespec="seconds")
-        result: record.Result | exactness.Result | quality.Result
+        result: record.Result | exactness.Result | quality.Result | planted.Result
         with tempfile.TemporaryDirectory(prefix="chexdist-benchmarks-") as work:
             if name == "step":
                 result = step.measure(effort, step_setting)
@@ -113,6 +122,8 @@ def run(options: argparse.Namespace) -> int:
                 result = build.measure(effort, Path(work), build.TINY if options.tiny else build.SHIPPED)
             elif name == "exactness":
                 result = exactness.measure(Path(work), exactness_setting)
+            elif name == "planted":
+                result = planted.measure(planted.Setting(options.shards))
             else:
                 result = quality.measure(quality.Setting(options.run, options.shards, options.images))
         document = result.document(

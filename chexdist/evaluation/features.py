@@ -53,7 +53,7 @@ class FeatureNumbers:
         real: Estimate | None = None
         try:
             measured = {side: reference.measure(spec, features) for side, features in sides.items()}
-            real = reference.real_baseline(spec)
+            real = reference.real_baseline(spec, len(sides[""]))
         except Refusal as refusal:
             if spec.few_images or not measured:
                 findings.refuse(name + suffix, str(refusal))

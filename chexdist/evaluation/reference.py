@@ -81,27 +81,31 @@ class Reference:
         return type(self)(*(each.only(label) for each in (self.held_out, self.training, self.all_training)))
 
     def measure(self, metric: MetricSpec, generated: Tensor) -> Estimate:
-        """A metric of features [n, D], of which no more count than there are real ones where both sides must
-        be equally many; raises as its `measure` does.
+        """A metric of features [n, D]; raises as its `measure` does.
+
+        Where both sides must be equally many, those that are more are cut.
         """
-        real, other = self._sides(metric)
+        real, other = self._sides(metric, len(generated))
         if metric.reference == "training halves":
             generated = generated[: len(other.features)]
         estimate: Estimate = metric.formula.measure(real.features, generated, real.patients)
         return estimate
 
-    def real_baseline(self, metric: MetricSpec) -> Estimate:
-        """A metric of real images in place of generated ones; raises as its `measure` does."""
-        real, other = self._sides(metric)
+    def real_baseline(self, metric: MetricSpec, n: int) -> Estimate:
+        """A metric of real images in place of n generated ones; raises as its `measure` does."""
+        real, other = self._sides(metric, n)
         estimate: Estimate = metric.formula.measure(
             real.features, other.features, real.patients, other.patients
         )
         return estimate
 
-    def _sides(self, metric: MetricSpec) -> tuple[Embedded, Embedded]:
-        """What generated images are measured against, and the real images that stand in for them."""
+    def _sides(self, metric: MetricSpec, n: int) -> tuple[Embedded, Embedded]:
+        """What n generated images are measured against, and the real images that stand in for them."""
         if metric.reference == "training halves":
-            return self.training.halves()
+            first, second = (
+                half.where(np.arange(min(n, len(half.samples)))) for half in self.training.halves()
+            )
+            return first, second
         if metric.reference == "training":
             return self.all_training, self.held_out
         return self.held_out, self.training

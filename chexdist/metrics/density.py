@@ -27,4 +27,4 @@ def measure(
     Raises as `Sides.of`.
     """
     sides = Sides.of("density", real, generated, real_patients, generated_patients)
-    return over_generated(sides, neighbours(sides).density, most=None)
+    return over_generated(sides, neighbours(sides).density, share=False)

@@ -27,4 +27,4 @@ def measure(
     Raises as `Sides.of`.
     """
     sides = Sides.of("precision", real, generated, real_patients, generated_patients)
-    return over_generated(sides, neighbours(sides).precision, most=1.0)
+    return over_generated(sides, neighbours(sides).precision, share=True)

@@ -48,7 +48,10 @@ class Validation:
             if not spec.in_training:
                 continue
             try:
-                real, flat = self._reference.real_baseline(spec), self._reference.measure(spec, mean)
+                real, flat = (
+                    self._reference.real_baseline(spec, len(mean)),
+                    self._reference.measure(spec, mean),
+                )
             except Refusal as refusal:
                 self.refused[name] = str(refusal)
                 continue

@@ -10,6 +10,7 @@ from helpers.features import clustered, sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prdc import compute_prdc
+from scipy import stats
 from torch import Tensor
 
 from chexdist.metrics import coverage, density, neighbours, precision, recall
@@ -114,7 +115,7 @@ def test_the_same_images_over_and_over_recall_nothing() -> None:
     rounding = 1 + 1e-7 * torch.from_numpy(np.random.default_rng(0).standard_normal(few.shape)).float()
     for generated in (few, few * rounding):
         found = four(real, generated)
-        assert found["recall"].value == found["recall"].high == 0
+        assert found["recall"].value == found["recall"].low == 0 < found["recall"].high < 0.03
         assert found["coverage"].high < other["coverage"].low - 0.2 and found["precision"].value > 0.8
 
 
@@ -126,9 +127,24 @@ def test_draws_hold_the_interval_and_share_the_weights_of_patients() -> None:
         assert a.draws.dtype == torch.float64 and len(a.draws) == 1000
         assert a.low <= a.value <= a.high
         assert float(a.draws.quantile(0.025)) == pytest.approx(a.low, abs=1e-12)
+        assert (0 <= a.draws).all() and (name == "density" or (a.draws <= 1).all())
         assert a == module.measure(real, sample(2, 120, 0.3), patients)
     correlation = np.corrcoef(first["coverage"].draws, second["coverage"].draws)[0, 1]
     assert correlation > 0.2
+
+
+def test_a_share_of_nothing_or_all_has_jeffreys_interval() -> None:
+    """For independent images, when nothing else varies: that of the beta distribution."""
+    real, patients = clustered(1, 50)
+    one = sample(2, 1).expand(50, -1)
+    nothing = recall.measure(real, one)
+    assert (nothing.value, nothing.low) == (0, 0)
+    assert nothing.high == pytest.approx(stats.beta.ppf(0.975, 0.5, 150.5), rel=0.1)
+    by_patients = recall.measure(real, one, patients)
+    assert by_patients.high == pytest.approx(stats.beta.ppf(0.975, 0.5, 50.5), rel=0.1)
+    everything = precision.measure(real, real.mean(0).expand(40, -1))
+    assert (everything.value, everything.high) == (1, 1)
+    assert everything.low == pytest.approx(stats.beta.ppf(0.025, 40.5, 0.5), abs=0.01)
 
 
 @pytest.mark.slow
