@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from chexdist.metrics.value import Metric
 from chexdist.report.axis import Axis
+from chexdist.report.lettering import apart, shortened, text_width
 from chexdist.report.numbers import moment, number, short_count, with_interval
 from chexdist.report.plots import MOST_POINTS, Bar, Level, Line, bars, curves, thinned
 
@@ -73,6 +74,43 @@ def test_no_number_leaves_a_chart(values: list[float], level: float) -> None:
                 assert 0 <= x <= width and 0 <= y <= high
         for x in re.findall(r' x="([^"]*)"', svg):
             assert -1 <= float(x) <= width
+
+
+@given(st.text(max_size=60), st.floats(20, 200))
+def test_a_long_name_loses_its_middle(text: str, most: float) -> None:
+    cut = shortened(text, 13, most)
+    assert cut in (text, "…") or (text_width(cut, 13) <= most and len(cut) < len(text))
+    if cut not in (text, "…"):
+        head, tail = cut.split("…", 1) if text.count("…") == 0 else ("", "")
+        assert text.startswith(head) and text.endswith(tail)
+
+
+def test_names_that_differ_at_their_ends_still_do() -> None:
+    names = [f"residual-at-128-pixels-seed-{number}" for number in range(12)]
+    assert len({shortened(name, 13, 120) for name in names}) == 12
+
+
+def test_labels_that_have_no_room_are_left_out() -> None:
+    assert apart([0, 100, 200], ["0", "100", "200"], 12) == [True, True, True]
+    assert apart([0, 20, 40, 60], ["0.0001"] * 4, 12) == [True, False, False, True]
+
+
+def test_levels_are_written_apart_and_where_fewest_lines_pass() -> None:
+    """Two of nearly one value, at the start, since the line passes them at its end."""
+    metrics = [
+        Metric.from_dict(metric("recall_k5", value, index * 100, 0.01))
+        for index, value in enumerate((0.0, 0.6, 1.2))
+    ]
+    levels = [Level("mean image 0.9", 0.9), Level("real X-rays 0.901", 0.901), Level("low", 0.05)]
+    svg = curves([Line(0, metrics, marked=True)], levels, 500, 250, "", robust=False)
+    found = re.findall(r'<text class="level-label (start|end)" x="[^"]*" y="([^"]*)">([^<]*)', svg)
+    assert [(side, label) for side, _, label in found] == [
+        ("start", "real X-rays 0.901"),
+        ("start", "mean image 0.9"),
+        ("end", "low"),
+    ]
+    heights = [float(height) for _, height, _ in found]
+    assert heights[1] - heights[0] >= 14 and heights[0] >= 10
 
 
 def test_one_spike_does_not_flatten_a_loss() -> None:

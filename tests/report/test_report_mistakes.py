@@ -113,6 +113,9 @@ EDITS: dict[str, Callable[[Any], object]] = {
     "no images": lambda d: d.update(images=True),
     "no reasons": lambda d: d.update(refused=[]),
     "no split": lambda d: d.pop("split"),
+    "pairs that are none": lambda d: d.update(closest=[["a", "b"]]),
+    "a likeness that is none": lambda d: d.update(closest=[{"likeness": 1.5}]),
+    "too many pairs": lambda d: d.update(closest=[{"likeness": 0.5}] * 65),
 }
 
 
