@@ -30,14 +30,17 @@ class Block:
     folded: bool = False
 
     def takes(self, comparison: Comparison, fields: dict[str, str]) -> bool:
-        """Whether a comparison can stand here: not beside another of its kind, nor of another split or number
-        of images; where it is of training images alone, those are as many as there are.
+        """Whether a comparison can stand here: not beside another of its kind, nor of another split, nor, for
+        its class, of another number of images; training images are as many as there are.
         """
         if (comparison.base, comparison.of_class) in self.comparisons:
             return False
         own = held_out(fields, comparison.of_class)
-        here = (held_out(each, of_class) for (_, of_class), each in self.own_fields.items())
-        return own is None or all(each in (None, own) for each in here)
+        for (_, of_class), each in self.own_fields.items():
+            here = held_out(each, of_class)
+            if own and here and (own[0] != here[0] or (of_class == comparison.of_class and own != here)):
+                return False
+        return True
 
     def add(self, comparison: Comparison, fields: dict[str, str]) -> None:
         key = (comparison.base, comparison.of_class)

@@ -40,7 +40,8 @@ def measured(shift: float, images: int, extractors: tuple[str, ...]) -> tuple[di
             split = {"held-out": "val", "training": "train", "training halves": "train, half of the patients"}
             where = split[spec.reference] + (of_class and f", class {of_class[1:]}")
             for fields in _ways(spec.computed_from, extractors):
-                n = 256 if spec.reference == "training halves" else 512
+                halved = spec.reference == "training halves" or (of_class and "pairs" in spec.computed_from)
+                n = 256 if halved else 512
                 name, document = protocol(where, **fields, n=n)
                 protocols[name] = document
                 value = VALUES[spec.better] * (600 if "kid" in base or "fid" in base else 1) + shift

@@ -297,9 +297,9 @@ def test_numbers_of_an_earlier_release_stay_among_their_kind(
     run = make_run()
     evaluate(run)
     page = report(run, out=tmp_path / "r.html")
-    assert "Random pairs: PSNR, MSE, ssim_random_pairs_256px" in page.text
+    assert "Random pairs: PSNR, MSE, SSIM (borders reflected)" in page.text
     columns = {column for table in page.tables for column in table[0]}
-    assert "ssim_random_pairs_256px [95 %]" in columns and "SSIM [95 %]" not in columns
+    assert "SSIM (borders reflected) [95 %]" in columns and "SSIM [95 %]" not in columns
 
 
 def test_a_report_loads_no_torch(make_run: MakeRun, tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ def test_every_metric_has_its_heading(make_run: MakeRun) -> None:
     )
     assert {"label_accuracy", "mirrored"} < set(names[LABELS])
     assert names[COPIES] == ["near_copy_rate"] and len(names[PAIRS]) == 3
+    assert len(found[PAIRS][0].parts) == 3
     # what one way of measuring gave is one block, whatever part of the shards each metric is of
     assert [len(blocks) for name, blocks in found.items() if name != DIVERSITY] == [1] * 4
     assert len(found[DIVERSITY]) == 2  # features, and pairs of images
