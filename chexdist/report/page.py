@@ -9,8 +9,9 @@ from chexdist import __version__
 from chexdist.report import samples, summary
 from chexdist.report.cards import BETTER, Card, cards, losses
 from chexdist.report.collect import RunRecord
-from chexdist.report.compare import Measured
+from chexdist.report.compare import Measured, label_of
 from chexdist.report.copies import closest_table, verdicts
+from chexdist.report.meanings import MEANINGS
 from chexdist.report.numbers import listed
 from chexdist.report.plots import key
 from chexdist.report.tables import (
@@ -37,7 +38,6 @@ def as_page(runs: list[RunRecord], measured: list[Measured], with_real: bool) ->
     found = themes(measured, runs)
     of_theme = {name: list[Card]() for name in THEMES} | {each.name: cards(each, runs) for each in found}
     directions = dict.fromkeys(THEMES, "") | {each.name: _unbroken(_directions(each)) for each in found}
-    orders = order_tables(runs, measured)
     return template.render(
         title=summary.title(runs),
         sentence=_unbroken(summary.sentence(runs, measured)),
@@ -48,9 +48,10 @@ def as_page(runs: list[RunRecord], measured: list[Measured], with_real: bool) ->
         notices=notices(runs, measured),
         glance=samples.at_a_glance(runs, with_real),
         runs_table=runs_table(runs),
-        orders=orders,
+        orders=order_tables(runs, measured),
         cards=of_theme,
         directions=directions,
+        meanings={name: {} for name in THEMES} | {theme.name: _meanings(theme) for theme in found},
         pair_labels=_labels(found, PAIRS),
         losses=losses(runs),
         over_time=samples.over_time(runs),
@@ -86,6 +87,12 @@ def _labels(found: list[Theme], name: str) -> list[str]:
     """The metrics of a theme, each once."""
     measured = [each for theme in found if theme.name == name for each in theme.measured]
     return list(dict.fromkeys(each.label for group in measured for each in group.comparisons))
+
+
+def _meanings(theme: Theme) -> dict[str, str]:
+    """What the metrics of a theme are, by their labels, in the order of the registry."""
+    measured = {each.base for group in theme.measured for each in group.comparisons}
+    return {label_of(base): text for base, text in MEANINGS.items() if base in measured}
 
 
 def _directions(theme: Theme) -> str:

@@ -95,9 +95,9 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
 
 @pytest.fixture
 def page(make_run: MakeRun, tmp_path: Path) -> Path:
-    """As wide as a report gets: eight runs, long names, hostile texts."""
+    """As wide as a report gets: twelve runs, long names, hostile texts."""
     long = "a-very-long-run-name-without-any-space-in-it-" * 3
-    runs = [make_run(f"{long}{number}") for number in range(6)]
+    runs = [make_run(f"{long}{number}") for number in range(10)]
     runs += [
         make_run("<img src=x onerror=alert(1)>"),
         make_run("wgan", status={"state": "failed", "cause": "x" * 290}),
@@ -118,11 +118,11 @@ def test_it_fits_and_asks_for_nothing(width: int, page: Path, chromium: Chromium
     assert chromium.evaluate("document.documentElement.scrollWidth") <= width
     assert chromium.evaluate(WIDE) == []
     pictures = chromium.evaluate("[...document.images].map(each => [each.complete, each.naturalWidth])")
-    assert len(pictures) == 17 and all(complete and side in (32, 64) for complete, side in pictures)
+    assert len(pictures) == 25 and all(complete and side in (32, 64) for complete, side in pictures)
     assert chromium.evaluate("document.querySelectorAll('table').length") == 11
     charts = "[...document.querySelectorAll('svg.chart')]"
     charts += ".filter(each => each.getBoundingClientRect().width > 250).length"
-    assert chromium.evaluate(charts) == 1 + 3 + 8
+    assert chromium.evaluate(charts) == 1 + 3 + 12
     assert chromium.evaluate(CROWDED) == [] and chromium.evaluate(SPILT) == []
     smallest = "Math.min(...[...document.querySelectorAll('svg.chart text')].map(each => each.getScreenCTM()"
     assert chromium.evaluate(smallest + " ? each.getBoundingClientRect().height || 99 : 99))") >= 9

@@ -13,6 +13,7 @@ from chexdist.metrics.value import Metric
 from chexdist.report import copies
 from chexdist.report.collect import RunRecord, collect
 from chexdist.report.compare import compare
+from chexdist.report.meanings import MEANINGS
 from chexdist.report.themes import COPIES, DISTANCE, DIVERSITY, LABELS, PAIRS, PER_METRIC, Block, themes
 
 UNKNOWN = "of_an_earlier_release"
@@ -86,6 +87,12 @@ def test_an_unknown_metric_stands_among_those_of_its_protocol(make_run: MakeRun)
     lines = [metric(base, 1.0, 1000, protocol=name) for base in ("label_accuracy", UNKNOWN)]
     found = blocks_of(collect([str(make_run(lines=lines))]))
     assert [[*block.comparisons] for block in found[LABELS]] == [[("label_accuracy", ""), (UNKNOWN, "")]]
+
+
+def test_numbers_are_explained_where_they_stand() -> None:
+    """Those of random pairs are, by the notice above them."""
+    pairs = {name for name, spec in METRICS.items() if spec.computed_from == "pairs"}
+    assert MEANINGS.keys() == METRICS.keys() - pairs
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.01, 0.2), (0.0, 0.1), (0.0, 0.100001), (0.0, 0.02), (0.5, 1.0)])
