@@ -80,6 +80,7 @@ def test_another_number_of_images_or_another_split_is_apart(
     blocks = blocks_of(collect([str(run)]))[DISTANCE]
     assert sorted(len(block.comparisons) for block in blocks) == [1, 2]
     assert sum(block.folded for block in blocks) == 1
+    assert all(len({each.protocol for each in block.comparisons.values()}) == 1 for block in blocks)
 
 
 def test_an_unknown_metric_stands_among_those_of_its_protocol(make_run: MakeRun) -> None:
