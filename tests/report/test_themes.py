@@ -62,13 +62,16 @@ def test_a_column_is_of_one_protocol_and_tables_of_one_way(make_run: MakeRun) ->
     assert (other.fields["extractor"], other.folded) == ("random-conv", True)
 
 
+@pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("change", [{"n": 64}, {"reference_split": "test"}])
 def test_another_number_of_images_or_another_split_is_apart(
-    change: dict[str, Any], make_run: MakeRun
+    change: dict[str, Any], first: bool, make_run: MakeRun
 ) -> None:
     run = make_run(lines=[])
     names = ("kid_x1000", "kid_all_pairs_x1000")
-    for number, (bases, changes) in enumerate(((names[:1], {}), (names, change))):
+    for number, (bases, changes) in enumerate(
+        ((names[:1], change if first else {}), (names, {} if first else change))
+    ):
         split = str(changes.get("reference_split", "val"))
         name, fields = protocol(split, **{k: v for k, v in changes.items() if k == "n"})
         lines = [metric(base, 5.0 + number, 1000, 1.0, protocol=name) for base in bases]
