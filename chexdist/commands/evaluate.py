@@ -177,6 +177,11 @@ def _show(folder: Path, found: "Findings") -> None:
     if found.metrics:
         console.print(str(folder), highlight=False, soft_wrap=True)
         console.print(_table(found))
+    for rate in (metric for metric in found.metrics if metric.name == "near_copy_rate"):
+        from chexdist.metrics.near_copy_rate import verdict
+
+        said = f"{rate.n} images audited, judged by the interval of {rate.name}"
+        console.print(f"copies of training images: {verdict(rate)}; {said}", highlight=False, soft_wrap=True)
     reasons: dict[str, list[str]] = {}
     for name, reason in found.refused.items():
         reasons.setdefault(reason, []).append(name)

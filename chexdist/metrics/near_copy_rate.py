@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from chexdist.metrics.estimate import Estimate
 from chexdist.metrics.memorisation import METHOD
 from chexdist.metrics.protocol import Hashed
+from chexdist.metrics.value import Metric
 
 UNIT = "share of images that are near-copies of training images"
 COPIES, NONE, TOO_FEW = "copies", "no sign of copies", "too few images to say"
@@ -57,13 +58,13 @@ def measure(flagged: int, n: int, false_alarms: float, found: float, n_real: int
     )
 
 
-def verdict(estimate: Estimate) -> str:
-    """COPIES, NONE or TOO_FEW, by the interval."""
-    if estimate.low is None or estimate.high is None:
+def verdict(rate: Estimate | Metric) -> str:
+    """COPIES, NONE or TOO_FEW, by the interval. Raises ValueError for a rate without one."""
+    if rate.low is None or rate.high is None:
         raise ValueError("a rate of copies without an interval")
-    if estimate.low > 0:
+    if rate.low > 0:
         return COPIES
-    return NONE if estimate.high <= ENOUGH else TOO_FEW
+    return NONE if rate.high <= ENOUGH else TOO_FEW
 
 
 def binomial_interval(k: int, n: int, weight: float = 1.0) -> tuple[float, float]:

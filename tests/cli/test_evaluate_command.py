@@ -191,6 +191,7 @@ def test_the_table_shows_it(evaluated: Evaluated) -> None:
             patients = f" ({metric['patients']})" if "patients" in metric else ""
             last = f"{metric['n']} {metric['n_real']}{patients}".split()
             assert row.split()[-len(last) :] == last, row
+    assert "copies of training images: no sign of copies; 64 images audited" in evaluated.out
     table = [line for line in evaluated.out.splitlines()[1:] if line.startswith(" ")]
     assert len(table) > 6 and max(map(len, table)) <= 120
     for reason in evaluated.document["refused"].values():

@@ -59,6 +59,16 @@ def test_copies_are_found(name: str) -> None:
     assert found.index.tolist() == list(range(0, 100, 5))
 
 
+def test_noise_is_reckoned_out() -> None:
+    """A noisy copy is nearly as similar as a clean one, though the details alone correlate by 0.9 at most."""
+    assert (likeness(COPIES["noisy"], GALLERY).value > 0.95).all()
+
+
+@pytest.mark.parametrize("kind", ["turned", "scaled", "shifted"])
+def test_black_around_a_copy_costs_nothing(kind: str) -> None:
+    assert (likeness(COPIES[kind], GALLERY).value > 0.9985).all()
+
+
 def test_strangers_are_taken_for_copies_as_rarely_as_stated() -> None:
     """150 fresh images: the share above the threshold is the stated one, within what chance allows."""
     assert LIMIT.images == 180 and 0 < LIMIT.rate < 0.011
