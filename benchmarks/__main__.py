@@ -3,6 +3,7 @@
 import argparse
 import sys
 import tempfile
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -123,7 +124,8 @@ def run(options: argparse.Namespace) -> int:
             elif name == "exactness":
                 result = exactness.measure(Path(work), exactness_setting)
             elif name == "planted":
-                result = planted.measure(planted.Setting(options.shards))
+                wanted = planted.TINY if options.tiny else planted.Setting("")
+                result = planted.measure(replace(wanted, shards=options.shards))
             else:
                 result = quality.measure(quality.Setting(options.run, options.shards, options.images))
         document = result.document(

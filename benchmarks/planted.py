@@ -31,9 +31,9 @@ COLUMNS = (
 )
 """The metrics that are shown, in this order, where an evaluation gives them."""
 NOTES = (
-    "Each cell: the value [its 95 % interval], then the same number between real X-rays. In bold where that "
-    + "lies outside the interval.",
-    "Held-out X-rays are fewer than the others, so the numbers of neighbours beside them are of fewer too.",
+    "Each cell: the value and its 95 % interval; the same between real X-rays. In bold where the two "
+    + "intervals lie apart.",
+    "Held-out X-rays are fewer than the others, and are measured beside as few real ones.",
 )
 
 
@@ -46,6 +46,9 @@ class Setting:
     reference: str = "val"
     held_out: str = "test"
     extractor: str = "efficientnet-lite0"
+
+
+TINY = Setting("", images=64, extractor="random-conv")
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,8 @@ Plant = Callable[[Images, int], Images]
 
 
 def _over_and_over(images: Images, n: int, different: int) -> Images:
-    """As many of each class as they come, each of `different` images as often as the others."""
-    chosen = torch.arange(n) % different
+    """Each of `different` images as often as the others, in random order, so that a pair may be of one."""
+    chosen = (torch.arange(n) % different)[torch.randperm(n, generator=torch.Generator().manual_seed(0))]
     return Images(images.pixels[chosen], images.classes[chosen])
 
 
@@ -138,7 +141,7 @@ class Result:
             },
             "columns": [METRICS[name].label for name in columns],
             "rows": [
-                {"name": name, "cells": [_cell(metrics.get(column)) for column in columns]}
+                {"name": name, "cells": [_cell(metrics, column) for column in columns]}
                 for name, metrics in values.items()
             ],
             "notes": list(NOTES),
@@ -147,20 +150,23 @@ class Result:
         }
 
 
-def _cell(metric: dict[str, Any] | None) -> str:
-    if metric is None:
+def _cell(metrics: dict[str, Any], name: str) -> str:
+    """Value and interval, then those of real X-rays."""
+    if name not in metrics:
         return "–"
-    value, floor = _text(metric["value"]), metric["floor"]
-    if metric["low"] is None:
-        return value if floor is None else f"{value}; {_text(floor)}"
-    shown = f"{value} [{_text(metric['low'])}, {_text(metric['high'])}]"
-    if floor is None:
-        return shown
-    moved = not metric["low"] <= floor <= metric["high"]
-    return f"**{shown}**; {_text(floor)}" if moved else f"{shown}; {_text(floor)}"
+    value, real = metrics[name], metrics.get(f"{name}/real")
+    if real is None or value["low"] is None or real["low"] is None:
+        return _text(value)
+    apart = value["low"] > real["high"] or value["high"] < real["low"]
+    return f"**{_text(value)}**; {_text(real)}" if apart else f"{_text(value)}; {_text(real)}"
 
 
-def _text(number: float) -> str:
+def _text(metric: dict[str, Any]) -> str:
+    interval = [_rounded(metric[key]) for key in ("low", "high") if metric[key] is not None]
+    return _rounded(metric["value"]) + (f" [{', '.join(interval)}]" if interval else "")
+
+
+def _rounded(number: float) -> str:
     return (
         f"{number:.0f}" if abs(number) >= 100 else f"{number:.1f}" if abs(number) >= 10 else f"{number:.2f}"
     )
@@ -179,13 +185,12 @@ def measure(setting: Setting) -> Result:
             raise UserError(f"{setting.shards} has no split {name}: planted needs train, val and test")
     training = _images(manifest, manifest.splits["train"])
     extractor = load_extractor(setting.extractor)
+    options = EvaluationOptions(setting.reference, setting.images, setting.images, seed=0)
     found = {}
     for name, images in {
         HELD_OUT: _images(manifest, manifest.splits[setting.held_out]),
         **{name: plant(training, setting.images) for name, plant in FAULTS.items()},
     }.items():
-        n = len(images.classes)
-        options = EvaluationOptions(setting.reference, n, n, seed=0)
         found[name] = evaluate(PlantedSource(images), manifest, [extractor], options, torch.device("cpu"))
     return Result(setting, found)
 
