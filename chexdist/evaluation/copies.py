@@ -5,6 +5,7 @@ found is measured on training images that are changed for the purpose (`metrics.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -19,6 +20,7 @@ from chexdist.metrics.estimate import Estimate
 from chexdist.metrics.memorisation import Likeness, Threshold, likeness, threshold
 from chexdist.metrics.near_copy_rate import CopyProtocol, binomial_interval, measure
 from chexdist.metrics.planted import KINDS, planted
+from chexdist.metrics.share import share
 from shards.progress import Progress
 
 CHUNK = 64
@@ -100,14 +102,17 @@ class Audit:
         """
         alarms = int((self._real > self.threshold.value).sum())
         worst = min(self.found.values())
-        return measure(
-            int((values > self.threshold.value).sum()),
+        flagged = values > self.threshold.value
+        measured = measure(
+            int(flagged.sum()),
             len(values),
             false_alarms=binomial_interval(alarms, len(self._real), self._weight)[1],
             found=binomial_interval(worst, self.planted)[0],
             n_real=len(self.references),
             patients=len(np.unique(self.manifest.splits["train"].patient)),
         )
+        # two generators are judged by the same threshold: their difference is that of the shares flagged
+        return replace(measured, draws=share(flagged, None).draws)
 
     def real_rate(self) -> Estimate:
         """The share of held-out real X-rays that are taken for copies, which they are not."""
