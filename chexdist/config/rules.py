@@ -52,7 +52,7 @@ def resolve(config: Config) -> Config:
     if config.model.upsampling not in ("transposed", *UPSAMPLINGS[config.model.name]):
         raise UserError(
             f"model.upsampling {config.model.upsampling}: the generator of a {config.model.name} has no such "
-            "choice; leave it out"
+            "choice; set it to transposed"
         )
     probability = config.augment.probability
     if isinstance(probability, Ramp) and max(probability.start, probability.end) > 1:

@@ -90,11 +90,11 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "upsampling where there is none": (
         {"model": {"name": "vanilla", "upsampling": "nearest"}},
-        "model.upsampling nearest: the generator of a vanilla has no such choice; leave it out",
+        "model.upsampling nearest: the generator of a vanilla has no such choice; set it to transposed",
     ),
     "upsampling where it is given": (
         {"model": {"name": "residual", "upsampling": "bilinear"}},
-        "model.upsampling bilinear: the generator of a residual has no such choice; leave it out",
+        "model.upsampling bilinear: the generator of a residual has no such choice; set it to transposed",
     ),
 }
 

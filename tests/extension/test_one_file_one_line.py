@@ -224,6 +224,7 @@ def run(tree: Path, build_pictures: Path) -> Path:
     command(tree, "shards", "build", build_pictures, *labels, "--out", shards, "--workers", 1)
     settings = {
         "model.name": "linear",
+        "model.upsampling": "transposed",
         "model.size": 32,
         "loss.name": "least-squares",
         "penalty.name": "r2",
