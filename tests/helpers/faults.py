@@ -165,16 +165,16 @@ class Scores:
     values: dict[int, float]
 
     def __call__(self, rank: int) -> None:
-        from chexdist.training import validation
+        from chexdist.evaluation import findings
 
-        measured = validation.line_of
+        measured = findings.line_of
 
         def line_of(config: Any, images: int, name: str, *rest: Any) -> Any:
             found = measured(config, images, name, *rest)
             value = self.values.get(images) if name == "kid_x1000" else None
             return found if value is None else replace(found, value=value, low=value, high=value)
 
-        setattr(validation, "line_of", line_of)  # noqa: B010
+        setattr(findings, "line_of", line_of)  # noqa: B010
 
 
 @dataclass(frozen=True)
