@@ -48,7 +48,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "word for a number": ((*WGAN, "--train.batch", "many"), ("train.batch", "many", "integer")),
     "zero batch": ((*WGAN, "--train.batch", "0"), ("train.batch", "greater than or equal to 1")),
     "negative seed": ((*WGAN, "--train.seed", "-1"), ("train.seed", "greater than or equal to 0")),
-    "negative rate": ((*WGAN, "--optim.critic.lr", "-1"), ("optim.critic.lr", "greater than 0")),
+    "negative rate": ((*WGAN, "--optim.critic.lr", "-1"), ("optim.critic.lr", "a number above 0 or a ramp")),
     "rate is no number": ((*WGAN, "--optim.critic.lr", "nan"), ("optim.critic.lr", "nan")),
     "infinite rate": ((*WGAN, "--optim.critic.lr", ".inf"), ("optim.critic.lr", "inf")),
     "infinite half-life": ((*WGAN, "--ema.halflife", "inf"), ("ema.halflife", "inf")),
