@@ -29,7 +29,15 @@ from chexdist.training.step import Step
 
 UNCONDITIONAL = ["--model.conditional", "false"]
 BARE = {
-    "dcgan": [*UNCONDITIONAL, "--penalty.name", "none", "--augment.name", "none"],
+    "dcgan": [
+        *UNCONDITIONAL,
+        "--penalty.name",
+        "none",
+        "--augment.name",
+        "none",
+        "--model.upsampling",
+        "transposed",
+    ],
     "wgan-gp": UNCONDITIONAL,
 }
 ALONE = World(rank=0, size=1, node=0, local_rank=0)
