@@ -29,7 +29,7 @@ def four(real: Tensor, generated: Tensor, *patients: Any) -> dict[str, Estimate]
 @given(st.integers(0, 10**6), st.integers(MIN_UNITS, 80), st.integers(MIN_UNITS, 80), st.floats(-1, 1))
 def test_values_are_those_of_prdc(seed: int, n: int, m: int, shift: float) -> None:
     real, generated = sample(seed, n), sample(seed + 1, m, shift)
-    oracle = compute_prdc(real.numpy(), generated.numpy(), nearest_k=K)
+    oracle = compute_prdc(real.numpy(), generated.numpy(), nearest_k=5)
     for name, estimate in four(real, generated).items():
         assert estimate.value == pytest.approx(oracle[name], abs=1e-6)
         assert (estimate.n_real, estimate.n_generated) == (n, m)
