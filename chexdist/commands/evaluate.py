@@ -50,7 +50,7 @@ def run(options: argparse.Namespace, settings: list[str]) -> int:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Raises UserError for options that are out of their range or don't go together."""
+    """Raises UserError for options that are out of their range or exclude each other."""
     if bool(options.run) == bool(options.pictures):
         raise UserError("give either RUN or --pictures DIR; see `chexdist evaluate --help`")
     for name, (least, most) in LIMITS.items():

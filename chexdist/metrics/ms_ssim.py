@@ -3,7 +3,7 @@
 Wang et al. 2003, "Multiscale structural similarity for image quality assessment", eq. 7, with its five
 exponents, over windows within the image, as the package `pytorch-msssim` computes it; torchmetrics reflects
 the borders. Between generated images of one class it is a measure of diversity (Odena et al. 2017,
-arXiv:1610.09585, section 4.2): the nearer to 1, the more alike they are.
+arXiv:1610.09585, section 4.2): the nearer to 1, the more similar they are.
 """
 
 import torch

@@ -4,7 +4,7 @@ PSNR, MSE and SSIM between random pairs are what the notebooks report that compa
 different patients show different things, so such a number says nothing of how real an image looks, and more
 is not better: on X-rays, their mean image beats other X-rays in all three, and so does a blurred one. The
 yardstick is the same number between real images of different patients; all that can be asked of a generator
-is to come near it. MS-SSIM between pairs of generated images says how alike these are, and has the same
+is to come near it. MS-SSIM between pairs of generated images says how similar they are, and has the same
 yardstick.
 """
 
