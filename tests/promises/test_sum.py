@@ -5,9 +5,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.cases import CLIPS, Case, every_combination, full_case, moving_case, paired_case, special_cases
-from helpers.checks import check_same_step, check_same_tensors, check_same_training
+from helpers.checks import check_same_step, check_same_training
 from helpers.training import Trained, save_in_mid_training, step_in_mid_training, train_cases
 from helpers.worlds import run_world, run_worlds
 
@@ -109,13 +110,22 @@ BF16_ROUNDINGS = 8 * 2.0**-8
     "case", [full_case(), paired_case(), moving_case()], ids=["wgan", "dcgan", "residual"]
 )
 def test_bf16(case: Case, shards: Path) -> None:
-    """The first update's gradients, up to the rounding of each rank's; all ranks hold the same weights."""
-    case = replace(case, settings=case.settings | {"train.precision": "bf16"})
-    trained = run_worlds(train_cases, {size: (shards, [(case, 1, "float32")]) for size in (1, 2, 4)})
+    """The first update's gradients, up to the rounding of each rank's; all ranks hold the same weights.
+
+    Where a rectifier's input is rounded to its other side, a gradient jumps: two worlds may then differ by
+    twice what bf16 differs from float32.
+    """
+    precise, rounded = (
+        replace(case, settings=case.settings | {"train.precision": name}) for name in ("no", "bf16")
+    )
+    ((exact,),) = run_world(1, train_cases, shards, [(precise, 1, "float32")])
+    trained = run_worlds(train_cases, {size: (shards, [(rounded, 1, "float32")]) for size in (1, 2, 4)})
     alone = trained[1][0][0]
     for size in (2, 4):
         ranks = [rank[0] for rank in trained[size]]
         assert len({rank.digest for rank in ranks}) == 1
-        check_same_tensors(
-            alone.gradients, ranks[0].gradients, BF16_ROUNDINGS, f"{case.name}, bf16, world {size}"
-        )
+        for name, gradient in alone.gradients.items():
+            norm = np.linalg.norm(gradient)
+            permitted = max(BF16_ROUNDINGS * norm, 2 * np.linalg.norm(gradient - exact.gradients[name]))
+            difference = np.linalg.norm(ranks[0].gradients[name] - gradient)
+            assert 0 < norm and difference <= permitted, f"world {size}, {name}: {difference / norm:.1e}"
