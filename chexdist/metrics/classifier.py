@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from chexdist.metrics.estimate import Estimate, TooFewImages
-from chexdist.metrics.intervals import bootstrap_weights, numbered
+from chexdist.metrics.intervals import DRAWS, BootstrapWeights, numbered
 from chexdist.metrics.patches import FEATURES, FILTERS_SHAPE, REFLECTIONS, draw_filters, features, reflected
 from chexdist.metrics.protocol import Hashed
 from chexdist.metrics.share import of_draws
@@ -27,7 +27,6 @@ LEAST_SCALE = 1e-3
 VERSION = 1
 """Raise it when a change here or in `patches` moves a classifier: cached ones are trained anew."""
 CHUNK = 2048
-DRAWN_AT_ONCE = 50
 
 
 @dataclass(frozen=True)
@@ -146,14 +145,18 @@ class Classifier:
         scores = inputs @ ridge.weights + ridge.bias
         change = inputs @ ridge.solver + 1 / len(images)  # of a score, by a training image's residual
         random = np.random.Generator(np.random.Philox(0))
-        of_patients = bootstrap_weights(random, numbered(patients))[1:]
-        of_training = bootstrap_weights(random, torch.arange(len(images)))[1:]
-        more = of_training / of_training.mean(1, keepdim=True) - 1
-        parts = []
-        for some in more.split(DRAWN_AT_ONCE):
-            shifted = scores + change @ (some[:, :, None] * ridge.residuals)
-            parts.append(shifted.argmax(2) == truth)
-        estimate = of_draws(scores.argmax(1) == truth, torch.cat(parts), of_patients, random, patients)
+        of_patients = BootstrapWeights(random, numbered(patients))
+        of_training = BootstrapWeights(random, torch.arange(len(images)))
+        relative = len(images) / of_training.totals()[1:]
+        true = torch.zeros(DRAWS, dtype=torch.float64)
+        for tested, weights in of_patients:
+            shifted = scores[tested] - change[tested] @ ridge.residuals + torch.zeros(DRAWS, 1, 1)
+            for rows, more in of_training:
+                steps = change[tested][:, rows, None] * ridge.residuals[rows]
+                shifted += torch.tensordot(more[1:] * relative[:, None], steps, ([1], [1]))
+            true += ((shifted.argmax(2) == truth[tested]) * weights[1:]).sum(1)
+        found = scores.argmax(1) == truth
+        estimate = of_draws(found, true, of_patients.totals()[1:], random, patients)
         return replace(estimate, n_generated=len(images))
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from chexdist.metrics.estimate import Estimate
-from chexdist.metrics.neighbours import BLOCK, squared_distances
+from chexdist.metrics.neighbours import squared_distances
 from chexdist.metrics.sides import Side, Sides
 
 UNIT = "mean Euclidean distance of features of two images"
@@ -33,15 +33,16 @@ def measure(
     distance, others = _means(sides.generated)
     value = distance.mean() / others.mean()
     linear = 2 * (distance - value * others) / others.mean()
-    return sides.estimate(value + sides.generated.weighted(sides.weights()[1], linear))
+    return sides.estimate(value + sides.weights()[1].means(linear))
 
 
 def _means(side: Side) -> tuple[Tensor, Tensor]:
     """Of each image [M]: its mean distance, 0 to its own unit, and the share of images of other units."""
-    distance, others = [], []
-    for rows in torch.arange(len(side.features), device=side.features.device).split(BLOCK):
-        same = side.units[rows, None] == side.units[None, :]
-        distances = squared_distances(side.features[rows], side.features).sqrt().masked_fill(same, 0)
-        distance.append(distances.mean(1))
-        others.append((~same).to(torch.float64).mean(1))
-    return torch.cat(distance), torch.cat(others)
+    n = len(side.features)
+    distance, others = torch.zeros(2, n, dtype=torch.float64, device=side.features.device)
+    for rows, x in side.blocks():
+        for columns, y in side.blocks():
+            same = side.units[rows, None] == side.units[columns]
+            distance[rows] += squared_distances(x, y).sqrt().masked_fill(same, 0).sum(1) / n
+            others[rows] += (~same).to(torch.float64).sum(1) / n
+    return distance, others

@@ -6,7 +6,8 @@ variance of a mean over clusters. `fid` has none and says why. How two numbers a
 `difference`.
 """
 
-from collections.abc import Hashable, Iterable
+from bisect import bisect_right
+from collections.abc import Hashable, Iterable, Iterator
 from statistics import NormalDist
 
 import numpy as np
@@ -15,6 +16,9 @@ from torch import Tensor
 
 from chexdist.metrics.difference import DRAWS, HIGH, percentiles
 
+HELD = 512
+"""Images whose weights are held at once, but for a unit that has more."""
+
 
 def numbered(units: Iterable[Hashable]) -> Tensor:
     """Each image's unit as a number, int64 [N], from 0 in order of appearance."""
@@ -22,17 +26,55 @@ def numbered(units: Iterable[Hashable]) -> Tensor:
     return torch.tensor([numbers.setdefault(unit, len(numbers)) for unit in units], dtype=torch.int64)
 
 
-def bootstrap_weights(random: np.random.Generator, units: Tensor) -> Tensor:
+class BootstrapWeights:
     """Weights [1 + DRAWS, N] of N images: ones, for the value itself, then rows of the Bayesian bootstrap.
 
     Rubin 1981, "The Bayesian bootstrap": each draw gives each unit an exponential weight, so every image
     stays itself. Repeating images, as the plain bootstrap does, would put k(x, x) into a sum over pairs and
     bias it. Unit k's weights do not depend on how many units follow it, so that numbers of one protocol share
     those of the units that they share.
+
+    They are drawn again for each pass over the images, about `HELD` images at a time, since those of all
+    images would take 8 KB each.
     """
-    drawn = random.standard_exponential((int(units.max()) + 1, DRAWS)).T
-    weights = np.concatenate([np.ones((1, drawn.shape[1])), drawn])
-    return torch.from_numpy(weights).to(units.device)[:, units]
+
+    def __init__(self, random: np.random.Generator, units: Tensor) -> None:
+        """`units` int64 [N], from 0; leaves `random` after its last draw of them."""
+        self.units = units
+        self._start = random.bit_generator.state
+        order = torch.argsort(units, stable=True)
+        ends = torch.bincount(units).cumsum(0).tolist()
+        self._blocks: list[tuple[Tensor, int, int]] = []
+        unit = image = 0
+        while unit < len(ends):
+            last = max(unit + 1, bisect_right(ends, image + HELD))
+            self._blocks.append((order[image : ends[last - 1]], unit, last))
+            random.standard_exponential((last - unit, DRAWS))
+            unit, image = last, ends[last - 1]
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The numbers [n] of some images and their weights [1 + DRAWS, n]; each image once."""
+        random = np.random.Generator(np.random.Philox())
+        random.bit_generator.state = self._start
+        for images, first, last in self._blocks:
+            weights = torch.ones(1 + DRAWS, last - first, dtype=torch.float64)
+            weights[1:] = torch.from_numpy(random.standard_exponential((last - first, DRAWS)).T)
+            yield images, weights.to(self.units.device)[:, self.units[images] - first]
+
+    def sums(self, values: Tensor) -> Tensor:
+        """The sums of values [N, ...] under each row: float64 [1 + DRAWS, ...]."""
+        total = torch.zeros(1 + DRAWS, *values.shape[1:], dtype=torch.float64, device=values.device)
+        for images, weights in self:
+            total += torch.tensordot(weights, values[images].to(torch.float64), 1)
+        return total
+
+    def totals(self) -> Tensor:
+        """The sum of each row: float64 [1 + DRAWS]."""
+        return self.sums(torch.ones(len(self.units), device=self.units.device))
+
+    def means(self, values: Tensor) -> Tensor:
+        """The means of values [N] under each row: float64 [1 + DRAWS]."""
+        return self.sums(values) / self.totals()
 
 
 def bootstrap_interval(draws: Tensor) -> tuple[float, float]:
@@ -60,8 +102,7 @@ def clustered_mean_draws(scores: Tensor, units: Tensor, seed: int = 0) -> Tensor
 
     By these two means over the same units are compared; an interval of one mean alone is `clustered_mean`'s.
     """
-    weights = bootstrap_weights(np.random.Generator(np.random.Philox(seed)), units)[1:]
-    return (weights @ scores.to(torch.float64)) / weights.sum(1)
+    return BootstrapWeights(np.random.Generator(np.random.Philox(seed)), units).means(scores)[1:]
 
 
 def student_quantile(freedom: int) -> float:

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from chexdist.metrics.difference import DRAWS
 from chexdist.metrics.estimate import Estimate
+from chexdist.metrics.intervals import BootstrapWeights
 from chexdist.metrics.sides import Side, Sides, remembered
 
 UNIT = "squared MMD x 1000"
 SCALE = 1000.0
-BLOCK = 1024  # rows of a Gram matrix held at once
 
 
 def measure(
@@ -63,35 +64,36 @@ def mmd(sides: Sides) -> Mmd:
     """Both, in one pass over the pairs."""
     real_weights, generated_weights = sides.weights()
     real, generated = _within(sides.real, real_weights), _within(sides.generated, generated_weights)
-    between = _between(sides.real.features, real_weights, sides.generated.features, generated_weights)
+    between = _between(sides, real_weights, generated_weights)
     return Mmd(SCALE * (real[0] + generated[0] - 2 * between), SCALE * (real[1] + generated[1] - 2 * between))
 
 
-def _within(side: Side, weights: Tensor) -> tuple[Tensor, Tensor]:
+def _within(side: Side, weights: BootstrapWeights) -> tuple[Tensor, Tensor]:
     """Weighted means of the kernel over pairs of images of two units, and over all pairs of two images."""
-    x, units = side.features, side.units
-    count = int(units.max()) + 1
-    numbers = torch.arange(len(x), device=x.device)
-    different = torch.zeros(len(weights), dtype=x.dtype, device=x.device)
-    same = torch.zeros(count, dtype=x.dtype, device=x.device)
-    for rows in numbers.split(BLOCK):
-        same_unit = units[rows, None] == units[None, :]
-        gram = polynomial_kernel(x[rows], x)
-        other_image = same_unit & (rows[:, None] != numbers[None, :])
-        same.index_add_(0, units[rows], gram.masked_fill(~other_image, 0).sum(1))
-        different += (weights[:, rows] @ gram.masked_fill(same_unit, 0) * weights).sum(1)
-    per_unit = torch.zeros(len(weights), count, dtype=x.dtype, device=x.device)
-    per_unit.index_add_(1, units, weights)
-    images = torch.bincount(units, minlength=count)
-    total = per_unit.sum(1) ** 2
-    independent = different / (total - (per_unit**2).sum(1))
-    squares = (per_unit / images) ** 2  # a unit's images have one weight
-    return independent, (different + squares @ same) / (total - (weights**2).sum(1))
+    features, units = side.features, side.units
+    different, squares, pairs_of_one_unit, pairs_of_one_image = weights.totals().new_zeros(4, 1 + DRAWS)
+    images = torch.bincount(units)
+    for rows, row_weights in weights:
+        x = features[rows].to(torch.float64)
+        for columns, column_weights in weights:
+            same_unit = units[rows, None] == units[columns]
+            gram = polynomial_kernel(x, features[columns].to(torch.float64))
+            different += (row_weights @ gram.masked_fill(same_unit, 0) * column_weights).sum(1)
+            if bool(same_unit.any()):  # a unit's images are in one block and have one weight
+                other_image = same_unit & (rows[:, None] != columns)
+                squares += row_weights**2 @ gram.masked_fill(~other_image, 0).sum(1)
+        pairs_of_one_unit += row_weights**2 @ images[units[rows]].to(torch.float64)
+        pairs_of_one_image += (row_weights**2).sum(1)
+    total = weights.totals() ** 2
+    return different / (total - pairs_of_one_unit), (different + squares) / (total - pairs_of_one_image)
 
 
-def _between(x: Tensor, x_weights: Tensor, y: Tensor, y_weights: Tensor) -> Tensor:
-    """Weighted mean of the kernel over all pairs of an x and a y, for each row of weights."""
-    total = torch.zeros(len(x_weights), dtype=x.dtype, device=x.device)
-    for rows in torch.arange(len(x), device=x.device).split(BLOCK):
-        total += (x_weights[:, rows] @ polynomial_kernel(x[rows], y) * y_weights).sum(1)
-    return total / (x_weights.sum(1) * y_weights.sum(1))
+def _between(sides: Sides, real: BootstrapWeights, generated: BootstrapWeights) -> Tensor:
+    """Weighted mean of the kernel over all pairs of a real and a generated image, for each row of weights."""
+    total = torch.zeros((), dtype=torch.float64, device=sides.real.features.device)
+    for rows, row_weights in real:
+        x = sides.real.features[rows].to(torch.float64)
+        for columns, column_weights in generated:
+            gram = polynomial_kernel(x, sides.generated.features[columns].to(torch.float64))
+            total = total + (row_weights @ gram * column_weights).sum(1)
+    return total / (real.totals() * generated.totals())

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from chexdist.metrics.difference import DRAWS
 from chexdist.metrics.estimate import Estimate
+from chexdist.metrics.intervals import BootstrapWeights
 from chexdist.metrics.sides import Side, Sides, remembered
 
 K = 5
-BLOCK = 512  # rows of a matrix of distances held at once
 SAME = 1e-10  # of their squared norms: squared distances up to here are float32's rounding of equal features
 
 
@@ -61,7 +61,11 @@ def over_real(sides: Sides, mean: Mean) -> Estimate:
 
 
 def _estimate(
-    sides: Sides, mean: Mean, own: tuple[Side, Tensor], other: tuple[Side, Tensor], share: bool
+    sides: Sides,
+    mean: Mean,
+    own: tuple[Side, BootstrapWeights],
+    other: tuple[Side, BootstrapWeights],
+    share: bool,
 ) -> Estimate:
     """Of a mean over its own side, under both sides' weights: those of the other side by their linear term.
 
@@ -70,14 +74,12 @@ def _estimate(
     prior of half a unit inside and half a unit outside, so that an interval has a width also where all are
     inside (Brown, Cai & DasGupta 2001, "Interval estimation for a binomial proportion", section 3.1.2).
     """
-    (side, weights), (other_side, other_weights) = own, other
+    (side, weights), (_, other_weights) = own, other
     inside, outside = _prior(sides, side) if share else (torch.zeros(()), torch.zeros(()))
-    total = weights.sum(1) + inside + outside
+    total = weights.totals() + inside + outside
     linear = (len(mean.changes) - 1) * mean.changes
-    draws = (weights @ mean.values + inside) / total
-    draws = (draws + other_side.weighted(other_weights, linear - linear.mean())).clamp(
-        0, 1 if share else None
-    )
+    draws = (weights.sums(mean.values) + inside) / total
+    draws = (draws + other_weights.means(linear - linear.mean())).clamp(0, 1 if share else None)
     draws[0] = mean.values.mean()
     found = sides.estimate(draws)
     assert found.low is not None and found.high is not None
@@ -94,32 +96,33 @@ def _prior(sides: Sides, side: Side) -> tuple[Tensor, Tensor]:
 
 @remembered
 def neighbours(sides: Sides) -> Neighbours:
-    """Every image's neighbours on the other side, in float64, a block of real images at a time."""
+    """Every image's neighbours on the other side, in float64, a block of each side at a time."""
     real, generated = _balls(sides.real), _balls(sides.generated)
-    x, y = sides.real.features, sides.generated.features
-    n, m = len(x), len(y)
-    rows_of, columns = torch.arange(n, device=x.device), torch.arange(m, device=x.device).to(x.dtype)
+    n, m = len(sides.real.features), len(sides.generated.features)
     # Of each image: how many balls of the other side hold it, and the sum of those balls' numbers.
-    holding, holding_sum = x.new_zeros(m), x.new_zeros(m)
-    recalling, recalling_sum = x.new_zeros(n), x.new_zeros(n)
+    holding, holding_sum = real.radius.new_zeros(2, m)
+    recalling, recalling_sum = real.radius.new_zeros(2, n)
     # Of each real image: how many generated ones its ball holds, their numbers' sum, how many the next holds.
-    held, held_sum, held_next = x.new_zeros(n), x.new_zeros(n), x.new_zeros(n)
-    for rows in rows_of.split(BLOCK):
-        distances = squared_distances(x[rows], y)
-        inside = (distances < real.radius[rows, None]).to(x.dtype)
-        within = (distances < generated.radius[None, :]).to(x.dtype)
-        holding += inside.sum(0)
-        holding_sum += rows.to(x.dtype) @ inside
-        held[rows], held_sum[rows] = inside.sum(1), inside @ columns
-        held_next[rows] = (distances < real.next_radius[rows, None]).to(x.dtype).sum(1)
-        recalling[rows], recalling_sum[rows] = within.sum(1), within @ columns
+    held, held_sum, held_next = real.radius.new_zeros(3, n)
+    for rows, x in sides.real.blocks():
+        for columns, y in sides.generated.blocks():
+            distances = squared_distances(x, y)
+            inside = (distances < real.radius[rows, None]).to(x.dtype)
+            within = (distances < generated.radius[columns]).to(x.dtype)
+            holding[columns] += inside.sum(0)
+            holding_sum[columns] += rows.to(x.dtype) @ inside
+            held[rows] += inside.sum(1)
+            held_sum[rows] += inside @ columns.to(x.dtype)
+            held_next[rows] += (distances < real.next_radius[rows, None]).to(x.dtype).sum(1)
+            recalling[rows] += within.sum(1)
+            recalling_sum[rows] += within @ columns.to(x.dtype)
     # Without a real image, the balls of those of which it is a neighbour reach to their next one.
     density = held.index_add(0, real.neighbours.flatten(), (held - held_next).repeat_interleave(K))
     return Neighbours(
-        precision=Mean((holding > 0).to(x.dtype), _alone(holding, holding_sum, n)),
-        recall=Mean((recalling > 0).to(x.dtype), _alone(recalling, recalling_sum, m)),
+        precision=Mean((holding > 0).to(held.dtype), _alone(holding, holding_sum, n)),
+        recall=Mean((recalling > 0).to(held.dtype), _alone(recalling, recalling_sum, m)),
         density=Mean(holding / K, density / (K * m)),
-        coverage=Mean((held > 0).to(x.dtype), _alone(held, held_sum, m)),
+        coverage=Mean((held > 0).to(held.dtype), _alone(held, held_sum, m)),
     )
 
 
@@ -143,12 +146,17 @@ class _Balls:
 
 def _balls(side: Side) -> _Balls:
     radii, numbers = [], []
-    for rows in torch.arange(len(side.features), device=side.features.device).split(BLOCK):
-        distances = squared_distances(side.features[rows], side.features)
-        distances.masked_fill_(side.units[rows, None] == side.units[None, :], torch.inf)
-        nearest = distances.topk(K + 1, dim=1, largest=False)
-        radii.append(nearest.values[:, K - 1 :])
-        numbers.append(nearest.indices[:, :K])
+    for rows, x in side.blocks():
+        nearest, who = x.new_full((len(x), 0), 0), rows.new_zeros((len(x), 0))
+        for columns, y in side.blocks():
+            distances = squared_distances(x, y)
+            distances.masked_fill_(side.units[rows, None] == side.units[columns], torch.inf)
+            candidates = torch.cat([nearest, distances], 1)
+            of = torch.cat([who, columns.expand(len(x), -1)], 1)
+            nearest, chosen = candidates.topk(min(K + 1, candidates.shape[1]), dim=1, largest=False)
+            who = of.gather(1, chosen)
+        radii.append(nearest[:, K - 1 :])
+        numbers.append(who[:, :K])
     radius = torch.cat(radii)
     return _Balls(radius[:, 0], radius[:, 1], torch.cat(numbers))
 

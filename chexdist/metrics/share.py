@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from chexdist.metrics.estimate import Estimate, TooFewImages
-from chexdist.metrics.intervals import DRAWS, bootstrap_interval, bootstrap_weights, numbered
+from chexdist.metrics.intervals import DRAWS, BootstrapWeights, bootstrap_interval, numbered
 
 UNIT = "share of images"
 PRIOR = 0.5
@@ -28,21 +28,20 @@ def share(found: Tensor, patients: Sequence[Hashable] | None) -> Estimate:
         raise TooFewImages("no share of no images")
     draws = np.random.Generator(np.random.Philox(0))
     units = torch.arange(len(found)) if patients is None else numbered(patients)
-    weights = bootstrap_weights(draws, units)[1:]
-    return of_draws(found, found.expand(DRAWS, -1), weights, draws, patients)
+    weights = BootstrapWeights(draws, units)
+    return of_draws(found, weights.sums(found)[1:], weights.totals()[1:], draws, patients)
 
 
 def of_draws(
     found: Tensor,
-    drawn: Tensor,
-    weights: Tensor,
+    true: Tensor,
+    total: Tensor,
     random: np.random.Generator,
     patients: Sequence[Hashable] | None,
 ) -> Estimate:
-    """The share of `found`, bool [N]; its draws are of `drawn`, bool [DRAWS, N], under weights [DRAWS, N]."""
+    """The share of `found`, bool [N]; in each draw the images found weigh `true` of `total`, [DRAWS] both."""
     prior = torch.from_numpy(random.standard_gamma(PRIOR, (2, DRAWS)))
-    true = (drawn.double() * weights).sum(1) + prior[0]
-    draws = true / (weights.sum(1) + prior.sum(0))
+    draws = (true + prior[0]) / (total + prior.sum(0))
     value = float(found.double().mean())
     low, high = bootstrap_interval(draws)
     n = len(found)

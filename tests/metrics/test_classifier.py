@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from helpers.features import dense
 from helpers.phantom_films import films
 from torch import Tensor
 
 from chexdist.metrics.classifier import STRENGTH, Classifier, _Ridge, _solver
 from chexdist.metrics.estimate import Estimate, TooFewImages
-from chexdist.metrics.intervals import DRAWS, bootstrap_weights, numbered
+from chexdist.metrics.intervals import DRAWS, BootstrapWeights, numbered
 from chexdist.metrics.patches import REFLECTIONS, features, reflected, thumbnails
 from chexdist.metrics.share import share
 
@@ -94,8 +95,8 @@ def test_the_draws_follow_weighted_trainings(
     estimate = classifier.transfer(training, held_out, PATIENTS)
     assert estimate.draws is not None and estimate.draws.shape == (DRAWS,)
     random = np.random.Generator(np.random.Philox(0))
-    of_patients = bootstrap_weights(random, numbered(PATIENTS))[1:]
-    of_images = bootstrap_weights(random, torch.arange(len(images)))[1:]
+    of_patients = dense(BootstrapWeights(random, numbered(PATIENTS)))[1:]
+    of_images = dense(BootstrapWeights(random, torch.arange(len(images))))[1:]
     inputs = features(classifier.filters, images).double() / classifier.scale
     tested = features(classifier.filters, held_out[0]).double() / classifier.scale
     centred = inputs - inputs.mean(0)

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from helpers.features import dense
 
 from benchmarks.paired import Features, Held, rounds
 from chexdist.metrics.difference import DRAWS, Difference, Sample, paired_difference, percentiles
-from chexdist.metrics.intervals import bootstrap_weights, clustered_mean, clustered_mean_draws, numbered
+from chexdist.metrics.intervals import BootstrapWeights, clustered_mean, clustered_mean_draws, numbered
 from chexdist.metrics.kid import measure as kid
 from chexdist.metrics.pairs import mean_over_pairs
 
@@ -54,7 +55,7 @@ def test_the_mean_of_seeds() -> None:
 
 def test_a_unit_has_its_weights_however_many_follow() -> None:
     few, many = (
-        bootstrap_weights(np.random.Generator(np.random.Philox(0)), torch.arange(n)) for n in (20, 50)
+        dense(BootstrapWeights(np.random.Generator(np.random.Philox(0)), torch.arange(n))) for n in (20, 50)
     )
     assert torch.equal(few, many[:, :20]) and few.shape == (1 + DRAWS, 20)
     assert (few[0] == 1).all() and 0.9 < float(few[1:].mean()) < 1.1
@@ -87,7 +88,9 @@ def test_means_over_pairs_have_draws_of_the_same_patients() -> None:
     a, b = (torch.from_numpy(own + random.standard_normal(200) * 0.1 + shift) for shift in (0.0, 0.2))
     first, second = mean_over_pairs(a, patients), mean_over_pairs(b, patients)
     assert first.draws is not None and second.draws is not None
-    weights = bootstrap_weights(np.random.Generator(np.random.Philox(0)), numbered(patients))[1:].numpy()
+    weights = dense(BootstrapWeights(np.random.Generator(np.random.Philox(0)), numbered(patients)))[
+        1:
+    ].numpy()
     expected = (weights * a.numpy()).sum(1) / weights.sum(1)
     np.testing.assert_allclose(first.draws.numpy(), expected, rtol=1e-12)
     value, low, high = clustered_mean(a, numbered(patients))

@@ -68,7 +68,8 @@ def test_more_rows_than_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
     sides = Sides.of("recall", sample(1, 50), sample(2, 40, 0.3), [i % 25 for i in range(50)])
     compute = neighbours.neighbours.__wrapped__  # type: ignore[attr-defined]
     whole = compute(sides)
-    monkeypatch.setattr(neighbours, "BLOCK", 7)
+    monkeypatch.setattr("chexdist.metrics.sides.BLOCK", 7)
+    monkeypatch.setattr("chexdist.metrics.intervals.HELD", 7)
     blocks = compute(sides)
     for name in FOUR:
         for part in ("values", "changes"):
