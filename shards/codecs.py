@@ -21,7 +21,9 @@ JPEG_LS = {f"1.2.840.10008.1.2.4.{number}" for number in (80, 81)}
 JPEG_2000 = {f"1.2.840.10008.1.2.4.{number}" for number in (90, 91)}
 HIGH_THROUGHPUT = {f"1.2.840.10008.1.2.4.{number}" for number in (201, 202, 203)}  # JPEG 2000, part 15
 SUPPORTED = NATIVE | {RLE} | JPEG | JPEG_LS | JPEG_2000 | HIGH_THROUGHPUT
+LOSSY = {f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 81, 91, 203)}
 MOST_BITS = 16
+OVERSHOOT = 1 / 16  # of the range, by which lossy coding may leave it
 
 
 def check_syntax(syntax: "UID") -> None:
@@ -69,23 +71,54 @@ def decode_frame(dataset: "Dataset", syntax: "UID", frame: bytes, stream: Codest
     except RuntimeError as error:
         code = Code.CORRUPT if stream.complete else Code.TRUNCATED
         raise Quarantined(code, f"{syntax.name}: {error}") from None
-    return with_sign(values, stream, dataset)
+    return stored_values(values, stream, dataset, syntax in LOSSY)
 
 
-def with_sign(values: np.ndarray, stream: Codestream, dataset: "Dataset") -> np.ndarray:
-    """Decoded values with the sign that the header states (PS3.5, 8.2).
+def stored_values(values: np.ndarray, stream: Codestream, dataset: "Dataset", lossy: bool) -> np.ndarray:
+    """Decoded values -> the bits that the header calls stored, with its sign (PS3.5, 8.1.1 and 8.2).
 
-    JPEG and JPEG-LS have unsigned samples, and some writers of JPEG 2000 flag them wrongly: the bits are
-    two's complement then.
+    The bits above are an overlay's. JPEG and JPEG-LS have unsigned samples, and some writers of JPEG 2000 flag
+    them wrongly: the bits are two's complement then.
     """
     signed = dataset.get("PixelRepresentation") == 1
-    if signed == stream.signed:
+    stored, low = stored_bits(dataset)
+    if stream.bits <= low + stored - 1:  # the codestream holds the stored bits alone
+        low = 0
+    bits = min(stream.bits - low, stored)
+    if signed == stream.signed and bits == stream.bits:
         return values
-    bits = min(stream.bits, int(dataset.BitsStored))
-    pattern = values.astype(np.int32) & (2**bits - 1)
+    if lossy and not low and signed == stream.signed and bits < stream.bits:
+        return _clipped(values, bits, signed)
+    return cut_bits(values, bits, low, signed)
+
+
+def stored_bits(dataset: "Dataset") -> tuple[int, int]:
+    """BitsStored, and the number of the lowest bit by HighBit: 0 unless there are bits below."""
+    allocated = int(dataset.BitsAllocated)
+    stored = int(dataset.get("BitsStored") or allocated)
+    if not 1 <= stored <= allocated:
+        raise Quarantined(Code.CORRUPT, f"the header says that {stored} of {allocated} bits are stored")
+    high = dataset.get("HighBit")
+    return stored, max(0, min(stored if high is None else int(high) + 1, allocated) - stored)
+
+
+def cut_bits(values: np.ndarray, bits: int, low: int, signed: bool) -> np.ndarray:
+    """`bits` bits of each value, from bit `low` on, as int16 or uint16."""
+    pattern = (values.astype(np.int32) >> low) & (2**bits - 1)
     if not signed:
         return pattern.astype(np.uint16)
     return (pattern - ((pattern >> (bits - 1)) << bits)).astype(np.int16)
+
+
+def _clipped(values: np.ndarray, bits: int, signed: bool) -> np.ndarray:
+    """Lossy coding overshoots: cutting bits would turn white into black. An overlay can't be taken off it."""
+    least, most = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    beyond = max(int(values.max()) - most, least - int(values.min()))
+    if beyond > OVERSHOOT * 2**bits:
+        raise Quarantined(
+            Code.UNSUPPORTED_PIXELS, f"bits above the {bits} stored are used, and lossy coding has mixed them"
+        )
+    return values if beyond <= 0 else values.clip(least, most)
 
 
 def check_rle_length(dataset: "Dataset") -> None:

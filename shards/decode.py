@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from shards.codecs import RLE, check_rle_length, check_syntax
+from shards.codecs import MOST_BITS, RLE, check_rle_length, check_syntax, cut_bits, stored_bits
 from shards.quarantine import Code, Quarantined
 from shards.sources import DICOM_MAGIC, DICOM_MAGIC_AT
 from shards.synthetic import title_says_synthetic
@@ -145,10 +145,19 @@ def native_values(dataset: "Dataset") -> np.ndarray:
     if dataset.file_meta.TransferSyntaxUID == RLE:
         check_rle_length(dataset)
     try:
-        values = dataset.pixel_array
+        values = _without_unused_bits(dataset)
     except ValueError as error:
         code = Code.TRUNCATED if "less than expected" in str(error) else Code.CORRUPT
         raise Quarantined(code, str(error)) from None
     if values.ndim != 2:
         raise Quarantined(Code.MULTI_FRAME, f"pixels of shape {values.shape}")
     return values
+
+
+def _without_unused_bits(dataset: "Dataset") -> np.ndarray:
+    """pydicom takes the lowest BitsStored bits; HighBit may say that they lie higher."""
+    bits, low = stored_bits(dataset)
+    if not low or int(dataset.BitsAllocated) > MOST_BITS or "PixelData" not in dataset:
+        return dataset.pixel_array
+    dataset.pixel_array_options(correct_unused_bits=False)
+    return cut_bits(dataset.pixel_array, bits, low, dataset.get("PixelRepresentation") == 1)

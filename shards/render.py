@@ -28,8 +28,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from shards.codecs import JPEG_2000, NATIVE, RLE, decode_frame, read_frame
+from shards.codecs import JPEG_2000, NATIVE, RLE, decode_frame, read_frame, stored_bits
 from shards.decode import decode_raster, is_dicom, native_values, open_plain, read_dicom
+from shards.lookup import look_up
 from shards.quarantine import Code, Quarantined
 from shards.reduced import Reduced, decode_reduced, levels_for
 from shards.synthetic import dicom_says_synthetic
@@ -90,7 +91,8 @@ def _render_dicom(dataset: "Dataset", side: int | None) -> Field:
         return dicom_field(dataset, native_values(dataset))
     frame, stream = read_frame(dataset, syntax)
     signed = dataset.get("PixelRepresentation") == 1
-    if side and syntax in JPEG_2000 and stream.signed == signed and _only_windowed(dataset):
+    plain = stream.signed == signed and stream.bits <= stored_bits(dataset)[0]  # no overlay above them
+    if side and syntax in JPEG_2000 and plain and _only_windowed(dataset):
         for level in levels_for(stream, side):
             reduced = decode_reduced(frame, stream, level)
             if reduced is None:
@@ -187,7 +189,7 @@ def _as_stored(dataset: "Dataset", value: int) -> int:
 def _modality(dataset: "Dataset", stored: np.ndarray) -> np.ndarray:
     """Modality LUT or rescale (PS3.3 C.11.1)."""
     if dataset.get("ModalityLUTSequence"):
-        return _look_up(stored, dataset.ModalityLUTSequence[0], dataset)[0]
+        return look_up(stored, dataset.ModalityLUTSequence[0], dataset)[0]
     slope, intercept = _first(dataset, "RescaleSlope"), _first(dataset, "RescaleIntercept")
     if slope is None or intercept is None:
         return stored
@@ -197,7 +199,7 @@ def _modality(dataset: "Dataset", stored: np.ndarray) -> np.ndarray:
 def _voi(dataset: "Dataset", values: np.ndarray, used: np.ndarray) -> np.ndarray:
     """VOI LUT, window, or percentiles of the pixels in `used`: values -> [0, 1] (PS3.3 C.11.2)."""
     if dataset.get("VOILUTSequence") and "LUTData" in dataset.VOILUTSequence[0]:
-        looked_up, bits = _look_up(values, dataset.VOILUTSequence[0], dataset)
+        looked_up, bits = look_up(values, dataset.VOILUTSequence[0], dataset)
         return looked_up.astype(np.float32) / np.float32(2**bits - 1)
     center, width = _first(dataset, "WindowCenter"), _first(dataset, "WindowWidth")
     if center is not None and width is not None and width > 0:
@@ -215,30 +217,13 @@ def window(values: np.ndarray, center: float, width: float, function: str = "LIN
     values = values.astype(np.float32)
     if function == "SIGMOID":
         return 1 / (1 + np.exp(np.clip(-4 * (values - np.float32(center)) / np.float32(width), -80, 80)))
-    if function == "LINEAR":
+    if function == "LINEAR" and width >= 1:
         center, width = center - 0.5, width - 1
-    elif function != "LINEAR_EXACT":
+    elif function not in ("LINEAR", "LINEAR_EXACT"):
         raise Quarantined(Code.UNSUPPORTED_PIXELS, f"VOI LUT function {function[:40]!r}")
-    if width <= 0:  # LINEAR with a width of 1 is a threshold; less is not allowed, and read as 1
+    if width <= 0:  # LINEAR with a width of 1 is a threshold; less is not allowed, and read as LINEAR_EXACT
         return (values > center).astype(np.float32)
     return ((values - np.float32(center)) / np.float32(width) + np.float32(0.5)).clip(0, 1)
-
-
-def _look_up(values: np.ndarray, item: Any, dataset: "Dataset") -> tuple[np.ndarray, int]:
-    """A LUT item applied to `values`, and the table's depth in bits (PS3.3 C.11.1.1.1, C.11.2.1.1)."""
-    entries, first, bits = (int(number) for number in item.LUTDescriptor)
-    entries = entries or 2**16
-    if not 8 <= bits <= 16:
-        raise Quarantined(Code.UNSUPPORTED_PIXELS, f"a lookup table of {bits} bits")
-    data = item.LUTData
-    if isinstance(data, bytes):
-        order = ">" if dataset.original_encoding[1] is False else "<"
-        table = np.frombuffer(data, np.uint8 if len(data) == entries else f"{order}u2")
-    else:
-        table = np.asarray(data, np.uint16)
-    if table.size < entries:
-        raise Quarantined(Code.CORRUPT, f"a lookup table of {table.size} entries that should have {entries}")
-    return table[np.clip(np.rint(values).astype(np.int64) - first, 0, entries - 1)], bits
 
 
 def _first(dataset: "Dataset", name: str) -> float | None:
