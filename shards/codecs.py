@@ -77,8 +77,8 @@ def decode_frame(dataset: "Dataset", syntax: "UID", frame: bytes, stream: Codest
 def stored_values(values: np.ndarray, stream: Codestream, dataset: "Dataset", lossy: bool) -> np.ndarray:
     """Decoded values -> the bits that the header calls stored, with its sign (PS3.5, 8.1.1 and 8.2).
 
-    The bits above are an overlay's. JPEG and JPEG-LS have unsigned samples, and some writers of JPEG 2000 flag
-    them wrongly: the bits are two's complement then.
+    The bits above are an overlay's. JPEG and JPEG-LS have unsigned samples, and some writers of JPEG 2000
+    flag them wrongly: the bits are two's complement then.
     """
     signed = dataset.get("PixelRepresentation") == 1
     stored, low = stored_bits(dataset)

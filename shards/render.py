@@ -17,17 +17,19 @@ where noise of 3 to 5 % of the window was added).
 pydicom's own functions are not used for this: their lookup tables wrap at the table's depth, and their
 windows turn around when the rescale slope is negative. PNG and JPEG are taken at full scale (255 or 65535).
 
-Proportions are anatomy, so the whole field is kept: it is scaled to fit and centred on black. A field that is
-square within 1 % is scaled to the square itself.
+Proportions are anatomy, so the whole field is kept, pixels that are not square are given their shape (see
+`aspect`), and it is scaled to fit and centred on black. A field that is square within 1 % is scaled to the
+square itself.
 """
 
 import io
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from shards.aspect import pixel_aspect
 from shards.codecs import JPEG_2000, NATIVE, RLE, decode_frame, read_frame, stored_bits
 from shards.decode import decode_raster, is_dicom, native_values, open_plain, read_dicom
 from shards.lookup import look_up
@@ -47,21 +49,29 @@ Field = np.ndarray | Reduced  # a picture [height, width], float32 in [0, 1], bo
 
 
 class Rendered(NamedTuple):
-    """The field of a file, its DICOM PatientID if any, and whether it says that it is synthetic."""
+    """The field of a file, and what else it says.
+
+    `patient`: its DICOM PatientID if any. `synthetic`: whether it says so. `aspect`: of a pixel, height over
+    width. `peak`: the largest value of a PNG of 16 bits. `notes`: contradictions in its header.
+    """
 
     field: Field
     patient: str | None
     synthetic: bool
+    aspect: float = 1.0
+    peak: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 def settings(size: int, bits: int) -> dict[str, int | str]:
     """The render settings as the manifest holds them."""
     return {
-        "version": 2,
+        "version": 3,
         "size": size,
         "bits": bits,
         "resize": "float32 box filter (Pillow BOX) when shrinking, bicubic when enlarging; round half up",
-        "square": f"fit and centre on black; stretched when square within {SQUARE_WITHIN:.0%}",
+        "square": "fit and centre on black, pixels that are not square in their shape; stretched when square "
+        f"within {SQUARE_WITHIN:.0%}",
         "dicom": "modality LUT or rescale; first VOI LUT, else first window, else percentiles "
         f"{PERCENTILES[0]} to {PERCENTILES[1]}; MONOCHROME1 inverted; padding black; "
         "JPEG 2000 at a lower level where the window allows",
@@ -78,11 +88,24 @@ def render_file(path: str, side: int | None = None) -> Rendered:
     with open_plain(path) as file:
         if not is_dicom(file):
             raster = decode_raster(file)
-            field = raster.values.astype(np.float32) / np.float32(raster.full_scale)
-            return Rendered(field, None, raster.synthetic)
+            values = raster.values.astype(np.float32) / np.float32(raster.full_scale)
+            peak = int(raster.values.max()) if raster.full_scale == 65535 else None
+            return Rendered(values, None, raster.synthetic, peak=peak)
     dataset = read_dicom(path)
     patient = str(dataset.get("PatientID") or "").strip() or None
-    return Rendered(_render_dicom(dataset, side), patient, dicom_says_synthetic(dataset))
+    aspect, disagreement = pixel_aspect(dataset)
+    field = _render_dicom(dataset, side if aspect == 1 else None)
+    notes = [note for note in (disagreement, _polarity_note(dataset)) if note]
+    return Rendered(field, patient, dicom_says_synthetic(dataset), aspect, notes=tuple(notes))
+
+
+def _polarity_note(dataset: "Dataset") -> str | None:
+    """A contradiction of PresentationLUTShape and PhotometricInterpretation (PS3.3 C.11.6)."""
+    shape = str(dataset.get("PresentationLUTShape") or "").strip().upper()
+    photometric = str(dataset.PhotometricInterpretation).strip().upper()
+    if {"INVERSE": "MONOCHROME2", "IDENTITY": "MONOCHROME1"}.get(shape) != photometric:
+        return None
+    return f"PresentationLUTShape {shape} contradicts {photometric}, which is taken"
 
 
 def _render_dicom(dataset: "Dataset", side: int | None) -> Field:
@@ -130,9 +153,12 @@ def dicom_field(dataset: "Dataset", stored: np.ndarray) -> np.ndarray:
     return field.astype(np.float32, copy=False)
 
 
-def to_square(field: Field, size: int) -> np.ndarray:
-    """The whole field, proportions kept, centred on black: float32 [size, size] in [0, 1]."""
-    height, width = field.shape
+def to_square(field: Field, size: int, aspect: float = 1.0) -> np.ndarray:
+    """The whole field, proportions kept, centred on black: float32 [size, size] in [0, 1].
+
+    `aspect`: of a pixel of the field, height over width.
+    """
+    height, width = field.shape[0] * aspect, field.shape[1]
     longer = max(height, width)
     if abs(height - width) <= SQUARE_WITHIN * longer:
         return resize(field, size, size)

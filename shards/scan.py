@@ -5,6 +5,8 @@ An image is decoded once: the small rendered PNG goes into a spool file, from wh
 
 import hashlib
 import os
+import sys
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +25,7 @@ from shards.workers import Workers
 
 BATCH_BYTES = 2_000_000
 BATCH_IMAGES = 16
+DARK_BITS = 15  # a class of 16-bit PNGs that ends at 2**15 - 1, or has fewer bits, was not scaled
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,8 @@ class Scanned:
     """A usable image.
 
     `spool`, `offset`, `size`: where its PNG is in the spool. `fingerprint`: float32 [1024]. `content`: the
-    SHA-256 of the source file (32 bytes); `pixels`: the digest of the picture.
+    SHA-256 of the source file (32 bytes); `pixels`: the digest of the picture. `peak`, `notes`: see
+    `render.Rendered`.
     """
 
     spool: str
@@ -41,6 +45,8 @@ class Scanned:
     pixels: str
     dicom_patient: str | None
     synthetic: bool
+    peak: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,34 @@ def scan(
             units=len,
             suspects=lambda _: [path.read_text(errors="replace") for path in sorted(spool.glob("*.now"))],
         )
-    return [result for batch in results for result in batch]
+    scanned = [result for batch in results for result in batch]
+    for line in warnings_of(sources, scanned):
+        print(line, file=sys.stderr)
+    return scanned
+
+
+def warnings_of(sources: Sequence[Source], results: Sequence[Scanned | Entry]) -> list[str]:
+    """What to say of pictures that may not look as they should: by class, and by contradiction."""
+    usable = [
+        (source.label, item)
+        for source, item in zip(sources, results, strict=True)
+        if isinstance(item, Scanned)
+    ]
+    peaks: dict[str, list[int]] = defaultdict(list)
+    for label, item in usable:
+        if item.peak is not None:
+            peaks[label].append(item.peak)
+    lines = []
+    for label, found in sorted(peaks.items()):
+        bits = max(found).bit_length()
+        if bits < DARK_BITS or max(found) == 2**DARK_BITS - 1:
+            lines.append(
+                f"class {label}: no value of its {len(found)} 16-bit PNGs is above {max(found)}: they hold "
+                f"{bits}-bit data, use {2**bits / 2**16:.0%} of the scale and come out dark; scale them to "
+                "16 bits, or give the DICOM files"
+            )
+    notes = Counter(note for _, item in usable for note in item.notes)
+    return lines + [f"{count} images: {note}" for note, count in sorted(notes.items())]
 
 
 def _batches(sources: Sequence[Source]) -> list[list[Source]]:
@@ -102,7 +135,7 @@ def scan_one(source: Source, spool: Path, options: ScanOptions) -> Scanned | Ent
         rendered = render_file(source.path, options.size)
         if rendered.synthetic and not options.allow_synthetic:
             raise Quarantined(Code.SYNTHETIC, "its header says that a generative model drew it")
-        levels = to_levels(to_square(rendered.field, options.size), options.bits)
+        levels = to_levels(to_square(rendered.field, options.size, rendered.aspect), options.bits)
         png = encode_png(levels)
         thumbnail = fingerprint(rendered.field)
         content = _content(source.path)
@@ -123,6 +156,8 @@ def scan_one(source: Source, spool: Path, options: ScanOptions) -> Scanned | Ent
         pixels=pixel_digest(levels),
         dicom_patient=rendered.patient,
         synthetic=rendered.synthetic,
+        peak=rendered.peak,
+        notes=rendered.notes,
     )
 
 

@@ -89,7 +89,7 @@ def test_dicom(run: Path, tmp_path: Path) -> None:
         data = pydicom.dcmread(path)
         pixels = np.asarray(Image.open(tmp_path / "png" / f"{path.stem}.png"))
         assert np.array_equal(data.pixel_array, pixels)
-        field, patient, _ = render_file(str(path))
+        field, patient, *_ = render_file(str(path))
         assert np.abs(field * 255 - pixels).max() < 1e-3
         assert patient and patient.startswith("SYNTHETIC-")
         assert data.file_meta.MediaStorageSOPClassUID == data.SOPClassUID == SecondaryCaptureImageStorage

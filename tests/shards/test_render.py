@@ -149,7 +149,7 @@ def test_real_chest_xray_has_bright_bones() -> None:
     """MONOCHROME1, 15 bits, window 15000/30000: compared with the formula on pixels read by other means."""
     path = get_testdata_file("RG1_UNCR.dcm")
     assert isinstance(path, str)
-    field, patient, _ = render_file(path)
+    field, patient, *_ = render_file(path)
     data = Path(path).read_bytes()
     start = data.index(b"\xe0\x7f\x10\x00OW\0\0") + 12  # tag, VR, reserved, length
     stored = np.frombuffer(data, "<u2", 1955 * 1841, start).reshape(1955, 1841)
