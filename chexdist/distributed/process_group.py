@@ -28,6 +28,8 @@ def make_accelerator(world: World, timeout_seconds: int, run: Run = UNTRACKED) -
     warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
+        mixed_precision="no",  # in place of what variables say, as the next: the step sets its precision
+        dynamo_backend="no",
         kwargs_handlers=[
             DistributedDataParallelKwargs(broadcast_buffers=False),
             InitProcessGroupKwargs(timeout=timedelta(seconds=timeout_seconds)),

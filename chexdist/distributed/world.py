@@ -58,15 +58,27 @@ def check_asked_world(world: World) -> None:
     Raises:
         UserError: with both numbers and the cure.
     """
-    launcher = Path(f"/proc/{os.getppid()}/cmdline")
-    words = launcher.read_text(errors="replace").split("\0") if launcher.exists() else []
-    asked, where = asked_world_size(os.environ, words)
+    asked, where = asked_world_size(os.environ, launcher_words())
     if asked is not None and world.size != asked:
         raise UserError(
             f"{where} asks for {asked} processes, but this is a world of {world.size}. On CPUs use "
             f"`ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes {asked} -m chexdist "
             "train ...` or torchrun"
         )
+
+
+def launcher_words() -> list[str]:
+    """The words of the parent's command line; none where the system does not say."""
+    launcher = Path(f"/proc/{os.getppid()}/cmdline")
+    return launcher.read_text(errors="replace").split("\0") if launcher.exists() else []
+
+
+def accelerate_file(environment: Mapping[str, str], launcher: list[str]) -> Path | None:
+    """The configuration that `accelerate launch` reads, whether or not it is there; None for another
+    launcher.
+    """
+    options = _accelerate_options(launcher)
+    return None if options is None else Path(_option(options, "config_file") or _default_file(environment))
 
 
 def asked_world_size(environment: Mapping[str, str], launcher: list[str]) -> tuple[int | None, str]:

@@ -17,7 +17,7 @@ from chexdist.doctor.machine import check_bf16, check_devices
 from chexdist.doctor.memory import check_memory
 from chexdist.doctor.merge import merge
 from chexdist.doctor.packages import try_torchvision
-from chexdist.doctor.peers import Peers, describe_world, form_group, time_all_reduce
+from chexdist.doctor.peers import Peers, check_variables, describe_world, form_group, time_all_reduce
 from chexdist.doctor.shards import Reading, check_manifest, check_rate, try_fetching, try_reading
 from chexdist.doctor.simulate import Constants, simulate, with_enough_groups
 from chexdist.doctor.sizes import Sizes, largest_share, sizes_of
@@ -85,7 +85,8 @@ class Examination:
     def join(self) -> None:
         """The other ranks, and this one's machine."""
         peers = self.peers
-        self.check("backend", lambda note: form_group(note, peers))
+        if self.check("launcher", lambda note: check_variables(note, self.subject.config)):
+            self.check("backend", lambda note: form_group(note, peers))
         self.check("world", lambda note: describe_world(note, peers))
         self.check("devices", lambda note: check_devices(note, peers.device, peers.on_this_node))
         self.check("bf16", lambda note: check_bf16(note, peers.device, self.subject.config))

@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from chexdist.config.tree import Config
+from chexdist.distributed.launcher import check_launcher
 from chexdist.distributed.world import World, check_asked_world
 from chexdist.doctor.finding import Note, counted, listed
 from chexdist.errors import WorkError
@@ -64,6 +66,13 @@ class Peers:
     def leave(self) -> None:
         """Continue as the only rank."""
         self.group, self.hosts = None, [platform.node()]
+
+
+def check_variables(note: Note, config: Config | None) -> bool:
+    """What the launcher asks for besides a world; raises `UserError` where training would refuse it."""
+    check_launcher(config)
+    note.ok("asks for nothing but a world")
+    return True
 
 
 def form_group(note: Note, peers: Peers) -> None:

@@ -16,6 +16,7 @@ from chexdist.config.tree import Config
 from chexdist.data.ahead import cache_bytes, max_skew, widest_window
 from chexdist.data.manifest import Manifest, read_manifest
 from chexdist.data.order import batch_samples
+from chexdist.distributed.launcher import check_launcher
 from chexdist.distributed.partition import share
 from chexdist.distributed.world import World, check_asked_world
 from chexdist.errors import UserError
@@ -28,6 +29,7 @@ def check(config: Config, world: World) -> Manifest:
     Raises:
         UserError: with the option, the rule and the cure.
     """
+    check_launcher(config)
     check_asked_world(world)
     check_world(config, world.size)
     manifest = read_manifest(config.data.shards, config.data)
