@@ -50,8 +50,12 @@ def test_a_slow_writer_writes_the_bytes_of_a_synchronous_one(shards: Path, tmp_p
     assert files_of(tmp_path / "slow") == files_of(tmp_path / "synchronous")
     jobs.same_result(tmp_path / "slow", tmp_path / "synchronous")
     lines = diary.path.read_text().splitlines()
-    first = [index for index, line in enumerate(lines) if line.startswith(".partial-images-48 ")]
-    assert len(first) == 6 and any(line.startswith("batch") for line in lines[first[0] : first[-1]])
+    between = []
+    for images in (48, 96, 144):  # the last one is waited for
+        files = [i for i, line in enumerate(lines) if line.startswith(f".partial-images-{images} ")]
+        assert len(files) == 6
+        between += [line for line in lines[files[0] : files[-1]] if line.startswith("batch")]
+    assert between
     saved = [line for line in lines if not line.startswith("batch")]
     assert saved == sorted(saved, key=lambda line: int(line.split()[0].rpartition("-")[2])), "two in flight"
 
