@@ -17,7 +17,7 @@ from shards.labels import FORMATS
 
 SPLIT_NAMES = ("train", "val", "test")
 LABEL_RULES = ("any", "majority", "all")
-NEEDED = ("numpy", "PIL", "pydicom", "imagecodecs")
+NEEDED = ("numpy", "PIL", "pydicom", "imagecodecs", "simplejpeg")
 EXAMPLES = {
     "build": "chexdist-shards build vinbigdata/train --labels vinbigdata/train.csv --out shards64 --size 64",
     "verify": "chexdist-shards verify shards64",

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shards.codestream import BadCodestream, Codestream, read_codestream
+from shards.codestream import BadCodestream, Codestream, on_own_grid, read_codestream
+from shards.entropy import check_jpeg
 from shards.quarantine import Code, Quarantined
 
 if TYPE_CHECKING:
@@ -64,14 +65,25 @@ def decode_frame(dataset: "Dataset", syntax: "UID", frame: bytes, stream: Codest
     try:
         if syntax in JPEG:
             values = imagecodecs.jpeg8_decode(frame)
+            check_jpeg(frame, stream, values)
         elif syntax in JPEG_LS:
             values = imagecodecs.jpegls_decode(frame)
         else:
-            values = imagecodecs.jpeg2k_decode(frame, numthreads=1)
-    except RuntimeError as error:
+            values = imagecodecs.jpeg2k_decode(_one_grid(frame, stream, syntax), numthreads=1)
+    except (RuntimeError, BadCodestream) as error:
         code = Code.CORRUPT if stream.complete else Code.TRUNCATED
         raise Quarantined(code, f"{syntax.name}: {error}") from None
     return stored_values(values, stream, dataset, syntax in LOSSY)
+
+
+def _one_grid(frame: bytes, stream: Codestream, syntax: "UID") -> bytes:
+    """The frame without subsampling, which a single component may state, and the decoder refuses."""
+    if stream.sampling == (1, 1):
+        return frame
+    plain = on_own_grid(frame, stream.sampling)
+    if plain is None:
+        raise Quarantined(Code.UNSUPPORTED_PIXELS, f"{syntax.name}: subsampled tiles begin between samples")
+    return plain
 
 
 def stored_values(values: np.ndarray, stream: Codestream, dataset: "Dataset", lossy: bool) -> np.ndarray:

@@ -12,6 +12,7 @@ JPEG_2000_START = b"\xff\x4f\xff\x51"
 END = b"\xff\xd9"  # of all of them
 NO_START_OF_FRAME = {0xC4, 0xC8, 0xCC}  # Huffman tables, reserved, arithmetic conditioning
 JPEG_LS_FRAME = 0xF7
+LOSSLESS = (0xC3, 0xC7, 0xCB, 0xCF)
 COD, COC, START_OF_TILE = 0x52, 0x53, 0x90
 MOST_BEFORE_CODESTREAM = 65536  # bytes of JP2 boxes
 
@@ -32,6 +33,8 @@ class Codestream:
     complete: bool = True  # has an end marker
     levels: int = 0
     reversible: bool = True  # JPEG 2000's 5/3 wavelet, not 9/7
+    sampling: tuple[int, int] = (1, 1)  # of JPEG 2000: columns and rows of the reference grid for a sample
+    process: int = 0  # the marker that starts the frame, of JPEG and JPEG-LS
 
 
 def read_codestream(data: bytes) -> Codestream:
@@ -56,7 +59,8 @@ def _jpeg(data: bytes) -> Codestream:
             continue
         if marker == JPEG_LS_FRAME or (0xC0 <= marker <= 0xCF and marker not in NO_START_OF_FRAME):
             bits, height, width, components = struct.unpack_from(">BHHB", data, position + 4)
-            return Codestream(height, width, components, bits, complete=data.find(END, position) >= 0)
+            complete = data.find(END, position) >= 0
+            return Codestream(height, width, components, bits, complete=complete, process=marker)
         position += 2 + struct.unpack_from(">H", data, position + 2)[0]
     raise BadCodestream("a marker is missing before the start of the frame")
 
@@ -65,6 +69,8 @@ def _jpeg_2000(data: bytes, position: int) -> Codestream:
     right, bottom, left, top = struct.unpack_from(">IIII", data, position + 8)
     tile_width, tile_height, tile_left, tile_top = struct.unpack_from(">IIII", data, position + 24)
     components, depth, *sampling = struct.unpack_from(">HBBB", data, position + 40)
+    if not all(sampling):
+        raise BadCodestream("a component without samples")
     plain = not (left or top or tile_left or tile_top) and sampling == [1, 1]
     plain &= tile_width >= right and tile_height >= bottom
     levels, reversible = 0, True
@@ -75,12 +81,41 @@ def _jpeg_2000(data: bytes, position: int) -> Codestream:
         plain &= data[position + 1] != COC
         position += 2 + struct.unpack_from(">H", data, position + 2)[0]
     return Codestream(
-        height=bottom - top,
-        width=right - left,
+        height=-(-bottom // sampling[1]) - -(-top // sampling[1]),
+        width=-(-right // sampling[0]) - -(-left // sampling[0]),
         components=components,
         bits=(depth & 0x7F) + 1,
         signed=depth >= 0x80,
         complete=data.find(END, max(position, len(data) - 16)) >= 0,
         levels=levels if plain else 0,
         reversible=reversible,
+        sampling=(sampling[0], sampling[1]),
+    )
+
+
+def on_own_grid(data: bytes, sampling: tuple[int, int]) -> bytes | None:
+    """A JPEG 2000 codestream of one subsampled component, bare and with that component as reference grid.
+
+    A component's samples, bands and blocks depend on its own coordinates alone (B.2 to B.7), so dividing the
+    grid's (A.5.1) changes none. None when tiles would begin between samples.
+    """
+    start = data.find(JPEG_2000_START, 0, MOST_BEFORE_CODESTREAM)
+    grid = struct.unpack_from(">8I", data, start + 8)  # the ends, starts, tile sizes, tile starts; x then y
+    divided = list(grid)
+    for axis, step in enumerate(sampling):
+        end, begin, tile, tile_begin = grid[axis::2]
+        new_end, new_begin, new_tile_begin = (-(-value // step) for value in (end, begin, tile_begin))
+        if tile_begin + tile >= end:  # one tile
+            new_tile = max(1, new_end - new_tile_begin)
+        elif tile % step or tile_begin % step:
+            return None
+        else:
+            new_tile = tile // step
+        divided[axis::2] = new_end, new_begin, new_tile, new_tile_begin
+    return (
+        data[start : start + 8]
+        + struct.pack(">8I", *divided)
+        + data[start + 40 : start + 43]
+        + b"\1\1"
+        + data[start + 45 :]
     )

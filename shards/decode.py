@@ -1,109 +1,28 @@
-"""How a file becomes numbers, safely: limits before decoding, a quarantine code for what can't be decoded.
+"""How a DICOM file becomes numbers, safely: a quarantine code for what can't be decoded.
 
-Nothing here decides how an X-ray looks; see `render`.
+Nothing here decides how an X-ray looks; see `render`. PNG and JPEG: see `raster`.
 """
 
-import os
-import stat
-from io import BufferedReader
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from shards.codecs import MOST_BITS, RLE, check_rle_length, check_syntax, cut_bits, stored_bits
+from shards.limits import check_shape
+from shards.part10 import DEFLATED_FRAME, inflate_frame, read_data_set
 from shards.quarantine import Code, Quarantined
-from shards.sources import DICOM_MAGIC, DICOM_MAGIC_AT
-from shards.synthetic import title_says_synthetic
+from shards.sources import HEAD_BYTES, starts_like_dicom
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-MAX_PIXELS = 64 * 1024 * 1024  # twice the largest detectors; bounds the memory of a worker at about 2 GB
-MAX_FILE_BYTES = 512 * 1024 * 1024
-MIN_SIDE = 16
-GRAY_TOLERANCE = 2  # levels of 255 by which the channels of a gray picture may differ after lossy coding
-DEFLATED = {"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.8.1"}  # unpack without a limit: refused unread
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS
-
-
-class Raster(NamedTuple):
-    """A gray PNG or JPEG: integers [height, width], their full scale (255 or 65535).
-
-    `synthetic`: whether it says that a generative model drew it.
-    """
-
-    values: np.ndarray
-    full_scale: int
-    synthetic: bool
-
-
-def open_plain(path: str) -> BufferedReader:
-    """Open a plain, non-empty file of at most MAX_FILE_BYTES; never waits for a pipe or a device."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise Quarantined(Code.UNREADABLE, error.strerror or str(error)) from None
-    status = os.fstat(descriptor)
-    if stat.S_ISREG(status.st_mode) and 0 < status.st_size <= MAX_FILE_BYTES:
-        return os.fdopen(descriptor, "rb")
-    os.close(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        raise Quarantined(Code.UNREADABLE, "not a plain file")
-    if status.st_size:
-        raise Quarantined(Code.TOO_LARGE, f"{status.st_size} bytes; the limit is {MAX_FILE_BYTES}")
-    raise Quarantined(Code.TRUNCATED, "an empty file")
-
 
 def is_dicom(file: BinaryIO) -> bool:
-    """Whether the file starts with a DICOM preamble (PS3.10, section 7.1)."""
-    file.seek(DICOM_MAGIC_AT)
-    magic = file.read(len(DICOM_MAGIC))
+    """Whether the file starts like a DICOM file, with a preamble or without."""
     file.seek(0)
-    return magic == DICOM_MAGIC
-
-
-def check_shape(height: int, width: int) -> None:
-    """Refuse sizes that would exhaust memory or that can't be an X-ray; called before anything is decoded."""
-    if min(height, width) < MIN_SIDE:
-        raise Quarantined(Code.TOO_SMALL, f"{width} x {height} pixels; the shorter side needs {MIN_SIDE}")
-    if height * width > MAX_PIXELS:
-        raise Quarantined(Code.TOO_LARGE, f"{width} x {height} pixels; the limit is {MAX_PIXELS} in all")
-
-
-def decode_raster(file: BinaryIO) -> Raster:
-    """A gray PNG or JPEG.
-
-    The EXIF orientation is applied: the picture is taken as viewers show it. Colour images whose channels are
-    equal, and opaque alpha, are accepted.
-    """
-    try:
-        image: Image.Image = Image.open(file, formats=["PNG", "JPEG"])
-        check_shape(image.height, image.width)
-        image.load()
-        synthetic = title_says_synthetic(image.info.get("Title"))
-        image = ImageOps.exif_transpose(image)
-    except UnidentifiedImageError:
-        raise Quarantined(Code.NOT_AN_IMAGE, "the content is neither PNG, JPEG nor DICOM") from None
-    except Image.DecompressionBombError as error:
-        raise Quarantined(Code.TOO_LARGE, str(error)) from None
-    except (OSError, SyntaxError) as error:
-        if isinstance(error, OSError) and error.errno:
-            raise
-        code = Code.TRUNCATED if "truncated" in str(error).lower() else Code.CORRUPT
-        raise Quarantined(code, str(error)) from None
-    if image.mode.startswith("I"):
-        return Raster(np.asarray(image).astype(np.int32), 65535, synthetic)
-    if image.mode in ("1", "L"):
-        return Raster(np.asarray(image.convert("L")), 255, synthetic)
-    if image.mode == "CMYK":
-        raise Quarantined(Code.NOT_GRAYSCALE, "a CMYK picture")
-    red, green, blue, alpha = np.moveaxis(np.asarray(image.convert("RGBA")).astype(np.int16), -1, 0)
-    if np.abs(red - green).max() > GRAY_TOLERANCE or np.abs(red - blue).max() > GRAY_TOLERANCE:
-        raise Quarantined(Code.NOT_GRAYSCALE, "a colour picture")
-    if alpha.min() < 255:
-        raise Quarantined(Code.NOT_GRAYSCALE, "a picture with transparent parts")
-    return Raster(green, 255, synthetic)
+    head = file.read(HEAD_BYTES)
+    file.seek(0)
+    return starts_like_dicom(head)
 
 
 def read_dicom(path: str) -> "Dataset":
@@ -111,16 +30,11 @@ def read_dicom(path: str) -> "Dataset":
 
     Raises Quarantined, or nearly anything: pydicom has no closed set of errors for a hostile file.
     """
-    from pydicom import dcmread
-    from pydicom.filereader import read_file_meta_info
-    from pydicom.uid import UID
-
-    syntax = read_file_meta_info(path).get("TransferSyntaxUID", "")
-    if syntax in DEFLATED:
-        raise Quarantined(Code.UNSUPPORTED_TRANSFER_SYNTAX, f"{syntax.name}: store it without deflate")
-    dataset = dcmread(path)
+    dataset = read_data_set(path)
     _check_header(dataset)
-    check_syntax(UID(syntax))
+    if dataset.file_meta.TransferSyntaxUID == DEFLATED_FRAME:
+        inflate_frame(dataset)
+    check_syntax(dataset.file_meta.TransferSyntaxUID)
     return dataset
 
 

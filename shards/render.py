@@ -31,9 +31,11 @@ from PIL import Image
 
 from shards.aspect import pixel_aspect
 from shards.codecs import JPEG_2000, NATIVE, RLE, decode_frame, read_frame, stored_bits
-from shards.decode import decode_raster, is_dicom, native_values, open_plain, read_dicom
+from shards.decode import is_dicom, native_values, read_dicom
+from shards.limits import open_plain
 from shards.lookup import look_up
 from shards.quarantine import Code, Quarantined
+from shards.raster import decode_raster
 from shards.reduced import Reduced, decode_reduced, levels_for
 from shards.synthetic import dicom_says_synthetic
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from shards.content import pixel_digest
-from shards.decode import open_plain
 from shards.duplicates import fingerprint
+from shards.limits import open_plain
 from shards.progress import Progress
 from shards.quarantine import Code, Entry, Quarantined
 from shards.render import encode_png, render_file, to_levels, to_square

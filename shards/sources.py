@@ -6,6 +6,7 @@ function that returns a `Listing`.
 
 import os
 import stat
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,12 @@ from shards.quarantine import Code, Entry
 RASTER_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
 DICOM_MAGIC_AT, DICOM_MAGIC = 128, b"DICM"  # DICOM PS3.10, section 7.1
+HEAD_BYTES = 1024  # enough to tell DICOM by
+FIRST_ELEMENTS = 3  # that a data set without preamble is known by
+FILE_META = 2  # the group
+FIRST_GROUPS = (FILE_META, 8)
+LONG_VRS = frozenset({b"OB", b"OW", b"SQ", b"UN", b"UT", b"OF", b"OD", b"UC", b"UR"})  # PS3.5, 7.1.2
+SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 
 
 @dataclass(frozen=True)
@@ -121,5 +128,40 @@ def _is_image(path: str) -> bool:
     if not stat.S_ISREG(os.stat(path).st_mode):
         return False
     with open(path, "rb") as file:
-        file.seek(DICOM_MAGIC_AT)
-        return file.read(len(DICOM_MAGIC)) == DICOM_MAGIC
+        return starts_like_dicom(file.read(HEAD_BYTES))
+
+
+def starts_like_dicom(head: bytes) -> bool:
+    """Whether the first HEAD_BYTES of a file are those of DICOM: a preamble, or a data set without one."""
+    if head[DICOM_MAGIC_AT : DICOM_MAGIC_AT + len(DICOM_MAGIC)] == DICOM_MAGIC:
+        return True
+    return any(
+        _starts_with_elements(head, order, explicit)
+        for order, explicit in (("<", True), ("<", False), (">", True))
+    )
+
+
+def _starts_with_elements(head: bytes, order: str, explicit: bool) -> bool:
+    """Whether data elements in ascending order start `head`, in group 2 or 8 (PS3.5, 7.1)."""
+    position, last = 0, (0, 0)
+    for _ in range(FIRST_ELEMENTS):
+        element = head[position : position + 12]
+        if len(element) < 8:
+            return False
+        tag = struct.unpack_from(f"{order}HH", element)
+        in_meta = tag[0] == FILE_META  # explicit whatever follows it
+        vr = element[4:6]
+        if tag <= last or tag[0] not in FIRST_GROUPS:
+            return False
+        if not explicit and not in_meta:
+            length, size = struct.unpack_from(f"{order}I", element, 4)[0], 8
+        elif vr in SHORT_VRS:
+            length, size = struct.unpack_from(f"{order}H", element, 6)[0], 8
+        elif vr in LONG_VRS and len(element) == 12:
+            length, size = struct.unpack_from(f"{order}I", element, 8)[0], 12
+        else:
+            return False
+        if length >= HEAD_BYTES:  # the first elements are short
+            return False
+        position, last = position + size + length, tag
+    return True
