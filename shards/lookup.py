@@ -55,9 +55,16 @@ def _first_mapped(first: int, entries: int, positions: np.ndarray) -> int:
 
 
 def _depth(table: np.ndarray, bits: int) -> int:
-    """The bits that the entries have: more than stated, or fewer where they end at 2**n - 1 or far below."""
+    """The bits that the entries have: those stated, unless they end at 2**n - 1 or far below.
+
+    Raises Quarantined for entries beyond the stated bits that end at no 2**n - 1: white can't be known.
+    """
     peak = int(table.max())
     own = max(peak.bit_length(), FEWEST_BITS)
-    if own > bits or own <= bits - 2 or peak == 2**own - 1:
+    if peak == 2**own - 1 or own <= bits - 2:
         return own
+    if own > bits:
+        raise Quarantined(
+            Code.CORRUPT, f"a lookup table with entries up to {peak}, its descriptor says {bits} bits"
+        )
     return bits

@@ -72,7 +72,6 @@ def test_a_first_value_that_is_large_stays_so(tmp_path: Path, first: int) -> Non
         (12, 4000, 4095),
         (8, 4095, 4095),  # deeper than stated
         (10, 65535, 65535),
-        (12, 5000, 8191),
     ],
 )
 def test_entries_are_scaled_by_the_bits_they_have(tmp_path: Path, stated: int, peak: int, scale: int) -> None:
@@ -80,6 +79,15 @@ def test_entries_are_scaled_by_the_bits_they_have(tmp_path: Path, stated: int, p
     values = ramp(0, 4095)
     dataset = dicom(values.astype(np.uint16), 12, VOILUTSequence=[item(table, 0, stated)])
     np.testing.assert_allclose(rendered(tmp_path, dataset), table[values] / scale, atol=1e-6)
+
+
+@pytest.mark.parametrize(("stated", "peak"), [(8, 300), (10, 4000), (12, 5000), (14, 40000)])
+def test_entries_too_deep_that_end_anywhere_are_set_aside(tmp_path: Path, stated: int, peak: int) -> None:
+    table = (np.linspace(0, 1, 4096) ** 2 * peak).round()
+    dataset = dicom(ramp(0, 4095).astype(np.uint16), 12, VOILUTSequence=[item(table, 0, stated)])
+    with pytest.raises(Quarantined) as caught:
+        rendered(tmp_path, dataset)
+    assert caught.value.code is Code.CORRUPT and f"up to {peak}" in caught.value.detail
 
 
 @pytest.mark.parametrize("entries", [255, 256, 1001, 4096])
