@@ -16,6 +16,17 @@ HOST_SKEW = 8
 """Batches by which one rank's host may be ahead of another's: a GPU's queue holds a few steps."""
 READ_AHEAD = 4
 """Batches that each loader worker reads ahead."""
+QUEUES = 1 << 16
+"""Bytes of shared memory in which a worker's queues hold their locks, a page each."""
+
+
+def handed_over_bytes(share: int, size: int, bits: int, workers: int) -> int:
+    """Bytes of shared memory that one rank's batches of `share` images take at most: those that its workers
+    have read ahead, and the one that is trained; and the locks of their queues. 16-bit pixels are handed
+    over as int32, a label as int64.
+    """
+    pixels = size**2 * (1 if bits == 8 else 4)
+    return (READ_AHEAD * workers + 1) * share * (pixels + 8) + workers * QUEUES if workers else 0
 
 
 def max_skew(batch: int, workers: int) -> int:

@@ -6,13 +6,15 @@ workers have read ahead does not count: the cursor is the trainer's batch number
 """
 
 import signal
-from collections.abc import Generator, Iterator
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from chexdist.data.ahead import READ_AHEAD, ReadAhead, max_skew
 from chexdist.data.order import batch_samples
@@ -24,6 +26,9 @@ from chexdist.errors import WorkError
 Batch = tuple[torch.Tensor, torch.Tensor]
 DIED = "DataLoader worker"
 """How torch's message about a loader process that died begins."""
+TIMED_OUT = "DataLoader timed out"
+SECONDS_BETWEEN_LOOKS = 2
+"""A rank that waits for its loader looks this often whether it should wait on."""
 
 
 class _Shares(Sampler[list[int]]):
@@ -55,7 +60,25 @@ class _Samples(Dataset[Batch]):
             return error
         if pixels.dtype == np.uint16:
             pixels = pixels.astype(np.int32)  # torch has few operations on uint16
-        return torch.from_numpy(pixels), torch.from_numpy(self.reader.split.label[samples])
+        batch = torch.from_numpy(pixels), torch.from_numpy(self.reader.split.label[samples])
+        return batch if get_worker_info() is None else _shared(batch)
+
+
+def _shared(batch: Batch) -> Batch | WorkError:
+    """The batch in shared memory. Left to torch, a thread would do it, print what fails and lose it."""
+    try:
+        for tensor in batch:
+            tensor.share_memory_()
+    except (RuntimeError, OSError) as error:
+        return _no_room(error)
+    return batch
+
+
+def _no_room(error: Exception) -> WorkError:
+    return WorkError(
+        f"loader processes could not hand over a batch: {str(error).splitlines()[0]}. Usually /dev/shm is "
+        "full: make it larger (containers: --shm-size), or give --data.workers 0"
+    )
 
 
 def _as_fetched(batch: Any) -> Batch | WorkError:
@@ -78,10 +101,15 @@ def batches(
     first: int,
     workers: int,
     pin: bool = False,
+    waiting: Callable[[float], None] = lambda seconds: None,
 ) -> Generator[Batch, None, None]:
     """Endless batches of this rank from global batch `first` on.
 
     Pixels [len(share), size, size], uint8 or int32, and labels [len(share)], int64.
+
+    Args:
+        waiting: called every few seconds while a loader process is waited for, with the seconds waited for
+            this batch; what it raises ends the waiting.
 
     Raises:
         WorkError: a shard does not hold what its manifest says, can't be fetched, or a loader process died.
@@ -96,11 +124,12 @@ def batches(
         pin_memory=pin,
         multiprocessing_context="fork" if workers else None,
         prefetch_factor=READ_AHEAD if workers else None,
+        timeout=SECONDS_BETWEEN_LOOKS if workers else 0,
     )
     try:
-        with fetching_ahead(reader, ahead) as done:
+        with fetching_ahead(reader, ahead) as done, _started(loader) as started:
             done(first * batch)
-            for t, fetched in enumerate(loader, first):
+            for t, fetched in enumerate(_patiently(started, waiting), first):
                 if isinstance(fetched, WorkError):
                     raise fetched
                 done(t * batch)
@@ -114,6 +143,41 @@ def batches(
         raise WorkError(
             f"{reason.strip().rstrip('.')}. Often memory is short: lower data.workers or data.memory"
         ) from None
+
+
+@contextmanager
+def _started(loader: DataLoader[Batch]) -> Iterator[Iterator[Batch | WorkError]]:
+    """A pass of the loader; its processes end with it, also one that hangs and, since it ignores the signals,
+    would be waited for when this process ends.
+    """
+    try:
+        started: Any = iter(loader)
+    except OSError as error:
+        raise _no_room(error) from None
+    try:
+        yield started
+    finally:
+        if loader.num_workers:
+            started._shutdown_workers()  # else torch does the same when it finds no reference any more
+            for worker in started._workers:
+                worker.kill()
+
+
+def _patiently(
+    fetched: Iterator[Batch | WorkError], waiting: Callable[[float], None]
+) -> Iterator[Batch | WorkError]:
+    """The same, endlessly; torch's time limit for a batch becomes a call of `waiting`."""
+    while True:
+        begun = time.monotonic()
+        while True:
+            try:
+                batch = next(fetched)
+                break
+            except RuntimeError as error:
+                if TIMED_OUT not in str(error):
+                    raise
+            waiting(time.monotonic() - begun)
+        yield batch
 
 
 def to_unit_range(pixels: torch.Tensor, bits: int, dtype: torch.dtype) -> torch.Tensor:

@@ -77,11 +77,14 @@ class Collectives:
         """The rows of all ranks in rank order, [n_0 + n_1 + ..., D] on the CPU; ranks may bring different
         numbers of rows.
         """
-        if self.group is None:
-            return part.cpu()
-        parts: list[Any] = [None] * self.world.size
-        distributed.all_gather_object(parts, part.cpu(), group=self.group)
-        return torch.cat(parts)
+        return torch.cat(self.gather(part.cpu()))
+
+    def gather(self, value: T) -> list[T]:
+        """Every rank's value, in rank order."""
+        values: list[Any] = [value] * self.world.size
+        if self.group is not None:
+            distributed.all_gather_object(values, value, group=self.group)
+        return values
 
     def broadcast(self, value: T) -> T:
         """Rank 0's value, on every rank."""

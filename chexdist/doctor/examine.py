@@ -132,7 +132,8 @@ class Examination:
     def _plan(self, config: Config, ranks: int) -> None:
         share, here = len(largest_share(config, ranks)), self.peers.on_this_node
         classes = len(self.manifest.classes) if self.manifest else 2
-        self.check("loaders", lambda note: check_loaders(note, config, share, here))
+        bits = self.manifest.bits if self.manifest else 16
+        self.check("loaders", lambda note: check_loaders(note, config, bits, share, here))
         sizes = self.check("memory", lambda _: sizes_of(config, classes))
         if sizes is None:
             return

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from chexdist.config.tree import Checkpoint, Config
-from chexdist.data.ahead import READ_AHEAD
+from chexdist.data.ahead import handed_over_bytes
 from chexdist.data.manifest import Manifest
 from chexdist.doctor.finding import Note, amount, counted
 from chexdist.doctor.peers import Peers
@@ -181,7 +181,7 @@ def check_cache(note: Note, manifest: Manifest) -> None:
         note.ok(text)
 
 
-def check_loaders(note: Note, config: Config, share: int, here: int) -> None:
+def check_loaders(note: Note, config: Config, bits: int, share: int, here: int) -> None:
     """Free bytes of /dev/shm, through which loader processes hand over batches; containers often have 64
     MiB.
     """
@@ -190,8 +190,7 @@ def check_loaders(note: Note, config: Config, share: int, here: int) -> None:
         return
     disk = os.statvfs(folder)
     free = disk.f_bavail * disk.f_frsize
-    pixels = 4 * config.model.size**2  # 16-bit shards are handed over as int32
-    needed = here * config.data.workers * READ_AHEAD * share * pixels
+    needed = here * handed_over_bytes(share, config.model.size, bits, config.data.workers)
     text = (
         f"{amount(free)} are free in {folder}; up to {amount(needed)} of batches wait there, for "
         f"{counted(here * config.data.workers, 'loader')} on this node and {counted(share, 'image')} a batch"

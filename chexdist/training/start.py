@@ -21,6 +21,7 @@ from chexdist.errors import AgreedError, UserError, WorkError
 from chexdist.run import checkpoint, layout
 from chexdist.run.directory import RunDirectory
 from chexdist.training.precision import automatic, with_precision
+from chexdist.training.shared_memory import check_shared_memory
 from chexdist.training.trainer import Trainer
 
 
@@ -53,6 +54,7 @@ def train(config: Config, manifest: Manifest, world: World) -> int:
     heartbeat = Heartbeat(run.path / layout.HEARTBEATS, world)
     try:
         collectives.check_same(manifest.digest, f"{manifest.directory}/manifest.json")
+        check_shared_memory(config, manifest, collectives)
         if config.train.precision == "auto":
             config = with_precision(config, _precision(run.path, accelerator.device, collectives))
         return Trainer(config, manifest, world, run, accelerator, collectives, stop, heartbeat).run()

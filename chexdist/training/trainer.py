@@ -31,6 +31,7 @@ from chexdist.run.directory import RunDirectory
 from chexdist.run.provenance import machine
 from chexdist.run.saver import Saver
 from chexdist.training.networks import Gan
+from chexdist.training.patience import Patience
 from chexdist.training.preflight import check_resumed
 from chexdist.training.progress_line import TrainingProgress
 from chexdist.training.schedule import Phase, moving_settings
@@ -249,6 +250,7 @@ class Trainer:
             first=first,
             workers=data.workers,
             pin=self.device.type == "cuda",
+            waiting=Patience(self.config, self.manifest, self.stop),
         )
 
     def sum_losses(self, t: int) -> PendingLosses:
