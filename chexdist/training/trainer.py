@@ -30,6 +30,7 @@ from chexdist.run import checkpoint, layout, tracking
 from chexdist.run.directory import RunDirectory
 from chexdist.run.provenance import machine
 from chexdist.run.saver import Saver
+from chexdist.training import not_finite
 from chexdist.training.networks import Gan
 from chexdist.training.patience import Patience
 from chexdist.training.preflight import check_resumed
@@ -47,6 +48,8 @@ class PendingLosses:
     since: int
     t: int
     sums: Pending
+    own: Tensor
+    """This rank's part of them, on its device."""
 
 
 class Trainer:
@@ -255,7 +258,8 @@ class Trainer:
 
     def sum_losses(self, t: int) -> PendingLosses:
         """Start to sum over ranks the losses since the last sum, and how often a value was not finite."""
-        pending = PendingLosses(self.since, t, self.collectives.all_reduce_async(self.rank_sums()))
+        own = self.rank_sums()
+        pending = PendingLosses(self.since, t, self.collectives.all_reduce_async(own), own)
         self.step.losses, self.since = Losses.zero(self.device), t
         return pending
 
@@ -271,10 +275,10 @@ class Trainer:
         Raises:
             AgreedError: on all ranks, if a gradient or a weight was not finite since the last sum.
         """
-        critic, penalty, generator, not_finite = pending.sums.result().tolist()
+        critic, penalty, generator, broken = pending.sums.result().tolist()
         batch, n_critic = self.config.train.batch, self.config.train.n_critic
         since, t = pending.since, pending.t
-        self.refuse_not_finite(not_finite, since, t)
+        self.refuse_not_finite(broken, pending.own, since, t)
         real, generated = (t - since) * batch, (t // n_critic - since // n_critic) * batch
         means = {
             "loss/critic": (critic, real),
@@ -291,12 +295,13 @@ class Trainer:
             f"{name.removeprefix('loss/')} {value:.3f}" for name, value in values.items()
         )
 
-    def refuse_not_finite(self, count: float, since: int, t: int) -> None:
+    def refuse_not_finite(self, count: float, own: Tensor, since: int, t: int) -> None:
         if count:
             batch = self.config.train.batch
+            ranks = self.collectives.gather(not_finite.Seen.of(own, self.gan.weight_norm()))
             raise AgreedError(
                 f"gradients or weights are not finite between images {since * batch} and {t * batch}; the "
-                "last checkpoint is from before: lower optim.*.lr, or set train.precision no"
+                f"last checkpoint is from before: {not_finite.cause(ranks)}"
             )
 
     def _line(self, name: str, unit: str, value: float, t: int, count: int) -> Metric:
@@ -349,10 +354,9 @@ class Trainer:
             self.collectives,
             images,
         )
-        unlogged = (
-            self.collectives.all_gather(self.rank_sums()[None]) if self.since < t else torch.empty(0, 4)
-        )
-        self.refuse_not_finite(float(unlogged[:, 3].sum()), self.since, t)
+        own = self.rank_sums()
+        unlogged = self.collectives.all_gather(own[None]) if self.since < t else torch.empty(0, 4)
+        self.refuse_not_finite(float(unlogged[:, 3].sum()), own, self.since, t)
         state = checkpoint.State(
             t=t,
             images=images,
