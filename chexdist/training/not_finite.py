@@ -38,8 +38,8 @@ def cause(ranks: list[Seen]) -> str:
     named = [f"rank {rank} on {seen.node}: {_listed(seen)}" for rank, seen in list(bad.items())[:SHOWN]]
     more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
     return (
-        f"only on {'; '.join(named)}{more}. The other {len(ranks) - len(bad)} of {len(ranks)} ranks are finite, "
-        "so a faulty device is likelier than the settings: leave that node out, then resume"
+        f"only on {'; '.join(named)}{more}. The other {len(ranks) - len(bad)} of {len(ranks)} ranks are "
+        "finite, so a faulty device is likelier than the settings: leave that node out, then resume"
     )
 
 
