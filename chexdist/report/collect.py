@@ -13,6 +13,7 @@ from chexdist.metrics.value import Metric
 from chexdist.report.files import flat, metrics_of, read_metrics, read_object, read_settings, tidy
 from chexdist.report.measurements import BASELINES, Measurement, counted, is_baseline
 from chexdist.run import layout
+from chexdist.run.alive import is_alive
 
 MOST_RUNS = 12
 MOST_PAIRS = 64
@@ -145,6 +146,9 @@ def _names(paths: list[Path]) -> list[str]:
     return [name if names.count(name) == 1 else f"{name} ({number})" for number, name in enumerate(names, 1)]
 
 
+DEAD = f"not alive, though {layout.STATUS} says running: no process holds its lock, no heartbeat is recent"
+
+
 def _read_run(path: Path, name: str) -> RunRecord:
     try:
         is_directory = path.is_dir()
@@ -161,6 +165,8 @@ def _read_run(path: Path, name: str) -> RunRecord:
     state, images = status.get("state"), status.get("images")
     if status and (state not in STATES or not _is_count(images)):
         raise UserError(f"{path / layout.STATUS} is damaged: state {tidy(state)}, images {tidy(images)}")
+    if state == "running" and not is_alive(path):
+        state, status["cause"] = "failed", DEAD
     provenance = flat(read_object(path / layout.PROVENANCE))
     log = read_metrics(path)
     return RunRecord(

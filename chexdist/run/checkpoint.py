@@ -21,6 +21,7 @@ from torch import Tensor
 
 from chexdist.errors import UserError, WorkError
 from chexdist.run import layout
+from chexdist.run.full_disk import naming
 from shards.files import flush_to_disk
 
 SCHEMA = 1
@@ -70,20 +71,26 @@ def save(run: Path, tensors: Tensors, state: State) -> Path:
     """
     final = layout.checkpoint(run, state.images)
     partial = layout.partial(final)
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        digests = {name: _write(partial / name, to_bytes(content)) for name, content in tensors.items()}
-        document = {"schema": SCHEMA, **asdict(state), "files": digests}
-        _write(partial / layout.STATE, json.dumps(document, indent=1).encode())
-        # only a damaged one can be in the way: a run never trains again over a valid one
-        shutil.rmtree(final, ignore_errors=True)
-        partial.rename(final)
-        flush_to_disk(final.parent)
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise WorkError(f"checkpoint {final}: {error.strerror}; the one before it is untouched") from None
+    needed = sum(tensor.nbytes for named in tensors.values() for tensor in named.values())
+    with naming(final, needed, "; the checkpoint before it is untouched"):
+        try:
+            _save(final, partial, tensors, state)
+        except OSError:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
     return final
+
+
+def _save(final: Path, partial: Path, tensors: Tensors, state: State) -> None:
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    digests = {name: _write(partial / name, to_bytes(content)) for name, content in tensors.items()}
+    document = {"schema": SCHEMA, **asdict(state), "files": digests}
+    _write(partial / layout.STATE, json.dumps(document, indent=1).encode())
+    # only a damaged one can be in the way: a run never trains again over a valid one
+    shutil.rmtree(final, ignore_errors=True)
+    partial.rename(final)
+    flush_to_disk(final.parent)
 
 
 def newest(run: Path) -> tuple[Path | None, list[str]]:

@@ -19,6 +19,7 @@ from chexdist.distributed.world import World
 from chexdist.errors import UserError
 from chexdist.metrics.value import Metric
 from chexdist.run import draws, layout
+from chexdist.run.full_disk import naming
 from chexdist.run.provenance import provenance
 from shards.files import replace_file, replacing
 
@@ -78,7 +79,9 @@ class RunDirectory:
     def status(self, state: str, images: int, rank: int = 0, cause: str | None = None) -> None:
         """Replace the status; state is running, done, preempted or failed."""
         document = {"state": state, "images": images, "rank": rank, "cause": cause, "time": time.time()}
-        replace_file(self.path / layout.STATUS, json.dumps(document))
+        path, content = self.path / layout.STATUS, json.dumps(document)
+        with naming(path, len(content)):
+            replace_file(path, content)
 
     def fail(self, rank: int, cause: str) -> None:
         """Replace the status by a failure that this rank reports, after as many images as it said before: the
@@ -97,12 +100,15 @@ class RunDirectory:
 
     def log(self, metrics: list[Metric]) -> None:
         """Append to the log."""
-        with (self.path / layout.LOG).open("a") as file:
-            file.writelines(json.dumps(metric.to_dict()) + "\n" for metric in metrics)
+        path, lines = self.path / layout.LOG, "".join(json.dumps(each.to_dict()) + "\n" for each in metrics)
+        with naming(path, len(lines)), path.open("a") as file:
+            file.write(lines)
 
     def write_draws(self, name: str, found: dict[tuple[str, str], Tensor]) -> None:
         """Write the bootstrap's draws of what was measured as the file called `name`."""
-        draws.write(layout.draws_of_training(self.path, name), found)
+        path = layout.draws_of_training(self.path, name)
+        with naming(path, sum(each.nbytes for each in found.values())):
+            draws.write(path, found)
 
     def flush_log(self) -> None:
         """Put the log on the disk: a checkpoint that outlives a power cut has its log beside it."""
@@ -133,7 +139,9 @@ class RunDirectory:
 
     def draw_samples(self, name: str, images: Tensor) -> None:
         """Draw images [N, 1, S, S] in [-1, 1] as the picture called `name`, eight in a row."""
-        draw_grid(layout.sample(self.path, name), images)
+        path = layout.sample(self.path, name)
+        with naming(path, images.numel()):
+            draw_grid(path, images)
 
     def _status(self) -> str:
         path = self.path / layout.STATUS

@@ -98,5 +98,5 @@ def _first_sentence(error: Exception) -> str:
 
 
 def _record(run: RunDirectory, world: World, cause: str) -> None:
-    with suppress(OSError):  # on a full disk the line on stderr must do
+    with suppress(OSError, WorkError):  # on a full disk the line on stderr must do
         run.fail(world.rank, cause)

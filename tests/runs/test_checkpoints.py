@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -316,7 +317,10 @@ def test_a_full_disk_ends_the_run(
     gate.gate.touch()
     codes = job.wait(30)
     assert codes == [1] * size, job.output
-    assert "No space left" in job.output
+    said = (
+        rf"{re.escape(str(run))}\S*: No space left on device: [0-9,]+ bytes are needed, [0-9,]+ are free in "
+    )
+    assert re.search(said + re.escape(str(run)), job.output), job.output
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["images-48"]
     found = jobs.status(run)
     if spare:
