@@ -56,11 +56,11 @@ def refusal(environment: Mapping[str, str], config: Config | None) -> str:
             )
     precision = value("ACCELERATE_MIXED_PRECISION")
     if precision not in ("", "no", config.train.precision if config else "no"):
-        cure = (
-            "give --train.precision bf16 too" if precision == "bf16" else "give --train.precision bf16 or no"
+        cure = "give --train.precision bf16 too, or " if precision == "bf16" else ""
+        return (
+            f"ACCELERATE_MIXED_PRECISION={precision}, but {RULE} (train.precision is auto, no or bf16): "
+            f"{cure}set --mixed_precision no (or `accelerate config`), or unset it"
         )
-        unset = "set --mixed_precision no (or `accelerate config`), or unset it"
-        return f"ACCELERATE_MIXED_PRECISION={precision}, but {RULE}: {cure}; or else {unset}"
     backend = value("ACCELERATE_DYNAMO_BACKEND")
     if backend not in ("", "no"):
         return (
