@@ -94,7 +94,7 @@ def build(options: Options) -> int:
             _check_drawn(listing, images, options.per_class, quarantine_list)
             origin, patients = find_patients(
                 [image.source for image in images],
-                [image.scanned.dicom_patient for image in images],
+                [(image.scanned.dicom_patient, image.scanned.dicom_study) for image in images],
                 from_name,
                 listing.has_patients,
             )

@@ -1,7 +1,10 @@
-"""Which patient an image belongs to: by --patient-pattern, label file, DICOM's PatientID, or its own."""
+"""Which patient an image belongs to: by --patient-pattern, label file, DICOM's PatientID or study, or its
+own.
+"""
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from shards.errors import UserError
@@ -37,11 +40,14 @@ def name_reader(pattern: str, images: Sequence[Source]) -> NameReader:
 
 def find_patients(
     images: Sequence[Source],
-    dicom_patients: Sequence[str | None],
+    headers: Sequence[tuple[str | None, str | None]],
     from_name: NameReader | None,
     from_labels: bool,
 ) -> tuple[str, list[str | None]]:
     """How patients are known ("pattern", "csv", "dicom", "file"), and each image's; None: it is alone.
+
+    `headers`: each image's PatientID and StudyInstanceUID, where it has them. A study is of one patient, so
+    its images are kept in one split where anonymisation has emptied PatientID.
 
     Raises UserError when PatientID is the same everywhere, as some anonymisers leave it.
     """
@@ -49,14 +55,34 @@ def find_patients(
         return "pattern", [from_name(image) for image in images]
     if from_labels:
         return "csv", [image.patient for image in images]
-    if not any(dicom_patients):
+    dicom_patients = [patient for patient, _ in headers]
+    if not any(patient or study for patient, study in headers):
         return "file", [None] * len(images)
-    if len(images) > 1 and len(set(dicom_patients)) == 1:
+    if len(images) > 1 and len(set(dicom_patients)) == 1 and dicom_patients[0]:
         raise UserError(
             "all images have the same PatientID, so they can't be split by patient: "
             "give --patient-pattern ('(.+)' where each file is of another patient), or a patient column in "
             "--labels"
         )
-    if alone := dicom_patients.count(None):
+    of_study = _patients_of_studies(headers)
+    patients = [patient or of_study.get(study or "") for patient, study in headers]
+    unnamed = dicom_patients.count(None)
+    if by_study := unnamed - patients.count(None):
+        print(
+            f"{by_study} images have no PatientID: those of one study (StudyInstanceUID) are taken as of one "
+            "patient, who may have other studies; a patient column in --labels knows better",
+            file=sys.stderr,
+        )
+    if alone := patients.count(None):
         print(f"{alone} images have no PatientID: each is taken as a patient of its own", file=sys.stderr)
-    return "dicom", list(dicom_patients)
+    return ("dicom" if any(patients) else "file"), patients
+
+
+def _patients_of_studies(headers: Sequence[tuple[str | None, str | None]]) -> dict[str, str]:
+    """A patient for each study of several images: the PatientID that one of them has, else the study's."""
+    images = Counter(study for _, study in headers if study)
+    patients: dict[str, str] = {}
+    for patient, study in headers:
+        if study and images[study] > 1:
+            patients[study] = patient or patients.get(study, f"study {study}")
+    return patients

@@ -53,8 +53,9 @@ Field = np.ndarray | Reduced  # a picture [height, width], float32 in [0, 1], bo
 class Rendered(NamedTuple):
     """The field of a file, and what else it says.
 
-    `patient`: its DICOM PatientID if any. `synthetic`: whether it says so. `aspect`: of a pixel, height over
-    width. `peak`: the largest value of a PNG of 16 bits. `notes`: contradictions in its header.
+    `patient`, `study`: its DICOM PatientID and StudyInstanceUID if any. `synthetic`: whether it says so.
+    `aspect`: of a pixel, height over width. `peak`: the largest value of a PNG of 16 bits. `notes`:
+    contradictions in its header.
     """
 
     field: Field
@@ -63,6 +64,7 @@ class Rendered(NamedTuple):
     aspect: float = 1.0
     peak: int | None = None
     notes: tuple[str, ...] = ()
+    study: str | None = None
 
 
 def settings(size: int, bits: int) -> dict[str, int | str]:
@@ -94,11 +96,14 @@ def render_file(path: str, side: int | None = None) -> Rendered:
             peak = int(raster.values.max()) if raster.full_scale == 65535 else None
             return Rendered(values, None, raster.synthetic, peak=peak)
     dataset = read_dicom(path)
-    patient = str(dataset.get("PatientID") or "").strip() or None
+    patient, study = (
+        str(dataset.get(name) or "").strip() or None for name in ("PatientID", "StudyInstanceUID")
+    )
     aspect, disagreement = pixel_aspect(dataset)
     field = _render_dicom(dataset, side if aspect == 1 else None)
     notes = [note for note in (disagreement, _polarity_note(dataset)) if note]
-    return Rendered(field, patient, dicom_says_synthetic(dataset), aspect, notes=tuple(notes))
+    synthetic = dicom_says_synthetic(dataset)
+    return Rendered(field, patient, synthetic, aspect, notes=tuple(notes), study=study)
 
 
 def _polarity_note(dataset: "Dataset") -> str | None:

@@ -47,6 +47,7 @@ class Scanned:
     synthetic: bool
     peak: int | None = None
     notes: tuple[str, ...] = ()
+    dicom_study: str | None = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,7 @@ def scan_one(source: Source, spool: Path, options: ScanOptions) -> Scanned | Ent
         synthetic=rendered.synthetic,
         peak=rendered.peak,
         notes=rendered.notes,
+        dicom_study=rendered.study,
     )
 
 

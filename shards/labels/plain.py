@@ -1,6 +1,8 @@
 """The plain label file: `path,label[,patient]`; paths relative to a SOURCE folder, forward slashes."""
 
 import os
+import sys
+from collections.abc import Sequence
 
 from shards.errors import UserError
 from shards.labels.labels import ImageLabel, LabelOptions, Labels
@@ -9,25 +11,44 @@ from shards.sources import class_name
 
 COLUMNS = ("path", "label")
 OPTIONAL_COLUMNS = ("patient",)
+PATIENT_COLUMNS = ("patient", "patientid", "subject", "subjectid")
+"""What the patient's column may be called, whatever its case, spaces and underscores."""
 
 
 def read(table: Table, options: LabelOptions) -> Labels:
     """One class (and patient) for each path; rows that disagree are a conflict of that image.
 
-    Raises UserError for options about readers or findings, which this format does not have.
+    Raises UserError for options about readers or findings, which this format does not have, and for several
+    columns of patients.
     """
     for option, value in (("--label-rule", options.rule), ("--finding", options.finding)):
         if value is not None:
             raise UserError(
                 f"{option} needs a label file with findings; {table.path} gives each path its class"
             )
-    has_patients = "patient" in table.columns
+    patients = patient_columns(table.columns)
+    if len(patients) > 1:
+        raise UserError(f"{table.path} has several columns of patients, {' and '.join(patients)}: leave one")
     rows: dict[str, set[tuple[str, ...]]] = {}
-    for path, label, *patient in table.rows(*COLUMNS, *["patient"] * has_patients):
+    for path, label, *patient in table.rows(*COLUMNS, *patients):
         rows.setdefault(os.path.normpath(path), set()).add((class_name(label), *patient))
     images = {path: _image_label(rows[path]) for path in rows}
     classes = {image.label for image in images.values() if not image.conflict and image.label}
-    return Labels(table.path, images, str, {}, classes=sorted(classes), has_patients=has_patients)
+    return Labels(table.path, images, str, {}, classes=sorted(classes), has_patients=bool(patients))
+
+
+def patient_columns(columns: Sequence[str]) -> list[str]:
+    """Those that name patients. Where none does, columns that may have been meant are named on stderr."""
+    plain = {column: "".join(filter(str.isalnum, column.lower())) for column in columns}
+    found = [column for column in columns if plain[column] in PATIENT_COLUMNS]
+    meant = [column for column, name in plain.items() if "patient" in name or "subject" in name]
+    if meant and not found:
+        print(
+            f"not read: the columns {', '.join(meant)}; a column of patients is called patient, patient_id, "
+            "subject or subject_id, and without one the split may divide a patient's images",
+            file=sys.stderr,
+        )
+    return found
 
 
 def _image_label(rows: set[tuple[str, ...]]) -> ImageLabel:
