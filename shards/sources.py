@@ -60,6 +60,10 @@ class Listing:
         return ["no_finding", "finding"] if found == ["finding", "no_finding"] else found
 
 
+UNCLASSIFIED = "image"
+"""The class of all images of a SOURCE without class folders."""
+
+
 def class_name(text: str) -> str:
     """A class as it is written in the manifest: lower case, spaces and dashes as `_`."""
     name = text.strip().lower().replace(" ", "_").replace("-", "_")
@@ -69,19 +73,29 @@ def class_name(text: str) -> str:
 
 
 def list_class_folders(folders: list[Path]) -> Listing:
-    """Images under `SOURCE/ClassName/`, at any depth; images beside the class folders have no label."""
+    """Images under `SOURCE/ClassName/`, at any depth; images beside the class folders have no label.
+
+    Where no SOURCE has a folder with images, all of them are of one class, `UNCLASSIFIED`.
+    """
     listing = Listing()
+    beside: list[Source] = []
     for number, folder in enumerate(folders):
         for name, path in image_files(folder, number, listing):
             top, _, rest = name.partition("/")
             if rest:
                 listing.images.append(Source(number, name, path, class_name(top)))
             else:
-                listing.quarantine.append(Entry(number, name, Code.NO_LABEL, "not in a class folder"))
+                beside.append(Source(number, name, path, UNCLASSIFIED))
+    if listing.images:
+        listing.quarantine += [
+            Entry(image.number, image.name, Code.NO_LABEL, "not in a class folder") for image in beside
+        ]
+    else:
+        listing.images = beside
     if not listing.images:
         raise UserError(
-            f"no images in class folders of {', '.join(map(str, folders))}: "
-            "put them in SOURCE/ClassName/, or name their classes with --labels FILE.csv"
+            f"no images in {', '.join(map(str, folders))}: put them there, or in SOURCE/ClassName/ where "
+            "they have classes, or name their classes with --labels FILE.csv"
         )
     return listing
 

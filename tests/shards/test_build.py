@@ -179,3 +179,19 @@ def test_names_that_are_not_utf_8_are_built_or_listed(tmp_path: Path) -> None:
     assert main(["build", str(source), "--out", str(out), *SMALL, "--allow-quarantine", "1"]) == 0
     assert sum(split.samples for split in manifest.read(out).splits.values()) == 9
     assert "\\udcfd.png,not_an_image" in (tmp_path / "out.quarantine.csv").read_text("utf-8")
+
+
+def test_a_folder_of_pictures_without_class_folders_is_one_class(tmp_path: Path) -> None:
+    for number in range(16):
+        write_png(tmp_path / f"in/{number}.png", number)
+    assert main(["build", str(tmp_path / "in"), "--out", str(tmp_path / "out"), *SMALL]) == 0
+    content = manifest.read(tmp_path / "out")
+    assert content.classes == ["image"] and sum(split.samples for split in content.splits.values()) == 16
+
+
+def test_pictures_beside_class_folders_have_no_label(tmp_path: Path) -> None:
+    for number in range(16):
+        write_png(tmp_path / f"in/{'ab'[number % 2]}/{number}.png", number)
+    write_png(tmp_path / "in/17.png", 17)
+    assert main(["build", str(tmp_path / "in"), "--out", str(tmp_path / "out"), *SMALL]) == 1
+    assert ",17.png,no_label," in (tmp_path / "out.quarantine.csv").read_text()

@@ -24,7 +24,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "unknown command": (["bulid"], "bulid"),
     "no source": (["build", "--out", "{tmp}/out"], "SOURCE"),
     "missing source": (["build", "{tmp}/nowhere", "--out", "{tmp}/out"], "nowhere is not a folder"),
-    "empty source": (["build", "{tmp}", "--out", "{tmp}/out"], "no images in class folders"),
+    "empty source": (["build", "{tmp}", "--out", "{tmp}/out"], "no images in"),
     "size": (["build", "{source}", "--out", "{tmp}/out", "--size", "0"], "from 8 to 4096"),
     "bits": (["build", "{source}", "--out", "{tmp}/out", "--bits", "12"], "12"),
     "split sum": (["build", "{source}", "--out", "{tmp}/out", "--split", "train=0.8,val=0.1"], "add up to 1"),
