@@ -168,6 +168,11 @@ def _add_draw(build: argparse.ArgumentParser) -> None:
         help="of those, don't count up to N images of the label file that have no file",
     )
     add(
+        "--many-classes",
+        action="store_true",
+        help="class folders are classes even if they look like a folder for each patient",
+    )
+    add(
         "--allow-synthetic",
         action="store_true",
         help="pack images whose headers say that a generative model drew them, and count them",

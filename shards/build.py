@@ -24,7 +24,7 @@ from shards.progress import Progress
 from shards.quarantine import Code, Entry, counts_by_code, write_list
 from shards.report import report, report_labels, report_synthetic
 from shards.scan import Scanned, ScanOptions, scan
-from shards.sources import Listing, Source, list_class_folders
+from shards.sources import Listing, Source, check_classes, list_class_folders
 from shards.workers import Workers
 from shards.write import ShardTask, png_location, write_shard
 
@@ -56,6 +56,7 @@ class Options:
     allow_quarantine: int
     allow_missing: float
     allow_synthetic: bool
+    many_classes: bool
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,10 @@ def list_sources(options: Options) -> tuple[Labels | None, Listing]:
             "--label-rule and --finding choose from a label file: class folders name neither readers nor "
             "findings; give --labels"
         )
-    return None, list_class_folders(options.sources)
+    listing = list_class_folders(options.sources)
+    if not options.many_classes:
+        check_classes(listing)
+    return None, listing
 
 
 def gather(

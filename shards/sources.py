@@ -7,6 +7,7 @@ function that returns a `Listing`.
 import os
 import stat
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,6 +61,8 @@ class Listing:
         return ["no_finding", "finding"] if found == ["finding", "no_finding"] else found
 
 
+MANY_CLASSES = 10
+FEW_IMAGES = 20
 UNCLASSIFIED = "image"
 """The class of all images of a SOURCE without class folders."""
 
@@ -98,6 +101,23 @@ def list_class_folders(folders: list[Path]) -> Listing:
             "they have classes, or name their classes with --labels FILE.csv"
         )
     return listing
+
+
+def check_classes(listing: Listing) -> None:
+    """Refuse class folders that look like a folder for each patient, as hospitals export them: names of
+    classes are in every sample, so those of people would be.
+
+    Raises:
+        UserError: more than `MANY_CLASSES` folders, half of which hold fewer than `FEW_IMAGES` images.
+    """
+    images = Counter(image.label for image in listing.images)
+    few = sum(count < FEW_IMAGES for count in images.values())
+    if len(images) > MANY_CLASSES and 2 * few > len(images):
+        raise UserError(
+            f"{len(images)} folders in SOURCE, {few} of them with fewer than {FEW_IMAGES} images: they look "
+            "like patients, not classes, and names of classes are in every sample. Name the classes with "
+            "--labels FILE.csv, or give --many-classes if the folders are classes"
+        )
 
 
 def image_files(folder: Path, number: int, listing: Listing) -> Iterator[tuple[str, str]]:

@@ -195,3 +195,12 @@ def test_pictures_beside_class_folders_have_no_label(tmp_path: Path) -> None:
     write_png(tmp_path / "in/17.png", 17)
     assert main(["build", str(tmp_path / "in"), "--out", str(tmp_path / "out"), *SMALL]) == 1
     assert ",17.png,no_label," in (tmp_path / "out.quarantine.csv").read_text()
+
+
+def test_folders_of_patients_are_no_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(24):
+        write_png(tmp_path / f"in/DOE^JANE {number // 2:02d}/{number}.png", number)
+    words = ["build", str(tmp_path / "in"), "--out", str(tmp_path / "out"), *SMALL]
+    assert main(words) == 2
+    assert "look like patients" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert main([*words, "--many-classes"]) == 0 and len(manifest.read(tmp_path / "out").classes) == 12
