@@ -2,6 +2,7 @@
 
 import glob
 import os
+import re
 import shutil
 import sys
 from collections import Counter, defaultdict
@@ -24,7 +25,7 @@ from shards.progress import Progress
 from shards.quarantine import Code, Entry, counts_by_code, write_list
 from shards.report import report, report_labels, report_synthetic
 from shards.scan import Scanned, ScanOptions, scan
-from shards.sources import Listing, Source, check_classes, list_class_folders
+from shards.sources import Listing, Source, check_apart, check_classes, list_class_folders
 from shards.workers import Workers
 from shards.write import ShardTask, png_location, write_shard
 
@@ -59,6 +60,10 @@ class Options:
     many_classes: bool
 
 
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+"""s3:/bucket, as a path holds s3://bucket."""
+
+
 @dataclass(frozen=True)
 class Image:
     """A usable image: where it came from, its keyed name, and what the scan found."""
@@ -74,6 +79,10 @@ def build(options: Options) -> int:
     Raises UserError and WorkError; then, and when interrupted, nothing is left but the key file and the
     quarantine list.
     """
+    if ADDRESS.match(str(options.out)):
+        raise UserError(
+            f"--out {options.out} is no folder of this machine: build into one, then copy it there"
+        )
     out = Path(os.path.abspath(options.out))
     quarantine_list = Path(f"{out}.quarantine.csv")
     _check_out(out)
@@ -120,6 +129,7 @@ def build(options: Options) -> int:
 
 def list_sources(options: Options) -> tuple[Labels | None, Listing]:
     """The images with their classes, by the label file when there is one, of which a summary is printed."""
+    check_apart(options.sources)
     label_options = LabelOptions(options.label_rule, options.finding)
     if options.labels:
         labels = read_labels(options.labels, label_options)

@@ -10,6 +10,7 @@ import struct
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import permutations
 from pathlib import Path
 
 from shards.errors import UserError
@@ -101,6 +102,14 @@ def list_class_folders(folders: list[Path]) -> Listing:
             "they have classes, or name their classes with --labels FILE.csv"
         )
     return listing
+
+
+def check_apart(folders: list[Path]) -> None:
+    """Refuse SOURCE folders of which one is or holds another, whose images would be there twice."""
+    real = [os.path.realpath(folder) for folder in folders]
+    for (outer, outside), (inner, inside) in permutations(zip(folders, real, strict=True), 2):
+        if os.path.commonpath([outside, inside]) == outside:
+            raise UserError(f"SOURCE {inner} is in SOURCE {outer}: its images would be there twice")
 
 
 def check_classes(listing: Listing) -> None:

@@ -204,3 +204,17 @@ def test_folders_of_patients_are_no_classes(tmp_path: Path, capsys: pytest.Captu
     assert main(words) == 2
     assert "look like patients" in capsys.readouterr().err and not (tmp_path / "out").exists()
     assert main([*words, "--many-classes"]) == 0 and len(manifest.read(tmp_path / "out").classes) == 12
+
+
+def test_what_can_t_be_out_or_source(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = class_folders(tmp_path / "in")
+    (tmp_path / "link").symlink_to(source)
+    out = str(tmp_path / "out")
+    for words, wanted in (
+        ([str(source), "--out", "s3://bucket/shards"], "no folder of this machine"),
+        ([str(source), str(tmp_path / "link"), "--out", out], "twice"),
+        ([str(source / "Finding"), str(source), "--out", out], "twice"),
+    ):
+        assert main(["build", *words, *SMALL]) == 2
+        assert wanted in capsys.readouterr().err
+    assert not Path("s3:").exists() and not (tmp_path / "out").exists()
