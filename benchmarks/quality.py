@@ -40,11 +40,13 @@ from shards.progress import Progress
 KID = "kid_x1000"
 COLOURS, SAMPLED = 3, 64
 """Channels of an image, and images drawn at once, as notebooks have them."""
+BETAS = (0.5, 0.999)
 COLUMNS = ("chexdist", "notebook", "ratio")
 NOTES = (
     "Each side is one training with one seed; intervals are those of the measurement, by patients of the "
-    + "reference split. Same shards, order, batch size, latents and number of generated images; the lower "
-    + "the better.",
+    + "reference split. Same shards, order, latents and number of generated images; the same batch size, "
+    + "but for a residual run, beside which is the notebook's DCGAN in batches of the shipped dcgan; the "
+    + "lower the better.",
     "notebook: as found, gray images in three equal channels, batch norm (wgan: in the generator only), "
     + "no classes, no EMA; drawn in training mode and in evaluation mode, of which the better counts, each "
     + "time.",
@@ -122,15 +124,16 @@ def measure(setting: Setting) -> Result:
             f"{setting.run} was measured under another protocol than {protocol}: evaluate it afresh"
         )
     torch.manual_seed(config.train.seed)
-    loop = loop_of(_as_found(config), COLOURS, torch.device("cpu"))
+    found = _as_found(config)
+    loop = loop_of(found, COLOURS, torch.device("cpu"))
     theirs = {0: _kid(loop, config, extractor.features, reference)}
     total = max(ours)
-    with Progress("quality", total, "images") as progress, closing(_data(config, manifest)) as data:
-        for t in range(-(-total // config.train.batch)):
+    with Progress("quality", total, "images") as progress, closing(_data(found, manifest)) as data:
+        for t in range(-(-total // found.train.batch)):
             pixels, _ = next(data)
             loop.batch(t, to_unit_range(pixels, manifest.bits, torch.float32).expand(-1, COLOURS, -1, -1))
-            progress.advance(config.train.batch)
-            images = (t + 1) * config.train.batch
+            progress.advance(found.train.batch)
+            images = (t + 1) * found.train.batch
             if images in ours:
                 theirs[images] = _kid(loop, config, extractor.features, reference)
     return Result(config, protocol, ours, theirs)
@@ -156,9 +159,21 @@ def _compared(setting: Setting) -> tuple[Config, Manifest, dict[int, Metric]]:
 
 
 def _as_found(config: Config) -> Config:
-    """With the notebook's DCGAN's batch norm in the critic."""
-    norm = "batch" if config.model.name == "dcgan" else config.model.norm
-    return config.model_copy(update={"model": config.model.model_copy(update={"norm": norm})})
+    """The notebook's DCGAN, which stands beside a residual run too: batch norm in the critic, Adam's betas
+    after Radford 2016.
+    """
+    model, train = config.model, config.train
+    if model.name == "wgan":
+        return config
+    changed: dict[str, Any] = {"norm": "batch"}
+    if model.name == "residual":
+        shipped = load_config("dcgan", [])
+        changed |= {"name": "dcgan", "width": shipped.model.width}
+        train = train.model_copy(update={"batch": shipped.train.batch})
+    adam = config.optim.critic.model_copy(update={"betas": BETAS})
+    optim = config.optim.model_copy(update={"critic": adam})
+    network = model.model_copy(update=changed)
+    return config.model_copy(update={"model": network, "train": train, "optim": optim})
 
 
 def _data(config: Config, manifest: Manifest) -> Generator[Batch, None, None]:
