@@ -11,7 +11,7 @@ from shards.sources import class_name
 
 COLUMNS = ("path", "label")
 OPTIONAL_COLUMNS = ("patient",)
-PATIENT_COLUMNS = ("patient", "patientid", "subject", "subjectid")
+PATIENT_COLUMNS = ("patient", "patientid", "patid", "ptid", "subject", "subjectid", "person", "mrn")
 """What the patient's column may be called, whatever its case, spaces and underscores."""
 
 
@@ -32,9 +32,21 @@ def read(table: Table, options: LabelOptions) -> Labels:
     rows: dict[str, set[tuple[str, ...]]] = {}
     for path, label, *patient in table.rows(*COLUMNS, *patients):
         rows.setdefault(os.path.normpath(path), set()).add((class_name(label), *patient))
-    images = {path: _image_label(rows[path]) for path in rows}
+    whole = {cell for cells in rows.values() for _, *patient in cells for cell in patient if cell.isdigit()}
+    images = {
+        path: _image_label(
+            {(label, *(_one_form(cell, whole) for cell in patient)) for label, *patient in cells}
+        )
+        for path, cells in rows.items()
+    }
     classes = {image.label for image in images.values() if not image.conflict and image.label}
     return Labels(table.path, images, str, {}, classes=sorted(classes), has_patients=bool(patients))
+
+
+def _one_form(patient: str, whole: set[str]) -> str:
+    """`1000` for `1000.0` where the column holds 1000 too, as tables with missing cells are written."""
+    number = patient.removesuffix(".0")
+    return number if number in whole else patient
 
 
 def patient_columns(columns: Sequence[str]) -> list[str]:

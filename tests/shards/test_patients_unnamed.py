@@ -32,7 +32,7 @@ def splits_of_patients(out: Path) -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize(
-    "column", ["patient_id", "PatientID", "Patient ID", "subject", "Subject-Id", "PATIENT"]
+    "column", ["patient_id", "PatientID", "Patient ID", "subject", "Subject-Id", "PATIENT", "PtID", "MRN"]
 )
 def test_a_column_of_patients_by_another_name(column: str, tmp_path: Path) -> None:
     rows = [f"path,label,{column}"]
@@ -41,6 +41,21 @@ def test_a_column_of_patients_by_another_name(column: str, tmp_path: Path) -> No
         values = (smooth(number) * 255).astype(np.uint8)
         Image.fromarray(values).save(tmp_path / f"in/{number}.png")
         rows.append(f"{number}.png,{'ab'[number % 2]},s{number // 4:02d}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
+    words = [str(tmp_path / "in"), "--labels", str(tmp_path / "labels.csv"), "--out", str(tmp_path / "out")]
+    assert main(["build", *words, *OPTIONS]) == 0
+    found = splits_of_patients(tmp_path / "out")
+    assert len(found) == 12 and all(len(splits) == 1 for splits in found.values())
+
+
+def test_one_patient_written_in_two_ways(tmp_path: Path) -> None:
+    """Where no 1000 is written, 1000.0 keeps its name, as it had before."""
+    rows = ["path,label,patient"]
+    (tmp_path / "in").mkdir()
+    for number in range(48):
+        Image.fromarray((smooth(number) * 255).astype(np.uint8)).save(tmp_path / f"in/{number}.png")
+        patient = f"{1000 + number // 4}{'.0' * (number % 2 or number // 4 == 11)}"
+        rows.append(f"{number}.png,{'ab'[number % 3 % 2]},{patient}")
     (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
     words = [str(tmp_path / "in"), "--labels", str(tmp_path / "labels.csv"), "--out", str(tmp_path / "out")]
     assert main(["build", *words, *OPTIONS]) == 0
