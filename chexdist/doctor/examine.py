@@ -53,8 +53,8 @@ class Plan:
 
 
 class Examination:
-    """One round on one rank. All ranks go the same way through it, since storage and network are tried
-    together.
+    """One round on one rank. All ranks go the same way through it, since all of them try storage and network
+    at once.
     """
 
     def __init__(self, subject: Subject, findings: Findings, versions: dict[str, str]) -> None:

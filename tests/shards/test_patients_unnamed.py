@@ -19,6 +19,20 @@ from shards.sources import Source
 OPTIONS = ("--size", "32", "--workers", "1", "--split", "train=0.5,val=0.25,test=0.25")
 
 
+def check_twelve_patients(folder: Path, column: str, patients: list[str]) -> None:
+    """Build a picture of each of `patients`; they are twelve people, each in one split."""
+    rows = [f"path,label,{column}"]
+    (folder / "in").mkdir()
+    for number, patient in enumerate(patients):
+        Image.fromarray((smooth(number) * 255).astype(np.uint8)).save(folder / f"in/{number}.png")
+        rows.append(f"{number}.png,{'ab'[number % 3 % 2]},{patient}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+    words = [str(folder / "in"), "--labels", str(folder / "labels.csv"), "--out", str(folder / "out")]
+    assert main(["build", *words, *OPTIONS]) == 0
+    found = splits_of_patients(folder / "out")
+    assert len(found) == 12 and all(len(splits) == 1 for splits in found.values())
+
+
 def splits_of_patients(out: Path) -> dict[str, set[str]]:
     """The splits of each patient's images, by the samples' own JSON."""
     found = defaultdict(set)
@@ -35,32 +49,13 @@ def splits_of_patients(out: Path) -> dict[str, set[str]]:
     "column", ["patient_id", "PatientID", "Patient ID", "subject", "Subject-Id", "PATIENT", "PtID", "MRN"]
 )
 def test_a_column_of_patients_by_another_name(column: str, tmp_path: Path) -> None:
-    rows = [f"path,label,{column}"]
-    (tmp_path / "in").mkdir()
-    for number in range(48):
-        values = (smooth(number) * 255).astype(np.uint8)
-        Image.fromarray(values).save(tmp_path / f"in/{number}.png")
-        rows.append(f"{number}.png,{'ab'[number % 2]},s{number // 4:02d}")
-    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
-    words = [str(tmp_path / "in"), "--labels", str(tmp_path / "labels.csv"), "--out", str(tmp_path / "out")]
-    assert main(["build", *words, *OPTIONS]) == 0
-    found = splits_of_patients(tmp_path / "out")
-    assert len(found) == 12 and all(len(splits) == 1 for splits in found.values())
+    check_twelve_patients(tmp_path, column, [f"s{number // 4:02d}" for number in range(48)])
 
 
 def test_one_patient_written_in_two_ways(tmp_path: Path) -> None:
-    """Where no 1000 is written, 1000.0 keeps its name, as it had before."""
-    rows = ["path,label,patient"]
-    (tmp_path / "in").mkdir()
-    for number in range(48):
-        Image.fromarray((smooth(number) * 255).astype(np.uint8)).save(tmp_path / f"in/{number}.png")
-        patient = f"{1000 + number // 4}{'.0' * (number % 2 or number // 4 == 11)}"
-        rows.append(f"{number}.png,{'ab'[number % 3 % 2]},{patient}")
-    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
-    words = [str(tmp_path / "in"), "--labels", str(tmp_path / "labels.csv"), "--out", str(tmp_path / "out")]
-    assert main(["build", *words, *OPTIONS]) == 0
-    found = splits_of_patients(tmp_path / "out")
-    assert len(found) == 12 and all(len(splits) == 1 for splits in found.values())
+    """Some as 1000 and 1000.0, and one as 1011.0 alone."""
+    ends = [".0" * (number % 2 or number // 4 == 11) for number in range(48)]
+    check_twelve_patients(tmp_path, "patient", [f"{1000 + i // 4}{end}" for i, end in enumerate(ends)])
 
 
 def test_several_columns_of_patients_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,6 @@
 """Decides how a user's file becomes a network, so that none can run code of its own: it is data, or refused.
 
-TorchScript, torch.export and safetensors files are told by their content. Pickles are refused: reading
+TorchScript, torch.export and safetensors files are recognised by their content. Pickles are refused: reading
 one can run anything.
 """
 
