@@ -21,8 +21,8 @@ from benchmarks.alternate import Comparison, Effort, Side, alternate
 from benchmarks.record import Result
 from shards.errors import WorkError
 from shards.phantom.image import draw_image, write_image
+from shards.pixels.render import dicom_field, render_file, to_square
 from shards.progress import Progress
-from shards.render import dicom_field, render_file, to_square
 from shards.workers import Workers, default_workers
 
 RADIOGRAPHS = {"RG1 (1955 x 1841)": "RG1_J2KR.dcm", "RG3 (1760 x 1760)": "RG3_J2KR.dcm"}

@@ -252,19 +252,19 @@ def _build(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from shards.verify import verify
+    from shards.checking.verify import verify
 
     return verify(options.dir)
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    from shards.inspection import inspect
+    from shards.checking.inspection import inspect
 
     return inspect(options.dir)
 
 
 def _preview(options: argparse.Namespace) -> int:
-    from shards.preview import preview
+    from shards.checking.preview import preview
 
     return preview(options.dir, options.out, options.per_class)
 

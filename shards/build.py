@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shards import duplicates, manifest, plan, render
+from shards import duplicates, manifest, plan
 from shards.content import split_digest
 from shards.errors import UserError, WorkError
 from shards.files import appearing_folder
@@ -21,6 +21,7 @@ from shards.labels import LabelOptions, Labels, read_labels
 from shards.labels.matching import list_with_labels
 from shards.manifest import Manifest, Split
 from shards.patients import find_patients, name_reader
+from shards.pixels import render
 from shards.progress import Progress
 from shards.quarantine import Code, Entry, counts_by_code, write_list
 from shards.report import report, report_labels, report_synthetic

@@ -17,9 +17,9 @@ import numpy as np
 from shards.content import pixel_digest
 from shards.duplicates import fingerprint
 from shards.limits import open_plain
+from shards.pixels.render import encode_png, render_file, to_levels, to_square
 from shards.progress import Progress
 from shards.quarantine import Code, Entry, Quarantined
-from shards.render import encode_png, render_file, to_levels, to_square
 from shards.sources import Source
 from shards.workers import Workers
 

@@ -14,7 +14,7 @@ from PIL import Image
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from chexdist.__main__ import main
-from shards.render import render_file
+from shards.pixels.render import render_file
 
 
 @pytest.fixture(scope="module")

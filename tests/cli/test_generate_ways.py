@@ -25,7 +25,7 @@ from chexdist.generation.produce import Request, grid
 from chexdist.run.directory import draw_grid
 from chexdist.run.sampling import between, sampled_labels, sampled_latents
 from chexdist.run.trained import load
-from shards.render import render_file
+from shards.pixels.render import render_file
 
 
 @pytest.fixture(scope="module")

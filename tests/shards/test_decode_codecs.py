@@ -15,9 +15,9 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID
 
-from shards.codecs import decode_frame, read_frame
-from shards.codestream import BadCodestream, read_codestream
-from shards.decode import read_dicom
+from shards.pixels.codecs import decode_frame, read_frame
+from shards.pixels.codestream import BadCodestream, read_codestream
+from shards.pixels.decode import read_dicom
 from shards.quarantine import Code, Entry, Quarantined
 from shards.scan import Scanned, ScanOptions, scan_one
 from shards.sources import Source

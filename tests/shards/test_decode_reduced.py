@@ -16,10 +16,10 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.uid import JPEG2000, JPEG2000Lossless
 
-from shards.codestream import read_codestream
 from shards.duplicates import fingerprint
-from shards.reduced import Reduced, decode_reduced, levels_for
-from shards.render import encode_png, render_file, to_levels, to_square
+from shards.pixels.codestream import read_codestream
+from shards.pixels.reduced import Reduced, decode_reduced, levels_for
+from shards.pixels.render import encode_png, render_file, to_levels, to_square
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -11,10 +11,10 @@ from pydicom import dcmread
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID, RLELossless
 
-from shards.codecs import decode_frame, read_frame
-from shards.decode import native_values, read_dicom
+from shards.pixels.codecs import decode_frame, read_frame
+from shards.pixels.decode import native_values, read_dicom
+from shards.pixels.render import render_file
 from shards.quarantine import Code, Quarantined
-from shards.render import render_file
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # as in the workers
 

@@ -13,8 +13,8 @@ from PIL import Image
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID
 
-from shards.codestream import BadCodestream, read_codestream
-from shards.entropy import check_jpeg
+from shards.pixels.codestream import BadCodestream, read_codestream
+from shards.pixels.entropy import check_jpeg
 from shards.quarantine import Code, Entry
 from shards.scan import Scanned, ScanOptions, scan_one
 from shards.sources import Source

@@ -13,9 +13,9 @@ from PIL import Image, ImageOps
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless
 
-from shards.codestream import on_own_grid, read_codestream
+from shards.pixels.codestream import on_own_grid, read_codestream
+from shards.pixels.render import render_file
 from shards.quarantine import Code, Quarantined
-from shards.render import render_file
 from shards.scan import Scanned, ScanOptions, scan_one, warnings_of
 from shards.sources import Source
 

@@ -28,8 +28,8 @@ from pydicom.uid import (
 )
 
 from shards import part10
+from shards.pixels.render import render_file
 from shards.quarantine import Code, Entry, Quarantined
-from shards.render import render_file
 from shards.scan import ScanOptions, scan_one
 from shards.sources import Source, list_class_folders, starts_like_dicom
 

@@ -8,8 +8,8 @@ from helpers.xray_files import dicom, write_dicom
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
+from shards.pixels.render import render_file
 from shards.quarantine import Code, Quarantined
-from shards.render import render_file
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # as in the workers
 

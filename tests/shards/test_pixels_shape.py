@@ -10,8 +10,8 @@ from PIL import Image
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless
 
+from shards.pixels.render import render_file, to_square
 from shards.quarantine import Code, Entry
-from shards.render import render_file, to_square
 from shards.scan import Scanned, ScanOptions, scan_one, warnings_of
 from shards.sources import Source
 

@@ -11,8 +11,8 @@ from PIL import Image
 
 from shards import manifest
 from shards.__main__ import main
+from shards.checking.preview import CAPTION, GAP, MARGIN, TILE, TITLE, choose, read_picture
 from shards.errors import WorkError
-from shards.preview import CAPTION, GAP, MARGIN, TILE, TITLE, choose, read_picture
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_voi_lut
 
+from shards.pixels.render import encode_png, render_file, resize, to_levels, to_square
 from shards.quarantine import Code, Quarantined
-from shards.render import encode_png, render_file, resize, to_levels, to_square
 
 
 def rendered(tmp_path: Path, dataset: Dataset) -> np.ndarray:

@@ -17,10 +17,10 @@ from chexdist.__main__ import main as chexdist
 from chexdist.generation.pictures import STATEMENT
 from shards import manifest
 from shards.__main__ import main
+from shards.pixels.synthetic import PNG_TITLE
 from shards.quarantine import Code, Entry
 from shards.scan import Scanned, ScanOptions, scan_one
 from shards.sources import Source
-from shards.synthetic import PNG_TITLE
 
 FORMATS = ("png", "dicom")
 SMALL = ["--size", "16", "--workers", "1"]

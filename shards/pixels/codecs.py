@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shards.codestream import BadCodestream, Codestream, on_own_grid, read_codestream
-from shards.entropy import check_jpeg
+from shards.pixels.codestream import BadCodestream, Codestream, on_own_grid, read_codestream
+from shards.pixels.entropy import check_jpeg
 from shards.quarantine import Code, Quarantined
 
 if TYPE_CHECKING:

@@ -29,15 +29,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image
 
-from shards.aspect import pixel_aspect
-from shards.codecs import JPEG_2000, NATIVE, RLE, decode_frame, read_frame, stored_bits
-from shards.decode import is_dicom, native_values, read_dicom
 from shards.limits import open_plain
-from shards.lookup import look_up
+from shards.pixels.aspect import pixel_aspect
+from shards.pixels.codecs import JPEG_2000, NATIVE, RLE, decode_frame, read_frame, stored_bits
+from shards.pixels.decode import is_dicom, native_values, read_dicom
+from shards.pixels.lookup import look_up
+from shards.pixels.raster import decode_raster
+from shards.pixels.reduced import Reduced, decode_reduced, levels_for
+from shards.pixels.synthetic import dicom_says_synthetic
 from shards.quarantine import Code, Quarantined
-from shards.raster import decode_raster
-from shards.reduced import Reduced, decode_reduced, levels_for
-from shards.synthetic import dicom_says_synthetic
 
 if TYPE_CHECKING:
     from pydicom import Dataset

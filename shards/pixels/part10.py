@@ -9,9 +9,9 @@ import struct
 import zlib
 from typing import TYPE_CHECKING, BinaryIO
 
-from shards.codecs import JPEG_2000, JPEG_LS
-from shards.codestream import JPEG_LS_FRAME, BadCodestream, Codestream, read_codestream
 from shards.limits import MAX_FILE_BYTES, open_plain
+from shards.pixels.codecs import JPEG_2000, JPEG_LS
+from shards.pixels.codestream import JPEG_LS_FRAME, BadCodestream, Codestream, read_codestream
 from shards.quarantine import Code, Quarantined
 from shards.sources import DICOM_MAGIC, DICOM_MAGIC_AT, FILE_META
 

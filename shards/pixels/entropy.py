@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from shards.codestream import JPEG_LS_FRAME, LOSSLESS, BadCodestream, Codestream
+from shards.pixels.codestream import JPEG_LS_FRAME, LOSSLESS, BadCodestream, Codestream
 
 HUFFMAN_SEQUENTIAL = (0xC0, 0xC1)
 START_OF_SCAN, HUFFMAN_TABLES, RESTART_INTERVAL, END_OF_IMAGE = 0xDA, 0xC4, 0xDD, 0xD9

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from shards.codecs import MOST_BITS, RLE, check_rle_length, check_syntax, cut_bits, stored_bits
 from shards.limits import check_shape
-from shards.part10 import DEFLATED_FRAME, inflate_frame, read_data_set
+from shards.pixels.codecs import MOST_BITS, RLE, check_rle_length, check_syntax, cut_bits, stored_bits
+from shards.pixels.part10 import DEFLATED_FRAME, inflate_frame, read_data_set
 from shards.quarantine import Code, Quarantined
 from shards.sources import HEAD_BYTES, starts_like_dicom
 

@@ -10,11 +10,18 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from shards.codestream import JPEG_LS_FRAME, JPEG_START, LOSSLESS, BadCodestream, Codestream, read_codestream
-from shards.entropy import check_8_bits, check_jpeg
 from shards.limits import MAX_PIXELS, check_shape
+from shards.pixels.codestream import (
+    JPEG_LS_FRAME,
+    JPEG_START,
+    LOSSLESS,
+    BadCodestream,
+    Codestream,
+    read_codestream,
+)
+from shards.pixels.entropy import check_8_bits, check_jpeg
+from shards.pixels.synthetic import title_says_synthetic
 from shards.quarantine import Code, Quarantined
-from shards.synthetic import title_says_synthetic
 
 GRAY_TOLERANCE = 2  # levels of 255 by which the channels of a gray picture may differ after lossy coding
 PNG_START = b"\x89PNG\r\n\x1a\n"
