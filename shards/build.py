@@ -20,7 +20,7 @@ from shards.identity import Names, load_or_make_key
 from shards.labels import LabelOptions, Labels, read_labels
 from shards.labels.matching import list_with_labels
 from shards.manifest import Manifest, Split
-from shards.patients import find_patients, name_reader
+from shards.patients import check_several_patients, find_patients, name_reader
 from shards.pixels import render
 from shards.progress import Progress
 from shards.quarantine import Code, Entry, counts_by_code, write_list
@@ -61,8 +61,8 @@ class Options:
     many_classes: bool
 
 
-ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
-"""s3:/bucket, as a path holds s3://bucket."""
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+"""s3:/bucket, as a path holds s3://bucket, or s3:bucket; ./s3:bucket names a folder."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,9 @@ def build(options: Options) -> int:
     from_name = name_reader(pattern, listing.images) if pattern is not None else None
     _check_names(classes)
     _check_enough(listing, options.per_class)
+    several_splits = sum(fraction > 0 for fraction in options.split.values()) > 1
+    if several_splits:
+        check_several_patients(listing.images, from_name, listing.has_patients)
     out.parent.mkdir(parents=True, exist_ok=True)
     names = load_or_make_key(options.key_file or Path(f"{out}.key"))
     with appearing_folder(out, flush=True) as folder:
@@ -108,6 +111,7 @@ def build(options: Options) -> int:
                 [(image.scanned.dicom_patient, image.scanned.dicom_study) for image in images],
                 from_name,
                 listing.has_patients,
+                several_splits,
             )
             samples, clusters = describe(names, images, patients, classes)
             split = plan.split_samples(samples, len(classes), options.split, options.seed)

@@ -1,5 +1,5 @@
 """Which patient an image belongs to: by --patient-pattern, label file, DICOM's PatientID or study, or its
-own.
+own. Placeholders such as ANONYMOUS are no patients (see `unknown`).
 """
 
 import re
@@ -8,9 +8,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from shards.errors import UserError
-from shards.sources import Source
+from shards.limits import open_plain
+from shards.sources import HEAD_BYTES, Source, starts_like_dicom
+from shards.unknown import known
 
 NameReader = Callable[[Source], str]
+UNKNOWN = "an unknown patient"
+HEADERS_READ = ("PatientID", "StudyInstanceUID")
+DEFLATED = b"1.2.840.10008.1.2.1.99"  # can unpack to any size, so it isn't read before the scan
 
 
 def name_reader(pattern: str, images: Sequence[Source]) -> NameReader:
@@ -43,39 +48,142 @@ def find_patients(
     headers: Sequence[tuple[str | None, str | None]],
     from_name: NameReader | None,
     from_labels: bool,
+    several_splits: bool = True,
 ) -> tuple[str, list[str | None]]:
-    """How patients are known ("pattern", "csv", "dicom", "file"), and each image's; None: it is alone.
+    """How patients are known (pattern, csv, dicom, study, file), and each image's; None: it is alone.
 
     `headers`: each image's PatientID and StudyInstanceUID, where it has them. A study is of one patient, so
     its images are kept in one split where anonymisation has emptied PatientID.
 
-    Raises UserError when PatientID is the same everywhere, as some anonymisers leave it.
+    Raises UserError when all images are of one patient, but `several_splits` are asked for.
     """
     if from_name:
-        return "pattern", [from_name(image) for image in images]
-    if from_labels:
-        return "csv", [image.patient for image in images]
-    dicom_patients = [patient for patient, _ in headers]
-    if not any(patient or study for patient, study in headers):
-        return "file", [None] * len(images)
-    if len(images) > 1 and len(set(dicom_patients)) == 1 and dicom_patients[0]:
-        raise UserError(
-            "all images have the same PatientID, so they can't be split by patient: "
-            "give --patient-pattern ('(.+)' where each file is of another patient), or a patient column in "
-            "--labels"
-        )
-    of_study = _patients_of_studies(headers)
-    patients = [patient or of_study.get(study or "") for patient, study in headers]
-    unnamed = dicom_patients.count(None)
-    if by_study := unnamed - patients.count(None):
+        patients: list[str | None] = [from_name(image) for image in images]
+        origin = "pattern"
+    elif from_labels and any(known(image.patient) for image in images):
+        origin, patients = "csv", _by_labels(images, headers)
+    else:
+        origin, patients = _by_headers(headers)
+    if several_splits and len(images) > 1 and len(set(patients)) == 1 and patients[0] is not None:
+        raise _one_patient(origin)
+    return origin, patients
+
+
+def check_several_patients(images: Sequence[Source], from_name: NameReader | None, from_labels: bool) -> None:
+    """Raise UserError, before anything is scanned, when all images are of one patient.
+
+    Headers are read up to the first that shows a second patient.
+    """
+    if len(images) < 2:
+        return
+    seen: set[object] = set()
+    from_labels = from_labels and any(known(image.patient) for image in images)
+    for image in images:
+        if from_name:
+            seen.add(from_name(image))
+        elif from_labels:
+            seen.add(known(image.patient))
+        else:
+            patient, study = _read_header(image.path)
+            seen.add(known(patient) or study or (UNKNOWN if patient else image.identity))
+        if len(seen) > 1:
+            return
+    raise _one_patient("pattern" if from_name else "csv" if from_labels else "dicom")
+
+
+def _one_patient(origin: str) -> UserError:
+    cause = {
+        "pattern": "--patient-pattern finds the same patient in every name",
+        "csv": "the label file gives all images the same patient",
+    }.get(origin, "all images have the same PatientID, or none and the same StudyInstanceUID")
+    return UserError(
+        f"{cause}, so they can't be split by patient: give --patient-pattern ('(.+)' where each file is of "
+        "another patient), a patient column in --labels, or --split train=1"
+    )
+
+
+def _read_header(path: str) -> tuple[str | None, str | None]:
+    """PatientID and StudyInstanceUID without the pixels; (None, None) for what is no readable DICOM file."""
+    from pydicom import dcmread
+
+    try:
+        with open_plain(path) as file:
+            start = file.read(HEAD_BYTES)
+            file.seek(0)
+            if not starts_like_dicom(start) or DEFLATED in start:
+                return None, None
+            header = dcmread(file, force=True, stop_before_pixels=True, specific_tags=list(HEADERS_READ))
+            patient, study = (str(header.get(name) or "").strip() or None for name in HEADERS_READ)
+            return patient, study
+    except Exception:  # noqa: BLE001  the scan tells what is wrong with it
+        return None, None
+
+
+def _by_labels(
+    images: Sequence[Source], headers: Sequence[tuple[str | None, str | None]]
+) -> list[str | None]:
+    """Where the label file has no patient: that of another image of the study, else one for all of them."""
+    named = [known(image.patient) for image in images]
+    studies = [study for _, study in headers]
+    of_study = {study: patient for patient, study in zip(named, studies, strict=True) if study and patient}
+    patients: list[str | None] = [
+        patient or of_study.get(study or "") or UNKNOWN for patient, study in zip(named, studies, strict=True)
+    ]
+    if unknown := patients.count(UNKNOWN):
         print(
-            f"{by_study} images have no PatientID: those of one study (StudyInstanceUID) are taken as of one "
-            "patient, who may have other studies; a patient column in --labels knows better",
+            f"{unknown} images have no patient in the label file (an empty cell, or a placeholder such as "
+            "nan): they are taken as of one unknown patient and stay in one split, so that nobody is in two",
             file=sys.stderr,
         )
-    if alone := patients.count(None):
-        print(f"{alone} images have no PatientID: each is taken as a patient of its own", file=sys.stderr)
-    return ("dicom" if any(patients) else "file"), patients
+    return patients
+
+
+def _by_headers(headers: Sequence[tuple[str | None, str | None]]) -> tuple[str, list[str | None]]:
+    named = [(known(patient), study) for patient, study in headers]
+    placeholder = [bool(patient) and not name for (patient, _), (name, _) in zip(headers, named, strict=True)]
+    of_study = _patients_of_studies(named)
+    patients = [
+        patient or of_study.get(study or "") or (UNKNOWN if empty and not study else None)
+        for (patient, study), empty in zip(named, placeholder, strict=True)
+    ]
+    for line in _told(headers, named, patients, sum(placeholder)):
+        print(line, file=sys.stderr)
+    if any(patient for patient, _ in named):
+        return "dicom", patients
+    return ("study" if any(patients) else "file"), patients
+
+
+def _told(
+    headers: Sequence[tuple[str | None, str | None]],
+    named: Sequence[tuple[str | None, str | None]],
+    patients: Sequence[str | None],
+    placeholders: int,
+) -> list[str]:
+    """What to say of images whose PatientID names nobody, where any image has a header."""
+    if not any(patient or study for patient, study in headers):
+        return []
+    lines = []
+    unnamed = sum(patient is None for patient, _ in named)
+    none = "no known PatientID" if placeholders else "no PatientID"
+    if placeholders:
+        lines.append(
+            f"{placeholders} images have a PatientID that names nobody, such as ANONYMOUS or 0: their "
+            "patient is unknown"
+        )
+    unknown, alone = patients.count(UNKNOWN), patients.count(None)
+    if by_study := unnamed - unknown - alone:
+        lines.append(
+            f"{by_study} images have {none}: those of one study (StudyInstanceUID) are taken as of one "
+            "patient, who may have other studies; a patient column in --labels knows better"
+        )
+    if unknown:
+        lines.append(
+            f"{unknown} images have {none} and no study: they are taken as of one unknown patient and "
+            "stay in one split, so that nobody is in two"
+        )
+    if alone:
+        lines.append(f"{alone} images have {none}: each is taken as a patient of its own")
+    return lines
 
 
 def _patients_of_studies(headers: Sequence[tuple[str | None, str | None]]) -> dict[str, str]:

@@ -13,6 +13,7 @@ PATIENTS = {
     "pattern": "by --patient-pattern",
     "csv": "by the label file",
     "dicom": "by DICOM's PatientID",
+    "study": "by DICOM's studies (StudyInstanceUID), as PatientID names nobody",
     "file": "not known, each image is taken as one",
 }
 

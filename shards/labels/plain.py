@@ -30,7 +30,7 @@ def read(table: Table, options: LabelOptions) -> Labels:
     if len(patients) > 1:
         raise UserError(f"{table.path} has several columns of patients, {' and '.join(patients)}: leave one")
     rows: dict[str, set[tuple[str, ...]]] = {}
-    for path, label, *patient in table.rows(*COLUMNS, *patients):
+    for path, label, *patient in table.rows(*COLUMNS, *patients, may_be_empty=patients):
         rows.setdefault(os.path.normpath(path), set()).add((class_name(label), *patient))
     whole = {cell for cells in rows.values() for _, *patient in cells for cell in patient if cell.isdigit()}
     images = {

@@ -4,7 +4,7 @@ import csv
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,10 +23,11 @@ class Table:
         self._reader = csv.reader(self._lines(text), strict=True)
         self.columns = [cell.strip() for cell in next(self._reader, [])]
 
-    def rows(self, *wanted: str) -> Iterator[list[str]]:
+    def rows(self, *wanted: str, may_be_empty: Collection[str] = ()) -> Iterator[list[str]]:
         """The cells of the `wanted` columns, row by row, without surrounding space.
 
-        Raises UserError with the line for a row with an empty one of these cells or more cells than columns.
+        Raises UserError with the line for a row with an empty one of these cells, unless it `may_be_empty`,
+        or more cells than columns.
         """
         for column in wanted:
             if self.columns.count(column) > 1:
@@ -38,8 +39,9 @@ class Table:
             if any(row[len(self.columns) :]):
                 raise self.error(f"{len(row)} cells, but {len(self.columns)} columns: quote a cell's comma")
             cells = [row[i].strip() if i < len(row) else "" for i in positions]
-            if not all(cells):
-                raise self.error(f"an empty cell; each row needs its {wanted[cells.index('')]}")
+            for column, cell in zip(wanted, cells, strict=True):
+                if not cell and column not in may_be_empty:
+                    raise self.error(f"an empty cell; each row needs its {column}")
             yield cells
 
     def error(self, text: str) -> UserError:
