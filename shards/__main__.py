@@ -170,7 +170,7 @@ def _add_draw(build: argparse.ArgumentParser) -> None:
     add(
         "--many-classes",
         action="store_true",
-        help="class folders are classes even if they look like a folder for each patient",
+        help="class folders and labels are classes even if they look like patients",
     )
     add(
         "--allow-synthetic",

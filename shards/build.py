@@ -24,9 +24,9 @@ from shards.patients import check_several_patients, find_patients, name_reader
 from shards.pixels import render
 from shards.progress import Progress
 from shards.quarantine import Code, Entry, counts_by_code, write_list
-from shards.report import report, report_labels, report_synthetic
+from shards.report import report, report_classes, report_copies, report_labels, report_synthetic
 from shards.scan import Scanned, ScanOptions, scan
-from shards.sources import Listing, Source, check_apart, check_classes, list_class_folders
+from shards.sources import Listing, Source, check_apart, list_class_folders
 from shards.workers import Workers
 from shards.write import ShardTask, png_location, write_shard
 
@@ -62,7 +62,7 @@ class Options:
 
 
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
-"""s3:/bucket, as a path holds s3://bucket, or s3:bucket; ./s3:bucket names a folder."""
+"""s3:/bucket, as a path holds s3://bucket, or s3:bucket."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,7 @@ def build(options: Options) -> int:
             )
             samples, clusters = describe(names, images, patients, classes)
             split = plan.split_samples(samples, len(classes), options.split, options.seed)
+            report_copies([(image.source, image.scanned) for image in images], patients)
             plan.check_train(split, classes)
             splits = write_splits(workers, split, images, classes, folder, options)
         shutil.rmtree(spool)
@@ -140,6 +141,7 @@ def list_sources(options: Options) -> tuple[Labels | None, Listing]:
         labels = read_labels(options.labels, label_options)
         listing = list_with_labels(options.sources, labels)
         report_labels(labels, listing)
+        report_classes(labels.written, "labels in the label file", options.many_classes)
         return labels, listing
     if label_options != LabelOptions():
         raise UserError(
@@ -147,8 +149,7 @@ def list_sources(options: Options) -> tuple[Labels | None, Listing]:
             "findings; give --labels"
         )
     listing = list_class_folders(options.sources)
-    if not options.many_classes:
-        check_classes(listing)
+    report_classes(listing.written, "folders in SOURCE", options.many_classes)
     return None, listing
 
 

@@ -1,13 +1,17 @@
 """What `build` prints: the label file against the folders, and at the end what was built and set aside."""
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from shards.classes import check_classes, class_notes
+from shards.copies import copy_notes
 from shards.labels import Labels
 from shards.labels.matching import summary
 from shards.manifest import Manifest
 from shards.quarantine import Code
-from shards.sources import Listing
+from shards.scan import Scanned
+from shards.sources import Listing, Source, class_name
 
 PATIENTS = {
     "pattern": "by --patient-pattern",
@@ -24,6 +28,27 @@ def report_labels(labels: Labels, listing: Listing) -> None:
         print(line)
     for line in labels.warnings:
         print(f"{labels.file}: {line}", file=sys.stderr)
+
+
+def report_classes(written: Mapping[str, int], what: str, many_classes: bool) -> None:
+    """Refuse names of classes that look like patients; print which are one class, or nearly."""
+    if not many_classes:
+        check_classes(written, what)
+    for line in class_notes(written, {name: class_name(name) for name in written}):
+        print(line, file=sys.stderr)
+
+
+def report_copies(images: Sequence[tuple[Source, Scanned]], patients: Sequence[str | None]) -> None:
+    """Print what `copy_notes` says of these images."""
+    sources, scanned = zip(*images, strict=True)
+    for line in copy_notes(
+        [source.name if sources[-1].number == sources[0].number else source.path for source in sources],
+        [source.label for source in sources],
+        patients,
+        [found.content for found in scanned],
+        [found.pixels for found in scanned],
+    ):
+        print(line, file=sys.stderr)
 
 
 def report_synthetic(count: int) -> None:

@@ -48,12 +48,14 @@ class Listing:
     """What the sources hold: images with a class, entries already set aside, and how many other files.
 
     `left_out` counts the images that the label file knows, but that are of none of the classes asked for.
+    `written` counts images by the class as the folder (or a plain label file) writes it.
     """
 
     images: list[Source] = field(default_factory=list)
     quarantine: list[Entry] = field(default_factory=list)
     other_files: int = 0
     left_out: int = 0
+    written: Counter[str] = field(default_factory=Counter)
     has_patients: bool = False
 
     def classes(self) -> list[str]:
@@ -62,8 +64,6 @@ class Listing:
         return ["no_finding", "finding"] if found == ["finding", "no_finding"] else found
 
 
-MANY_CLASSES = 10
-FEW_IMAGES = 20
 UNCLASSIFIED = "image"
 """The class of all images of a SOURCE without class folders."""
 
@@ -87,6 +87,7 @@ def list_class_folders(folders: list[Path]) -> Listing:
         for name, path in image_files(folder, number, listing):
             top, _, rest = name.partition("/")
             if rest:
+                listing.written[top] += 1
                 listing.images.append(Source(number, name, path, class_name(top)))
             else:
                 beside.append(Source(number, name, path, UNCLASSIFIED))
@@ -110,23 +111,6 @@ def check_apart(folders: list[Path]) -> None:
     for (outer, outside), (inner, inside) in permutations(zip(folders, real, strict=True), 2):
         if os.path.commonpath([outside, inside]) == outside:
             raise UserError(f"SOURCE {inner} is in SOURCE {outer}: its images would be there twice")
-
-
-def check_classes(listing: Listing) -> None:
-    """Refuse class folders that look like a folder for each patient, as hospitals export them: names of
-    classes are in every sample, so those of people would be.
-
-    Raises:
-        UserError: more than `MANY_CLASSES` folders, half of which hold fewer than `FEW_IMAGES` images.
-    """
-    images = Counter(image.label for image in listing.images)
-    few = sum(count < FEW_IMAGES for count in images.values())
-    if len(images) > MANY_CLASSES and 2 * few > len(images):
-        raise UserError(
-            f"{len(images)} folders in SOURCE, {few} of them with fewer than {FEW_IMAGES} images: they look "
-            "like patients, not classes, and names of classes are in every sample. Name the classes with "
-            "--labels FILE.csv, or give --many-classes if the folders are classes"
-        )
 
 
 def image_files(folder: Path, number: int, listing: Listing) -> Iterator[tuple[str, str]]:

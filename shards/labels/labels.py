@@ -34,7 +34,8 @@ class Labels:
 
     A missing image is listed as its key and `suffix`. Each of the `classes` must have images. `settings`
     (`rule`, `finding`: the options in force) go into the manifest after the format's name. `warnings` are
-    what is unusual in the file, though it can be used.
+    what is unusual in the file, though it can be used. `written` counts the rows by class as the file writes
+    it, where the file names the classes itself.
     """
 
     file: Path
@@ -45,6 +46,7 @@ class Labels:
     classes: Collection[str] = (NO_FINDING, FINDING)
     has_patients: bool = False
     warnings: list[str] = field(default_factory=list)
+    written: Counter[str] = field(default_factory=Counter)
 
     def counts(self) -> Counter[str]:
         """How many images the file names of each class."""

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 
 from shards.errors import UserError
@@ -30,7 +31,9 @@ def read(table: Table, options: LabelOptions) -> Labels:
     if len(patients) > 1:
         raise UserError(f"{table.path} has several columns of patients, {' and '.join(patients)}: leave one")
     rows: dict[str, set[tuple[str, ...]]] = {}
+    written: Counter[str] = Counter()
     for path, label, *patient in table.rows(*COLUMNS, *patients, may_be_empty=patients):
+        written[label] += 1
         rows.setdefault(os.path.normpath(path), set()).add((class_name(label), *patient))
     whole = {cell for cells in rows.values() for _, *patient in cells for cell in patient if cell.isdigit()}
     images = {
@@ -40,7 +43,15 @@ def read(table: Table, options: LabelOptions) -> Labels:
         for path, cells in rows.items()
     }
     classes = {image.label for image in images.values() if not image.conflict and image.label}
-    return Labels(table.path, images, str, {}, classes=sorted(classes), has_patients=bool(patients))
+    return Labels(
+        table.path,
+        images,
+        str,
+        {},
+        classes=sorted(classes),
+        has_patients=bool(patients),
+        written=written,
+    )
 
 
 def _one_form(patient: str, whole: set[str]) -> str:
