@@ -21,7 +21,9 @@ from benchmarks.alternate import Comparison, Effort, Side, alternate
 from benchmarks.record import Result
 from shards.errors import WorkError
 from shards.phantom.image import draw_image, write_image
-from shards.pixels.render import dicom_field, render_file, to_square
+from shards.pixels.fit import to_square
+from shards.pixels.grayscale import dicom_field
+from shards.pixels.render import render_file
 from shards.progress import Progress
 from shards.workers import Workers, default_workers
 
@@ -100,7 +102,7 @@ def as_built(file: Path, size: int) -> np.ndarray:
 def whole(file: Path, size: int) -> np.ndarray:
     """With every sample decoded by pydicom."""
     dataset = pydicom.dcmread(file)
-    return to_square(dicom_field(dataset, dataset.pixel_array), size)
+    return to_square(dicom_field(dataset, dataset.pixel_array)[0], size)
 
 
 def write_radiograph(file: Path, side: int) -> None:

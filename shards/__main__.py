@@ -6,6 +6,7 @@ imported before a command needs it.
 
 import argparse
 import math
+import re
 import signal
 import sys
 from importlib.util import find_spec
@@ -133,6 +134,21 @@ def _add_build(build: argparse.ArgumentParser) -> None:
         help="side in pixels, default %(default)s",
     )
     add("--bits", type=int, choices=(8, 16), default=8, help="bits of a pixel, default %(default)s")
+    add(
+        "--fit",
+        choices=("pad", "crop", "stretch"),
+        default="pad",
+        help="how a picture that is not square gets into the square: black around it, its middle, or out of "
+        "proportion; default %(default)s",
+    )
+    add(
+        "--window",
+        metavar="auto|first|N|percentile",
+        type=_window,
+        default="auto",
+        help="of DICOM: the VOI LUT or first window, the first window, the Nth, or percentiles 0.5 to 99.5; "
+        "default %(default)s",
+    )
     add("--workers", metavar="N", type=_at_least(1), help="processes, default: one for each CPU")
     add(
         "--samples-per-shard",
@@ -221,6 +237,12 @@ def _count_or_all(text: str) -> float:
     if text.isascii() and text.isdigit():
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number from 0 nor all")
+
+
+def _window(text: str) -> str:
+    if text in ("auto", "first", "percentile") or re.fullmatch("[1-9][0-9]?", text):
+        return text
+    raise argparse.ArgumentTypeError(f"{text!r} is not auto, first, percentile or a number from 1 to 99")
 
 
 def _split(text: str) -> dict[str, float]:

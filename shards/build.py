@@ -59,6 +59,8 @@ class Options:
     allow_missing: float
     allow_synthetic: bool
     many_classes: bool
+    fit: str = "pad"
+    window: str = "auto"
 
 
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
@@ -121,7 +123,7 @@ def build(options: Options) -> int:
         shutil.rmtree(spool)
         result = Manifest(
             classes=classes,
-            render=render.settings(options.size, options.bits),
+            render=render.settings(options.size, options.bits, options.fit, options.window),
             build={
                 **_build_settings(options, labels, names, origin, clusters),
                 "synthetic": sum(image.scanned.synthetic for image in images),
@@ -160,7 +162,9 @@ def gather(
 
     The images come in the order of their content: neither that of the files nor one by the key.
     """
-    scan_options = ScanOptions(options.size, options.bits, options.allow_synthetic)
+    scan_options = ScanOptions(
+        options.size, options.bits, options.allow_synthetic, options.fit, options.window
+    )
     sources = {source.identity: source for source in listing.images}
     if len({names.name("sample", *identity) for identity in sources}) < len(listing.images):
         raise WorkError("two images got the same keyed name: use another --key-file")
@@ -220,6 +224,7 @@ def write_splits(
             split=name,
             samples=shard,
             pngs=[png_location(scanned[sample.key]) for sample in shard],
+            records=[scanned[sample.key].record for sample in shard],
             classes=classes,
             spool=folder / "spool",
             folder=folder,

@@ -11,7 +11,7 @@ match only keeps two patients in one split.
 
 import numpy as np
 
-from shards.pixels.render import Field, resize
+from shards.pixels.fit import Field, resize
 
 SIDE = 32
 BLUR = 2.0  # standard deviation in thumbnail pixels

@@ -4,6 +4,7 @@ An image is decoded once: the small rendered PNG goes into a spool file, from wh
 """
 
 import hashlib
+import json
 import os
 import sys
 from collections import Counter, defaultdict
@@ -17,7 +18,7 @@ import numpy as np
 from shards.content import pixel_digest
 from shards.duplicates import fingerprint
 from shards.limits import open_plain
-from shards.pixels.render import encode_png, render_file, to_levels, to_square
+from shards.pixels.render import encode_png, picture, render_file
 from shards.progress import Progress
 from shards.quarantine import Code, Entry, Quarantined
 from shards.sources import Source
@@ -34,7 +35,7 @@ class Scanned:
 
     `spool`, `offset`, `size`: where its PNG is in the spool. `fingerprint`: float32 [1024]. `content`: the
     SHA-256 of the source file (32 bytes); `pixels`: the digest of the picture. `peak`, `notes`: see
-    `render.Rendered`.
+    `render.Rendered`. `record`: how it was rendered, as JSON.
     """
 
     spool: str
@@ -48,15 +49,18 @@ class Scanned:
     peak: int | None = None
     notes: tuple[str, ...] = ()
     dicom_study: str | None = None
+    record: str = "{}"
 
 
 @dataclass(frozen=True)
 class ScanOptions:
-    """Of `build`: side and bits of the pictures, and whether images that say they are synthetic are used."""
+    """Of `build`: how pictures are rendered, and whether images that say they are synthetic are used."""
 
     size: int
     bits: int
     allow_synthetic: bool = False
+    fit: str = "pad"
+    window: str = "auto"
 
 
 def scan(
@@ -133,10 +137,10 @@ def _scan_batch(sources: list[Source], spool: Path, options: ScanOptions) -> lis
 def scan_one(source: Source, spool: Path, options: ScanOptions) -> Scanned | Entry:
     """Decode, render and fingerprint one image. Raises OSError only when the spool can't be written."""
     try:
-        rendered = render_file(source.path, options.size)
+        rendered = render_file(source.path, options.size, options.fit, options.window)
         if rendered.synthetic and not options.allow_synthetic:
             raise Quarantined(Code.SYNTHETIC, "its header says that a generative model drew it")
-        levels = to_levels(to_square(rendered.field, options.size, rendered.aspect), options.bits)
+        levels, record = picture(rendered, options.size, options.bits, options.fit)
         png = encode_png(levels)
         thumbnail = fingerprint(rendered.field)
         content = _content(source.path)
@@ -160,6 +164,7 @@ def scan_one(source: Source, spool: Path, options: ScanOptions) -> Scanned | Ent
         peak=rendered.peak,
         notes=rendered.notes,
         dicom_study=rendered.study,
+        record=json.dumps(record, sort_keys=True),
     )
 
 

@@ -6,7 +6,7 @@ import tarfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from shards.files import replacing
 from shards.manifest import Index, Shard
@@ -16,12 +16,13 @@ from shards.scan import Scanned
 
 @dataclass(frozen=True)
 class ShardTask:
-    """One shard to write: its samples in tar order, and where each PNG is."""
+    """One shard to write: its samples in tar order, where each PNG is, and how it was rendered, as JSON."""
 
     file: str
     split: str
     samples: list[Sample]
     pngs: list[tuple[str, int, int]]
+    records: list[str]
     classes: list[str]
     spool: Path
     folder: Path
@@ -67,25 +68,25 @@ def _write_tar(stream: BinaryIO, task: ShardTask) -> list[int]:
 
     checksums = []
     with TarWriter(stream, mtime=0, user="root", group="root", mode=0o644, compress=False) as tar:
-        for sample, location in zip(task.samples, task.pngs, strict=True):
+        for sample, location, record in zip(task.samples, task.pngs, task.records, strict=True):
             png = _spooled(task.spool, *location)
             checksums.append(zlib.crc32(png))
             tar.write({"__key__": sample.key, "png": png})  # one call would sort the json first
-            text = sample_json(sample.label, sample.patient, sample.cluster, task.split, task.classes)
-            tar.write({"__key__": sample.key, "json": text})
+            content = sample_content(sample.label, sample.patient, sample.cluster, task.split, task.classes)
+            content["render"] = json.loads(record)
+            tar.write({"__key__": sample.key, "json": json.dumps(content, sort_keys=True).encode()})
     return checksums
 
 
-def sample_json(label: int, patient: str, cluster: str, split: str, classes: list[str]) -> bytes:
-    """The `KEY.json` member of a sample."""
-    content = {
+def sample_content(label: int, patient: str, cluster: str, split: str, classes: list[str]) -> dict[str, Any]:
+    """What the `KEY.json` member of a sample says that the manifest says as well."""
+    return {
         "label": label,
         "class": classes[label],
         "split": split,
         "patient": patient,
         "cluster": cluster,
     }
-    return json.dumps(content, sort_keys=True).encode()
 
 
 def _spooled(spool: Path, file: str, offset: int, size: int) -> bytes:

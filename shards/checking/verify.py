@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -12,10 +11,10 @@ import numpy as np
 from PIL import Image
 
 from shards import manifest
+from shards.checking.records import JsonCheck
 from shards.content import pixel_digest, split_digest
 from shards.manifest import Manifest, Shard, Split
 from shards.progress import Progress
-from shards.write import sample_json
 
 MOST_SHOWN = 20
 
@@ -130,23 +129,25 @@ def _check_shard(
     if [name for name, _, _ in members] != expected:
         yield f"{shard.file}: the members are not those of the index, in its order"
         return
+    check_json = JsonCheck(content, split)
     columns = (index.key, index.label, index.patient, index.cluster, index.offset, index.size, index.crc32)
     for row, (key, label, patient, cluster, offset, size, crc) in enumerate(zip(*columns, strict=False)):
         png, text = (data[start : start + length] for _, start, length in members[2 * row : 2 * row + 2])
         where = f"{shard.file}: {key}"
         if (offset, size) != members[2 * row][1:]:
             yield f"{where}.png: it is not at the offset and size of the index"
+        levels = None
         if zlib.crc32(png) != crc:
             yield f"{where}.png: its CRC-32 is not the index's"
         else:
             try:
-                pixels.append(pixel_digest(_levels(png, content.render["size"], content.render["bits"])))
+                levels = _levels(png, content.render["size"], content.render["bits"])
+                pixels.append(pixel_digest(levels))
             except ValueError as fault:
                 yield f"{where}.png: {fault}"
-        if label >= len(content.classes):
-            continue
-        if not _same_json(text, sample_json(label, patient, cluster, split, content.classes)):
-            yield f"{where}.json: it does not agree with the manifest"
+        if label < len(content.classes):
+            wrong = check_json(text, label, patient, cluster, levels)
+            yield from [f"{where}.json: {wrong}"] if wrong else []
 
 
 def _levels(png: bytes, size: int, bits: int) -> np.ndarray:
@@ -166,10 +167,3 @@ def _levels(png: bytes, size: int, bits: int) -> np.ndarray:
             f"it is {found[0]} x {found[1]} of mode {mode}, not {size} x {size} of {bits} bits gray"
         )
     return levels
-
-
-def _same_json(text: bytes, expected: bytes) -> bool:
-    try:
-        return json.loads(text) == json.loads(expected)
-    except (ValueError, RecursionError):
-        return False

@@ -33,12 +33,13 @@ Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 class Raster(NamedTuple):
     """A gray PNG or JPEG: integers [height, width], and their full scale, 2**bits - 1.
 
-    `synthetic`: whether it says that a generative model drew it.
+    `synthetic`: whether it says that a generative model drew it. `orientation`: EXIF's, which was applied.
     """
 
     values: np.ndarray
     full_scale: int
     synthetic: bool
+    orientation: int = 1
 
 
 def decode_raster(file: BinaryIO) -> Raster:
@@ -57,7 +58,7 @@ def decode_raster(file: BinaryIO) -> Raster:
         check_shape(image.height, image.width)
         image.load()
         synthetic = title_says_synthetic(image.info.get("Title"))
-        orientation = image.getexif().get(ORIENTATION)
+        orientation = _orientation(image.getexif())
         image = ImageOps.exif_transpose(image)
     except UnidentifiedImageError:
         raise Quarantined(Code.NOT_AN_IMAGE, "the content is neither PNG, JPEG nor DICOM") from None
@@ -69,19 +70,19 @@ def decode_raster(file: BinaryIO) -> Raster:
         code = Code.TRUNCATED if "truncated" in str(error).lower() else Code.CORRUPT
         raise Quarantined(code, str(error)) from None
     if image.mode.startswith("I"):
-        return Raster(np.asarray(image).astype(np.int32), 65535, synthetic)
+        return Raster(np.asarray(image).astype(np.int32), 65535, synthetic, orientation)
     if image.mode == "CMYK":
         raise Quarantined(Code.NOT_GRAYSCALE, "a CMYK picture")
     if data.startswith(JPEG_START):
         _check(check_8_bits, data)
     if image.mode in ("1", "L"):
-        return Raster(np.asarray(image.convert("L")), 255, synthetic)
+        return Raster(np.asarray(image.convert("L")), 255, synthetic, orientation)
     if _is_deep_colour(data):
         import imagecodecs
 
         deep = _turned(_gray(imagecodecs.png_decode(data), 65535), orientation)
-        return Raster(deep.astype(np.int32), 65535, synthetic)
-    return Raster(_gray(np.asarray(image.convert("RGBA")), 255), 255, synthetic)
+        return Raster(deep.astype(np.int32), 65535, synthetic, orientation)
+    return Raster(_gray(np.asarray(image.convert("RGBA")), 255), 255, synthetic, orientation)
 
 
 def _is_deep_colour(data: bytes) -> bool:
@@ -104,9 +105,15 @@ def _gray(channels: np.ndarray, full_scale: int) -> np.ndarray:
     return planes[..., planes.shape[2] // 2]
 
 
-def _turned(values: np.ndarray, orientation: object) -> np.ndarray:
+def _orientation(exif: Image.Exif) -> int:
+    """1 to 8; 1, as it is, when absent or another value."""
+    orientation = exif.get(ORIENTATION)
+    return orientation if isinstance(orientation, int) and orientation in range(2, 9) else 1
+
+
+def _turned(values: np.ndarray, orientation: int) -> np.ndarray:
     """The values as EXIF's orientation shows them."""
-    if orientation in range(2, 9):
+    if orientation != 1:
         picture = Image.fromarray(values.astype(np.int32))
         picture.getexif()[ORIENTATION] = orientation
         return np.asarray(ImageOps.exif_transpose(picture))
@@ -150,7 +157,9 @@ def _decode_deep_jpeg(data: bytes, stream: Codestream) -> Raster:
             exif.load(data[start : start + MOST_BEFORE_EXIF])
         except (OSError, SyntaxError, ValueError):
             exif = Image.Exif()
-    return Raster(_turned(values.astype(np.int32), exif.get(ORIENTATION)), 2**stream.bits - 1, False)
+    orientation = _orientation(exif)
+    values = _turned(values.astype(np.int32), orientation)
+    return Raster(values, 2**stream.bits - 1, False, orientation)
 
 
 def _check(check: Callable[..., None], *arguments: object) -> None:

@@ -30,10 +30,16 @@ class Reduced:
     shape: tuple[int, int]
     kernel: Image.Resampling
 
-    def resize(self, rows: int, columns: int) -> np.ndarray:
-        """Shrink to float32 [rows, columns] by the box filter of the full picture."""
-        once = self._shrink(self.samples.astype(np.float32), self.shape[1], columns)
-        return self._shrink(np.ascontiguousarray(once.T), self.shape[0], rows).T
+    def resize(
+        self, rows: int, columns: int, part: tuple[float, float, float, float] | None = None
+    ) -> np.ndarray:
+        """Shrink to float32 [rows, columns] by the box filter of the full picture.
+
+        `part`: which [top, left, bottom, right] of it, all by default.
+        """
+        top, left, bottom, right = part or (0, 0, *self.shape)
+        once = self._shrink(self.samples.astype(np.float32), self.shape[1], columns, left, right)
+        return self._shrink(np.ascontiguousarray(once.T), self.shape[0], rows, top, bottom).T
 
     def coarser(self) -> "Reduced":
         """Half as many samples each way, by the 5/3 wavelet's low-pass (-1, 2, 6, 2, -1) / 8."""
@@ -44,14 +50,16 @@ class Reduced:
             samples = ((6 * padded[2:-2] + 2 * near - far) / 8)[::2]
         return replace(self, samples=samples, level=self.level + 1)
 
-    def _shrink(self, samples: np.ndarray, full: int, side: int) -> np.ndarray:
-        """Interpolate rows of samples to `full` pixels, then shrink them to `side`."""
+    def _shrink(self, samples: np.ndarray, full: int, side: int, start: float, end: float) -> np.ndarray:
+        """Interpolate rows of samples to `full` pixels, then shrink those from `start` to `end` to `side`."""
         step = 2**self.level
         padded = Image.fromarray(np.pad(samples, ((0, 0), (0, 1)), "edge"))
-        left = 0.5 - 0.5 / step  # of the first pixel; it and the first sample have the same centre
-        box = (left, 0, left + full / step, len(samples))
+        first = 0.5 - 0.5 / step  # of the first pixel; it and the first sample have the same centre
+        box = (first, 0, first + full / step, len(samples))
         whole = padded.resize((full, len(samples)), self.kernel, box)
-        return np.asarray(whole.resize((side, len(samples)), Image.Resampling.BOX))
+        return np.asarray(
+            whole.resize((side, len(samples)), Image.Resampling.BOX, (start, 0, end, len(samples)))
+        )
 
 
 def levels_for(stream: Codestream, side: int) -> range:

@@ -79,6 +79,18 @@ def test_stock_webdataset_reads_what_the_manifest_says(built: Path) -> None:
                     "split": name,
                     "patient": shard.index.patient[row],
                     "cluster": shard.index.cluster[row],
+                    "render": {
+                        "source": "raster",
+                        "bits": 8,
+                        "orientation": 1,
+                        "voi": "full scale",
+                        "inverted": False,
+                        "shape": [48, 48],
+                        "aspect": 1.0,
+                        "fit": "pad",
+                        "from": [0.0, 0.0, 48.0, 48.0],
+                        "to": [0, 0, content.render["size"], content.render["size"]],
+                    },
                 }
     assert [len(split.shards) for split in content.splits.values()] == [3, 1, 1]
 

@@ -18,8 +18,9 @@ from pydicom.uid import JPEG2000, JPEG2000Lossless
 
 from shards.duplicates import fingerprint
 from shards.pixels.codestream import read_codestream
+from shards.pixels.fit import to_square
 from shards.pixels.reduced import Reduced, decode_reduced, levels_for
-from shards.pixels.render import encode_png, render_file, to_levels, to_square
+from shards.pixels.render import encode_png, render_file, to_levels
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -27,7 +27,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from shards import part10
+from shards.pixels import part10
 from shards.pixels.render import render_file
 from shards.quarantine import Code, Entry, Quarantined
 from shards.scan import ScanOptions, scan_one

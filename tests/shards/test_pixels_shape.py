@@ -10,7 +10,8 @@ from PIL import Image
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless
 
-from shards.pixels.render import render_file, to_square
+from shards.pixels.fit import to_square
+from shards.pixels.render import render_file
 from shards.quarantine import Code, Entry
 from shards.scan import Scanned, ScanOptions, scan_one, warnings_of
 from shards.sources import Source

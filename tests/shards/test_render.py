@@ -12,7 +12,8 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_voi_lut
 
-from shards.pixels.render import encode_png, render_file, resize, to_levels, to_square
+from shards.pixels.fit import resize, to_square
+from shards.pixels.render import encode_png, render_file, to_levels
 from shards.quarantine import Code, Quarantined
 
 

@@ -167,7 +167,9 @@ def planned(found: dict[str, Any], key: bytes, listed: list[Source]) -> dict[str
     def scan(workers: None, batch: list[Source], *_: object) -> list[Scanned]:
         return [found["scanned"][image] for image in batch]
 
-    options: Any = SimpleNamespace(per_class=None, seed=found["seed"], size=16, bits=8, allow_synthetic=False)
+    options: Any = SimpleNamespace(
+        per_class=None, seed=found["seed"], size=16, bits=8, allow_synthetic=False, fit="pad", window="auto"
+    )
     names = Names(key)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("shards.build.scan", scan)
