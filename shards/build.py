@@ -115,9 +115,9 @@ def build(options: Options) -> int:
                 listing.has_patients,
                 several_splits,
             )
+            report_copies([(image.source, image.scanned) for image in images], patients)
             samples, clusters = describe(names, images, patients, classes)
             split = plan.split_samples(samples, len(classes), options.split, options.seed)
-            report_copies([(image.source, image.scanned) for image in images], patients)
             plan.check_train(split, classes)
             splits = write_splits(workers, split, images, classes, folder, options)
         shutil.rmtree(spool)
@@ -141,9 +141,9 @@ def list_sources(options: Options) -> tuple[Labels | None, Listing]:
     label_options = LabelOptions(options.label_rule, options.finding)
     if options.labels:
         labels = read_labels(options.labels, label_options)
+        report_classes(labels.written, "labels in the label file", options.many_classes)
         listing = list_with_labels(options.sources, labels)
         report_labels(labels, listing)
-        report_classes(labels.written, "labels in the label file", options.many_classes)
         return labels, listing
     if label_options != LabelOptions():
         raise UserError(
