@@ -18,6 +18,8 @@ from shards.labels import FORMATS
 
 SPLIT_NAMES = ("train", "val", "test")
 LABEL_RULES = ("any", "majority", "all")
+UNCERTAIN_RULES = ("drop", "finding", "no_finding")
+VIEWS = ("frontal", "lateral")
 NEEDED = ("numpy", "PIL", "pydicom", "imagecodecs", "simplejpeg")
 EXAMPLES = {
     "build": "chexdist-shards build vinbigdata/train --labels vinbigdata/train.csv --out shards64 --size 64",
@@ -125,7 +127,18 @@ def _add_build(build: argparse.ArgumentParser) -> None:
         choices=LABEL_RULES,
         help="an image has a finding when so many of its readers marked one, default any",
     )
-    add("--finding", metavar="NAME", help="only this finding, against the images without any finding")
+    add(
+        "--finding",
+        metavar="NAME",
+        action="append",
+        help="only this finding, against the images without any; given several times, each is a class",
+    )
+    add(
+        "--uncertain",
+        choices=UNCERTAIN_RULES,
+        help="what uncertain labels (-1) are taken as, default drop: the image is left out",
+    )
+    add("--view", choices=VIEWS, help="only images of this view, by the label file's column of views")
     add(
         "--size",
         metavar="N",

@@ -45,7 +45,7 @@ class Options:
     out: Path
     labels: Path | None
     label_rule: str | None
-    finding: str | None
+    finding: list[str] | None
     size: int
     bits: int
     workers: int
@@ -59,6 +59,8 @@ class Options:
     allow_missing: float
     allow_synthetic: bool
     many_classes: bool
+    uncertain: str | None = None
+    view: str | None = None
     fit: str = "pad"
     window: str = "auto"
 
@@ -138,7 +140,9 @@ def build(options: Options) -> int:
 def list_sources(options: Options) -> tuple[Labels | None, Listing]:
     """The images with their classes, by the label file when there is one, of which a summary is printed."""
     check_apart(options.sources)
-    label_options = LabelOptions(options.label_rule, options.finding)
+    label_options = LabelOptions(
+        options.label_rule, tuple(options.finding or ()), options.uncertain, options.view
+    )
     if options.labels:
         labels = read_labels(options.labels, label_options)
         report_classes(labels.written, "labels in the label file", options.many_classes)
@@ -148,7 +152,7 @@ def list_sources(options: Options) -> tuple[Labels | None, Listing]:
     if label_options != LabelOptions():
         raise UserError(
             "--label-rule and --finding choose from a label file: class folders name neither readers nor "
-            "findings; give --labels"
+            "findings; give --labels, as for --uncertain and --view"
         )
     listing = list_class_folders(options.sources)
     report_classes(listing.written, "folders in SOURCE", options.many_classes)

@@ -26,7 +26,7 @@ def report_labels(labels: Labels, listing: Listing) -> None:
     """Print what the label file names, what of it is there, and its warnings."""
     for line in summary(labels, listing):
         print(line)
-    for line in labels.warnings:
+    for line in labels.warnings + listing.notes:
         print(f"{labels.file}: {line}", file=sys.stderr)
 
 

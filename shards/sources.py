@@ -5,6 +5,7 @@ function that returns a `Listing`.
 """
 
 import os
+import re
 import stat
 import struct
 from collections import Counter
@@ -49,6 +50,7 @@ class Listing:
 
     `left_out` counts the images that the label file knows, but that are of none of the classes asked for.
     `written` counts images by the class as the folder (or a plain label file) writes it.
+    `notes` are what to say of how names were read.
     """
 
     images: list[Source] = field(default_factory=list)
@@ -57,6 +59,7 @@ class Listing:
     left_out: int = 0
     written: Counter[str] = field(default_factory=Counter)
     has_patients: bool = False
+    notes: list[str] = field(default_factory=list)
 
     def classes(self) -> list[str]:
         """The classes in label order: `no_finding` before `finding` for these two, else sorted."""
@@ -64,13 +67,14 @@ class Listing:
         return ["no_finding", "finding"] if found == ["finding", "no_finding"] else found
 
 
+WHOLE_NUMBER = re.compile(r"^([+-]?\d+)[.,]0*$")
 UNCLASSIFIED = "image"
 """The class of all images of a SOURCE without class folders."""
 
 
 def class_name(text: str) -> str:
-    """A class as it is written in the manifest: lower case, spaces and dashes as `_`."""
-    name = text.strip().lower().replace(" ", "_").replace("-", "_")
+    """A class as it is written in the manifest: lower case, spaces and dashes as `_`; 1 for 1.0 and 1,0."""
+    name = WHOLE_NUMBER.sub(r"\1", text.strip()).lower().replace(" ", "_").replace("-", "_")
     if not name.isprintable():
         raise UserError(f"the class name {text[:60]!r} has characters that can't be printed: rename it")
     return name

@@ -1,10 +1,10 @@
 """From the findings that readers marked in an image to its class: a finding, none, or left out."""
 
 import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from shards.errors import UserError
-from shards.labels.labels import FINDING, NO_FINDING
+from shards.labels.labels import FINDING, NO_FINDING, OTHER_FINDINGS, SEVERAL_FINDINGS
 from shards.labels.table import quoted
 from shards.sources import class_name
 
@@ -27,6 +27,39 @@ def classify(readers: Collection[Collection[str]], rule: str, finding: str | Non
     if finding is None or holds(sum(finding in marked for marked in readers), len(readers)):
         return FINDING
     return None
+
+
+def image_class(
+    readers: Collection[Collection[str]], rule: str, asked: Sequence[str]
+) -> tuple[str | None, str]:
+    """The class of an image by what its readers marked, or None and why it is left out.
+
+    With several findings `asked` for, each is a class of its own, of the images with that one alone of them.
+    """
+    if len(asked) < 2:
+        return classify(readers, rule, asked[0] if asked else None), OTHER_FINDINGS
+    if classify(readers, rule) == NO_FINDING:
+        return NO_FINDING, ""
+    found = [name for name in asked if classify(readers, rule, name) == FINDING]
+    if len(found) == 1:
+        return class_name(found[0]), ""
+    return None, SEVERAL_FINDINGS if found else OTHER_FINDINGS
+
+
+def asked_classes(asked: Sequence[str]) -> tuple[str, ...]:
+    """The classes of a file of findings: two, or with several findings asked for one more than these."""
+    return (NO_FINDING, *map(class_name, asked)) if len(asked) > 1 else (NO_FINDING, FINDING)
+
+
+def known_findings(asked: Iterable[str], names: Iterable[str]) -> list[str]:
+    """Each of the --finding options as the file writes it, once; raises as `known_finding`."""
+    names = list(names)
+    return list(dict.fromkeys(name for each in asked if (name := known_finding(each, names)) is not None))
+
+
+def finding_settings(asked: Sequence[str]) -> dict[str, str]:
+    """--finding for the manifest: the findings asked for, with | between."""
+    return {"finding": "|".join(asked)} if asked else {}
 
 
 def known_finding(asked: str | None, names: Iterable[str]) -> str | None:

@@ -1,12 +1,13 @@
 """Which image file is which image of a label file, and what of either has no counterpart."""
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection
 from pathlib import Path
 
 from shards.errors import UserError
 from shards.labels.labels import Labels
+from shards.labels.paths import is_outside, match_paths
 from shards.quarantine import Code, Entry
 from shards.sources import Listing, Source, image_files
 
@@ -17,30 +18,53 @@ def list_with_labels(folders: list[Path], labels: Labels) -> Listing:
     Raises UserError when two files are the same image, or a class that the label file has got no image.
     """
     listing = Listing(has_patients=labels.has_patients)
+    files = [
+        (number, name, path)
+        for number, folder in enumerate(folders)
+        for name, path in image_files(folder, number, listing)
+    ]
+    matches = _match(folders, labels, [name for _, name, _ in files], listing)
     found: dict[str, str] = {}
-    for number, folder in enumerate(folders):
-        for name, path in image_files(folder, number, listing):
-            key = labels.key(name)
-            image = labels.images.get(key)
-            if image is None:
-                entry = Entry(number, name, Code.NO_LABEL, f"no row in {labels.file.name}")
-                listing.quarantine.append(entry)
-                continue
-            if key in found:
-                raise UserError(
-                    f"{found[key]} and {path} are the same image for {labels.file}: "
-                    "give a SOURCE with one of them"
-                )
-            found[key] = path
-            if image.conflict:
-                listing.quarantine.append(Entry(number, name, Code.CONFLICTING_LABEL, image.conflict))
-            elif image.label is None:
-                listing.left_out += 1
-            else:
-                listing.images.append(Source(number, name, path, image.label, image.patient))
+    for number, name, path in files:
+        rows = matches.get(name, [labels.key(name)])
+        key = rows[0]
+        image = labels.images.get(key)
+        if image is None:
+            listing.quarantine.append(Entry(number, name, Code.NO_LABEL, f"no row in {labels.file.name}"))
+            continue
+        if key in found and not labels.many_files:
+            raise UserError(
+                f"{found[key]} and {path} are the same image for {labels.file}: "
+                "give a SOURCE with one of them"
+            )
+        found |= dict.fromkeys(rows, path)
+        if conflict := _conflict(labels, rows):
+            listing.quarantine.append(Entry(number, name, Code.CONFLICTING_LABEL, conflict))
+        elif image.label is None:
+            listing.left_out += 1
+        else:
+            listing.images.append(Source(number, name, path, image.label, image.patient))
     _add_missing(folders, labels, listing, found.keys())
     _check_classes(folders, labels, listing)
     return listing
+
+
+def _match(folders: list[Path], labels: Labels, names: list[str], listing: Listing) -> dict[str, list[str]]:
+    """The paths in the label file by the file that they are, where keys are paths; says what is unusual."""
+    matches: dict[str, list[str]] = defaultdict(list)
+    if labels.by_path:
+        matched, listing.notes = match_paths(labels.images, names, folders)
+        for row, name in matched.items():
+            matches[name].append(row)
+    return matches
+
+
+def _conflict(labels: Labels, rows: list[str]) -> str:
+    """How the rows of a file, which may name it by several paths, disagree; empty when they agree."""
+    images = [labels.images[row] for row in rows]
+    said = sorted({(image.label or "", image.patient or "") for image in images})
+    within = next((image.conflict for image in images if image.conflict), "")
+    return within or (f"rows disagree: {said}" if len(said) > 1 else "")
 
 
 def summary(labels: Labels, listing: Listing) -> list[str]:
@@ -49,10 +73,10 @@ def summary(labels: Labels, listing: Listing) -> list[str]:
     codes = Counter(entry.code for entry in listing.quarantine)
     settings = ", ".join(f"{name} {value}" for name, value in labels.settings.items())
     contradictory = sum(bool(image.conflict) for image in labels.images.values())
-    left_out = len(labels.images) - named.total() - contradictory
+    left_out = labels.left_out()
     return [
         f"{labels.file} ({settings}): {len(labels.images)} images: {_listed(named)}"
-        + (f"; only other findings, left out: {left_out}" if left_out else "")
+        + "".join(f"; {reason}, left out: {count}" for reason, count in sorted(left_out.items()))
         + (f"; contradictory rows: {contradictory}" if contradictory else ""),
         f"in the source folders: {_listed(there)}"
         + (f"; left out: {listing.left_out}" if left_out else "")
@@ -74,8 +98,9 @@ def _add_missing(folders: list[Path], labels: Labels, listing: Listing, found: C
 
 def _entry_without_image(folders: list[Path], name: str) -> Entry:
     """Why an image of the label file has no file."""
-    if os.path.isabs(name) or name.split("/")[0] == "..":
-        return Entry(0, name, Code.OUTSIDE_SOURCE, "the label file names a path outside the source folder")
+    if is_outside(name):
+        detail = "the label file names a path outside the source folder: give its folder as SOURCE"
+        return Entry(0, name, Code.OUTSIDE_SOURCE, detail)
     if any(os.path.exists(folder / name) for folder in folders):
         return Entry(0, name, Code.NOT_AN_IMAGE, "the label file names a file that is not PNG, JPEG or DICOM")
     return Entry(0, name, Code.MISSING_FILE, "named by the label file, not in any source folder")
@@ -87,7 +112,7 @@ def _check_classes(folders: list[Path], labels: Labels, listing: Listing) -> Non
         example = next(iter(labels.images), "") + labels.suffix
         raise UserError(
             f"no image under {where} has a row in {labels.file}, whose first image is {example!r}: "
-            "check SOURCE and the label file"
+            f"{_cure(folders, labels)}"
         )
     there = {image.label for image in listing.images}
     for name in labels.classes:
@@ -95,3 +120,13 @@ def _check_classes(folders: list[Path], labels: Labels, listing: Listing) -> Non
             raise UserError(
                 f"no image of class {name} is under {where}: {labels.file} names {labels.counts()[name]}"
             )
+
+
+def _cure(folders: list[Path], labels: Labels) -> str:
+    """What to do when no file has a row: where one lies deeper than its path says, that folder as SOURCE."""
+    first = next(iter(labels.images), "")
+    for folder in folders:
+        for name, _ in image_files(folder, 0, Listing()):
+            if labels.by_path and name.endswith(f"/{first}"):
+                return f"paths are relative to SOURCE, so give {folder / name.removesuffix(f'/{first}')}"
+    return "check SOURCE and the label file" + ("; paths are relative to SOURCE" if labels.by_path else "")

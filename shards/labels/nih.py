@@ -3,9 +3,8 @@
 The images lie anywhere under SOURCE (the set comes as images_001/images/ to images_012/images/).
 """
 
-from shards.errors import UserError
-from shards.labels.findings import classify, known_finding
-from shards.labels.labels import NO_FINDING, ImageLabel, LabelOptions, Labels
+from shards.labels.findings import asked_classes, finding_settings, image_class, known_findings
+from shards.labels.labels import NO_FINDING, ImageLabel, LabelOptions, Labels, check_options
 from shards.labels.table import Table, quoted
 from shards.sources import class_name
 
@@ -17,10 +16,7 @@ def read(table: Table, options: LabelOptions) -> Labels:
 
     Raises UserError for --label-rule, as there are no readers, and for a finding that the file has not.
     """
-    if options.rule is not None:
-        raise UserError(
-            f"--label-rule needs several readers per image; {table.path} has one verdict for each"
-        )
+    check_options(options, table.path, takes=("--finding",))
     rows: dict[str, set[tuple[frozenset[str], str]]] = {}
     for image, findings, patient in table.rows(*COLUMNS):
         marked = frozenset(part.strip() for part in findings.split("|"))
@@ -30,10 +26,16 @@ def read(table: Table, options: LabelOptions) -> Labels:
             )
         rows.setdefault(image, set()).add((marked, patient))
     names = {name: class_name(name) for given in rows.values() for marked, _ in given for name in marked}
-    finding = known_finding(options.finding, [name for name in names if names[name] != NO_FINDING])
-    images = {image: _image_label(given, names, finding) for image, given in rows.items()}
-    settings = {"finding": finding} if finding else {}
-    return Labels(table.path, images, file_name, settings, has_patients=True)
+    asked = known_findings(options.findings, [name for name in names if names[name] != NO_FINDING])
+    images = {image: _image_label(given, names, asked) for image, given in rows.items()}
+    return Labels(
+        table.path,
+        images,
+        file_name,
+        finding_settings(asked),
+        classes=asked_classes(asked),
+        has_patients=True,
+    )
 
 
 def file_name(name: str) -> str:
@@ -42,7 +44,7 @@ def file_name(name: str) -> str:
 
 
 def _image_label(
-    rows: set[tuple[frozenset[str], str]], names: dict[str, str], finding: str | None
+    rows: set[tuple[frozenset[str], str]], names: dict[str, str], asked: list[str]
 ) -> ImageLabel:
     marked, patient = next(iter(rows))
     found = [name for name in marked if names[name] != NO_FINDING]
@@ -51,4 +53,5 @@ def _image_label(
         return ImageLabel(None, None, f"rows disagree: {'; '.join(listed)}")
     if found and len(found) < len(marked):
         return ImageLabel(None, None, f"no finding and findings at once: {'|'.join(sorted(marked))}")
-    return ImageLabel(classify([found], "any", finding), patient)
+    label, left_out = image_class([found], "any", asked)
+    return ImageLabel(label, patient, left_out=left_out)

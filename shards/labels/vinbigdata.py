@@ -5,8 +5,8 @@ The images are `IMAGE_ID.dicom` anywhere under SOURCE, or converted ones of that
 
 import os
 
-from shards.labels.findings import classify, known_finding
-from shards.labels.labels import NO_FINDING, ImageLabel, LabelOptions, Labels
+from shards.labels.findings import asked_classes, finding_settings, image_class, known_findings
+from shards.labels.labels import NO_FINDING, ImageLabel, LabelOptions, Labels, check_options
 from shards.labels.table import Table, quoted
 from shards.sources import DICOM_SUFFIXES, RASTER_SUFFIXES, class_name
 
@@ -22,6 +22,7 @@ def read(table: Table, options: LabelOptions) -> Labels:
 
     Raises UserError for a class that contradicts its number, and for a finding that the file has not.
     """
+    check_options(options, table.path, takes=("--label-rule", "--finding"))
     marks: dict[str, Marks] = {}
     numbers: dict[str, int] = {}
     repeated = 0
@@ -32,10 +33,17 @@ def read(table: Table, options: LabelOptions) -> Labels:
         given.add(name)
     nothing = {name for name in numbers if numbers[name] == NO_FINDING_ID}
     rule = options.rule or "any"
-    finding = known_finding(options.finding, numbers.keys() - nothing)
-    images = {image: _image_label(readers, nothing, rule, finding) for image, readers in marks.items()}
-    settings = {"rule": rule, **({"finding": finding} if finding else {})}
-    return Labels(table.path, images, image_id, settings, ".dicom", warnings=_warnings(marks, repeated))
+    asked = known_findings(options.findings, numbers.keys() - nothing)
+    images = {image: _image_label(readers, nothing, rule, asked) for image, readers in marks.items()}
+    return Labels(
+        table.path,
+        images,
+        image_id,
+        {"rule": rule, **finding_settings(asked)},
+        ".dicom",
+        classes=asked_classes(asked),
+        warnings=_warnings(marks, repeated),
+    )
 
 
 def image_id(name: str) -> str:
@@ -63,11 +71,12 @@ def _check(table: Table, numbers: dict[str, int], image: str, name: str, number:
         )
 
 
-def _image_label(readers: Marks, nothing: set[str], rule: str, finding: str | None) -> ImageLabel:
+def _image_label(readers: Marks, nothing: set[str], rule: str, asked: list[str]) -> ImageLabel:
     for reader, given in readers.items():
         if nothing & given and given - nothing:
             return ImageLabel(None, None, f"reader {reader} gave {', '.join(sorted(given))}")
-    return ImageLabel(classify([given - nothing for given in readers.values()], rule, finding))
+    label, left_out = image_class([given - nothing for given in readers.values()], rule, asked)
+    return ImageLabel(label, left_out=left_out)
 
 
 def _warnings(marks: dict[str, Marks], repeated: int) -> list[str]:

@@ -51,7 +51,7 @@ VIN_FILE = (
 def read(folder: Path, text: str | bytes, rule: str | None = None, finding: str | None = None) -> Labels:
     path = folder / "labels.csv"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return read_labels(path, LabelOptions(rule, finding))
+    return read_labels(path, LabelOptions(rule, (finding,) if finding else ()))
 
 
 def classes(labels: Labels) -> dict[str, str | None]:
@@ -267,9 +267,9 @@ MISTAKES: dict[str, tuple[str | bytes, LabelOptions, str]] = {
         LabelOptions(rule="all"),
         "--label-rule needs a label file with findings",
     ),
-    "finding plain": ("path,label\na,b\n", LabelOptions(finding="Mass"), "--finding needs a label file"),
-    "unknown": (VIN_FILE, LabelOptions(finding="Cardiomegally"), "the nearest are: Cardiomegaly"),
-    "no finding": (VIN_FILE, LabelOptions(finding="no finding"), "name a finding"),
+    "finding plain": ("path,label\na,b\n", LabelOptions(findings=("Mass",)), "--finding needs a label file"),
+    "unknown": (VIN_FILE, LabelOptions(findings=("Cardiomegally",)), "the nearest are: Cardiomegaly"),
+    "no finding": (VIN_FILE, LabelOptions(findings=("no finding",)), "name a finding"),
     "unprintable": (VIN + "a,M\x07ss,1,R1\n", LabelOptions(), "can't be printed"),
 }
 
@@ -278,7 +278,7 @@ MISTAKES: dict[str, tuple[str | bytes, LabelOptions, str]] = {
 def test_a_mistake_is_two_lines_at_most(tmp_path: Path, name: str) -> None:
     text, options, expected = MISTAKES[name]
     with pytest.raises(UserError, match=expected) as caught:
-        read(tmp_path, text, options.rule, options.finding)
+        read(tmp_path, text, options.rule, *options.findings)
     assert len(str(caught.value).splitlines()) <= 2 and len(str(caught.value)) < 700
 
 

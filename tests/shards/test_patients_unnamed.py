@@ -46,7 +46,7 @@ def splits_of_patients(out: Path) -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize(
-    "column", ["patient_id", "PatientID", "Patient ID", "subject", "Subject-Id", "PATIENT", "PtID", "MRN"]
+    "column", ["patient_id", "PatientID", "Patient ID", "subject", "Subject-Id", "PATIENT", "PtID", "MRN", "case_id"]
 )
 def test_a_column_of_patients_by_another_name(column: str, tmp_path: Path) -> None:
     check_twelve_patients(tmp_path, column, [f"s{number // 4:02d}" for number in range(48)])
@@ -67,8 +67,8 @@ def test_several_columns_of_patients_are_refused(tmp_path: Path, capsys: pytest.
 
 
 def test_columns_that_may_have_been_meant_are_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert patient_columns(["path", "label", "patient_no", "PatientAge"]) == []
-    assert "patient_no, PatientAge" in capsys.readouterr().err
+    assert patient_columns(["path", "label", "patient_code", "PatientAge"]) == []
+    assert "patient_code, PatientAge" in capsys.readouterr().err
     assert patient_columns(["path", "label", "age"]) == [] and not capsys.readouterr().err
 
 
