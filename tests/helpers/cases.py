@@ -133,7 +133,7 @@ def moving_case() -> Case:
     case = _case(
         *("residual", "none", "relativistic", "r1+r2", "none", 3),
         model__conditional=True,
-        augment__name="translate-color",
+        augment__name="affine-color",
         augment__probability={"start": 0.4, "end": 1, "images": BATCH, "shape": "linear"},
         penalty__weight={"start": 2, "end": 0.1, "images": BATCH, "shape": "linear"},
         optim__generator={"lr": ramp},

@@ -182,7 +182,7 @@ def test_registries_are_covered() -> None:
         "weight": "weights",
         "none": "",
     }
-    assert set(AUGMENTS) == {"none", "translate", "translate-color"}
+    assert set(AUGMENTS) == {"none", "translate", "translate-color", "affine-color"}
 
 
 @pytest.mark.parametrize("value", [0.3, 1e6])

@@ -30,6 +30,7 @@ AUGMENTS: Registry[Augmentation | None] = Registry(
     {
         "translate": "translate",
         "translate-color": "translate_color",
+        "affine-color": "affine_color",
         "none": None,
     },
 )
