@@ -4,6 +4,7 @@ The file holds no time, host, path or source name. It is written last: where it 
 complete. Its JSON Schema is `manifest.schema.json` beside this module.
 """
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from importlib import resources
@@ -72,7 +73,10 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """A shard directory; a class's index in `classes` is its label."""
+    """A shard directory; a class's index in `classes` is its label.
+
+    `sha256`: of the rest, by `encoded`; None in manifests of earlier releases. `write` fills it in.
+    """
 
     schema: int = SCHEMA
     created_by: str = CREATED_BY
@@ -81,14 +85,26 @@ class Manifest:
     build: dict[str, Any]
     splits: dict[str, Split]
     quarantine: dict[str, Any]
+    sha256: str | None = None
+
+
+def encoded(content: dict[str, Any]) -> bytes:
+    """The JSON of a manifest, in the one form in which it is written."""
+    return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
+
+
+def own_digest(content: dict[str, Any]) -> str:
+    """SHA-256 of a manifest's content without its `sha256`."""
+    rest = {name: value for name, value in content.items() if name != "sha256"}
+    return hashlib.sha256(encoded(rest)).hexdigest()
 
 
 def write(folder: Path, manifest: Manifest) -> None:
     """Write the manifest into `folder`, under its name only when it is complete and on disk."""
     content = asdict(manifest)
+    content["sha256"] = own_digest(content)
     validate(content)
-    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
-    replace_file(folder / FILE, f"{text}\n", flush=True)
+    replace_file(folder / FILE, encoded(content) + b"\n", flush=True)
 
 
 def read(folder: Path) -> Manifest:

@@ -1,9 +1,15 @@
-"""What `verify` checks: schema, files, digests, tar members, pixels, counts, no patient in two splits."""
+"""What `verify` checks: schema, files, digests, tar members, records, pixels, counts, one split a patient.
+
+A fault that somebody made on purpose, and then mended every digest, is found as far as the tars and the
+manifest say the same thing twice: labels, patients, clusters, counts and places.
+"""
 
 import hashlib
 import io
+import json
 import tarfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from shards import manifest
-from shards.checking.records import JsonCheck
+from shards.checking.records import FIRST_WITH_RECORDS, JsonCheck
 from shards.content import pixel_digest, split_digest
 from shards.manifest import Manifest, Shard, Split
 from shards.progress import Progress
@@ -22,7 +28,8 @@ MOST_SHOWN = 20
 def verify(folder: Path) -> int:
     """Check a shard directory, print where each fault is, and return the exit code: 0 sound, 1 not."""
     content = manifest.read(folder)
-    faults = [*_check_files(folder, content), *_check_counts(content), *_check_splits(content)]
+    faults = [*_check_manifest(folder, content), *_check_files(folder, content)]
+    faults += [*_check_counts(content), *_check_splits(content)]
     total = sum(split.samples for split in content.splits.values())
     with Progress("verify", total, "images") as progress:
         for name, split in content.splits.items():
@@ -31,20 +38,43 @@ def verify(folder: Path) -> int:
                 faults += _check_shard(folder, name, shard, content, pixels)
                 progress.advance(shard.samples)
             faults += _check_content(name, split, content, pixels)
-    for fault in faults[:MOST_SHOWN]:
-        print(fault)
-    if len(faults) > MOST_SHOWN:
-        print(f"and {len(faults) - MOST_SHOWN} more")
+    show(faults)
     print(f"{folder}: {'DAMAGED' if faults else f'{total} images are sound'}")
     return 1 if faults else 0
 
 
+def show(lines: list[str]) -> None:
+    """Print the first MOST_SHOWN of the lines, and how many more there are."""
+    for line in lines[:MOST_SHOWN]:
+        print(line)
+    if len(lines) > MOST_SHOWN:
+        print(f"and {len(lines) - MOST_SHOWN} more")
+
+
+def printable(name: str) -> str:
+    """A file's name without what would control a terminal."""
+    return name.encode("utf-8", "backslashreplace").decode() if name.isprintable() else ascii(name)
+
+
+def _check_manifest(folder: Path, content: Manifest) -> Iterator[str]:
+    """The manifest against its own digest, and byte for byte against the form in which it is written."""
+    raw = (folder / manifest.FILE).read_bytes()
+    document = json.loads(raw)
+    if content.sha256 is None:
+        if content.render["version"] >= FIRST_WITH_RECORDS:
+            yield "manifest.json: it has no sha256 of itself"
+    elif manifest.own_digest(document) != content.sha256:
+        yield "manifest.json: its sha256 does not follow from its content, which was changed"
+    elif raw != manifest.encoded(document) + b"\n":
+        yield "manifest.json: its bytes are not those that were written"
+
+
 def _check_files(folder: Path, content: Manifest) -> Iterator[str]:
-    """Shards that are missing, listed twice or not listed, and holes in the numbering."""
+    """Shards that are missing, listed twice or not listed, other files, and holes in the numbering."""
     listed = [shard.file for split in content.splits.values() for shard in split.shards]
-    present = {path.name for path in folder.iterdir() if path.suffix == ".tar"}
+    present = {path.name for path in folder.iterdir()} - {manifest.FILE}
     for file in sorted(present - set(listed)):
-        yield f"{file}: is not in the manifest"
+        yield f"{printable(file)}: is not in the manifest"
     for file in sorted(set(listed) - present):
         yield f"{file}: is missing"
     for name, split in content.splits.items():
@@ -73,6 +103,15 @@ def _check_counts(content: Manifest) -> Iterator[str]:
         whole = all(len(shard.classes) == len(labels) for shard in split.shards)
         if whole and Split.of(split.shards, len(labels), split.content_sha256) != split:
             yield f"manifest.json, splits/{name}: the totals do not follow from the shards"
+    clusters = Counter(
+        cluster
+        for split in content.splits.values()
+        for shard in split.shards
+        for cluster in shard.index.cluster
+    )
+    several = sum(count > 1 for count in clusters.values())
+    if content.build["part"]["count"] == 1 and content.build["duplicates"]["clusters"] != several:
+        yield f"manifest.json, build/duplicates: {several} clusters follow from the index"
     if sum(content.quarantine["codes"].values()) != content.quarantine["total"]:
         yield "manifest.json, quarantine: total does not follow from the codes"
 
