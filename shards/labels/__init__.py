@@ -37,13 +37,21 @@ class Format(Protocol):
 FORMATS = {
     "VinBigData": "shards.labels.vinbigdata",
     "NIH ChestX-ray14": "shards.labels.nih",
+    "CheXpert": "shards.labels.chexpert",
+    "MIMIC-CXR-JPG": "shards.labels.mimic",
+    "PadChest": "shards.labels.padchest",
+    "RSNA pneumonia": "shards.labels.rsna",
+    "RSNA pneumonia, classes": "shards.labels.rsna_classes",
+    "SIIM-ACR pneumothorax": "shards.labels.siim",
     "plain": "shards.labels.plain",
 }
 """Name -> module, imported when a label file is read."""
 
+SHOWN = 3  # columns of a format in a message
+
 
 def read_labels(path: Path, options: LabelOptions) -> Labels:
-    """Read the label file `path` (CSV in UTF-8, which may be gzipped).
+    """Read the label file `path` (CSV, which may be gzipped).
 
     Raises:
         UserError: the file is damaged, too large or of no known format, a row can't be understood, or
@@ -53,7 +61,8 @@ def read_labels(path: Path, options: LabelOptions) -> Labels:
     with open_table(path) as table:
         fitting = [name for name, format in formats.items() if set(format.COLUMNS) <= set(table.columns)]
         if len(fitting) != 1:
-            known = "; ".join(f"{_columns(format)} ({name})" for name, format in formats.items())
+            shown = {name: formats[name] for name in fitting or formats}
+            known = "; ".join(f"{_columns(format)} ({name})" for name, format in shown.items())
             raise UserError(
                 f"{path} has the columns {quoted(','.join(table.columns), 200)}, which fit "
                 f"{'more than one format' if fitting else 'no format'} of label file\ngive one of: {known}"
@@ -65,4 +74,5 @@ def read_labels(path: Path, options: LabelOptions) -> Labels:
 def _columns(format: Format) -> str:
     """Its columns as a message shows them: `path,label[,patient]`."""
     optional = getattr(format, "OPTIONAL_COLUMNS", ())
-    return ",".join(format.COLUMNS) + "".join(f"[,{column}]" for column in optional)
+    columns = format.COLUMNS if len(format.COLUMNS) < SHOWN else (*format.COLUMNS[:SHOWN], "...")
+    return ",".join(columns) + "".join(f"[,{column}]" for column in optional)

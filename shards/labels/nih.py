@@ -4,11 +4,14 @@ The images lie anywhere under SOURCE (the set comes as images_001/images/ to ima
 """
 
 from shards.labels.findings import asked_classes, finding_settings, image_class, known_findings
-from shards.labels.labels import NO_FINDING, ImageLabel, LabelOptions, Labels, check_options
+from shards.labels.labels import NO_FINDING, OTHER_VIEWS, ImageLabel, LabelOptions, Labels, check_options
 from shards.labels.table import Table, quoted
+from shards.labels.views import view_of
 from shards.sources import class_name
 
 COLUMNS = ("Image Index", "Finding Labels", "Patient ID")
+VIEW = "View Position"
+OPTIONAL_COLUMNS = (VIEW,)
 
 
 def read(table: Table, options: LabelOptions) -> Labels:
@@ -16,9 +19,13 @@ def read(table: Table, options: LabelOptions) -> Labels:
 
     Raises UserError for --label-rule, as there are no readers, and for a finding that the file has not.
     """
-    check_options(options, table.path, takes=("--finding",))
+    views = [VIEW] if VIEW in table.columns else []
+    check_options(options, table.path, takes=("--finding", *(["--view"] if views else [])))
     rows: dict[str, set[tuple[frozenset[str], str]]] = {}
-    for image, findings, patient in table.rows(*COLUMNS):
+    other_views = set()
+    for image, findings, patient, *view in table.rows(*COLUMNS, *views, may_be_empty=views):
+        if view and options.view and view_of(view[0]) != options.view:
+            other_views.add(image)
         marked = frozenset(part.strip() for part in findings.split("|"))
         if "/" in image or "" in marked:
             raise table.error(
@@ -27,12 +34,17 @@ def read(table: Table, options: LabelOptions) -> Labels:
         rows.setdefault(image, set()).add((marked, patient))
     names = {name: class_name(name) for given in rows.values() for marked, _ in given for name in marked}
     asked = known_findings(options.findings, [name for name in names if names[name] != NO_FINDING])
-    images = {image: _image_label(given, names, asked) for image, given in rows.items()}
+    images = {
+        image: ImageLabel(None, left_out=OTHER_VIEWS)
+        if image in other_views
+        else _image_label(given, names, asked)
+        for image, given in rows.items()
+    }
     return Labels(
         table.path,
         images,
         file_name,
-        finding_settings(asked),
+        {**finding_settings(asked), **({"view": options.view} if options.view else {})},
         classes=asked_classes(asked),
         has_patients=True,
     )
