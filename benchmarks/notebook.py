@@ -1,13 +1,14 @@
-"""The other side of `step`: a DCGAN and a WGAN-GP as notebooks train them, habits and all.
+"""The other side of `step` and `quality`: four GANs as notebooks train them, habits and all.
 
 Written for this comparison after the habits of public chest X-ray GAN notebooks: float32 and contiguous
 tensors, gray images as three equal channels, the networks in turn on real and on generated images, a critic
 that gathers gradients in the generator's step, generated images that are not detached in the gradient
-penalty, plain Adam, `.item()` in every batch. Layers and their widths are those of `chexdist.gan.models`;
-only `channels` may differ.
+penalty, plain Adam, `.item()` in every batch. Layers of the convolutional ones and their widths are those of
+`chexdist.gan.models`; only `channels` may differ.
 """
 
 import itertools
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,21 @@ def critic(widths: list[int], channels: int, batch_norm: bool) -> nn.Module:
     return nn.Sequential(*layers).apply(_initialise)
 
 
+def dense_generator(latent: int, channels: int, size: int) -> nn.Module:
+    """Latent [N, latent, 1, 1] -> image [N, channels, size, size], by layers of 128 to 1,024 units."""
+    layers: list[nn.Module] = [nn.Flatten(), nn.Linear(latent, 128), nn.LeakyReLU(0.2, True)]
+    for narrow, wide in itertools.pairwise([128, 256, 512, 1024]):
+        layers += [nn.Linear(narrow, wide), nn.BatchNorm1d(wide, 0.8), nn.LeakyReLU(0.2, True)]
+    layers += [nn.Linear(1024, channels * size**2), nn.Tanh(), nn.Unflatten(1, (channels, size, size))]
+    return nn.Sequential(*layers)
+
+
+def dense_critic(channels: int, size: int) -> nn.Module:
+    """Image [N, channels, size, size] -> score [N, 1]."""
+    layers: list[nn.Module] = [nn.Flatten(), nn.Linear(channels * size**2, 512), nn.LeakyReLU(0.2, True)]
+    return nn.Sequential(*layers, nn.Linear(512, 256), nn.LeakyReLU(0.2, True), nn.Linear(256, 1))
+
+
 class Notebook:
     """Networks, optimizers and the sums of losses; a subclass is one training loop's body."""
 
@@ -65,7 +81,9 @@ class Notebook:
 
 
 class Dcgan(Notebook):
-    """Binary cross-entropy on a sigmoid; the generator's step reuses the images that the critic has seen."""
+    """Binary cross-entropy on a sigmoid; the generator's step reuses the images that the critic has seen.
+
+    With dense networks it is the vanilla GAN."""
 
     def batch(self, i: int, real: Tensor) -> None:
         bce = nn.BCELoss()
@@ -116,3 +134,31 @@ class WganGp(Notebook):
         scores = self.critic(between)
         (slope,) = torch.autograd.grad(scores, between, torch.ones_like(scores), create_graph=True)
         return ((slope.view(slope.size(0), -1).norm(2, dim=1) - 1) ** 2).mean()
+
+
+class WganClip(Notebook):
+    """Wasserstein loss, the critic's weights clipped, RMSprop: Arjovsky 2017, algorithm 1, its rates."""
+
+    clip, lr = 0.01, 5e-5
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.rmsprop_g = torch.optim.RMSprop(self.generator.parameters(), lr=self.lr)
+        self.rmsprop_d = torch.optim.RMSprop(self.critic.parameters(), lr=self.lr)
+
+    def batch(self, i: int, real: Tensor) -> None:
+        self.rmsprop_d.zero_grad()
+        z = self.noise(real)
+        loss_d = self.critic(self.generator(z).detach()).mean() - self.critic(real).mean()
+        loss_d.backward()
+        self.rmsprop_d.step()
+        for parameter in self.critic.parameters():
+            parameter.data.clamp_(-self.clip, self.clip)
+        self.loss_d += loss_d.item()
+
+        if (i + 1) % self.n_critic == 0:
+            self.rmsprop_g.zero_grad()
+            loss_g = -self.critic(self.generator(z)).mean()
+            loss_g.backward()
+            self.rmsprop_g.step()
+            self.loss_g += loss_g.item()

@@ -1,4 +1,4 @@
-"""`quality`: KID of the notebook's DCGAN or WGAN-GP and of a chexdist run after as many images.
+"""`quality`: KID of the notebook's GAN of a run's kind and of the run itself after as many images.
 
 The run is one that has been trained; its `metrics.jsonl` holds its side. The notebook's networks are trained
 here and now on the same shards, in the same order and in batches of the same size, and measured as the run
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from benchmarks.notebook import Notebook
+from benchmarks.notebook import Dcgan, Notebook, WganClip, critic, dense_critic, dense_generator, generator
 from benchmarks.step import ALONE, loop_of
 from chexdist.config.load import load_config
 from chexdist.config.tree import Config
@@ -27,6 +27,7 @@ from chexdist.distributed.collectives import Collectives
 from chexdist.distributed.noise import Draw
 from chexdist.errors import UserError
 from chexdist.evaluation.reference import RealImages, Reference
+from chexdist.gan.models.dcgan import channels
 from chexdist.metrics import METRICS
 from chexdist.metrics.estimate import Estimate
 from chexdist.metrics.extractor import load_extractor
@@ -34,23 +35,24 @@ from chexdist.metrics.protocol import Protocol
 from chexdist.metrics.value import Metric
 from chexdist.run import layout
 from chexdist.run.log import read_log
+from chexdist.training.networks import spec_of
 from chexdist.training.preflight import check_settings
 from shards.progress import Progress
 
 KID = "kid_x1000"
 COLOURS, SAMPLED = 3, 64
 """Channels of an image, and images drawn at once, as notebooks have them."""
-BETAS = (0.5, 0.999)
+BETAS, WGAN_BETAS, WGAN_N_CRITIC = (0.5, 0.999), (0.0, 0.9), 5
 COLUMNS = ("chexdist", "notebook", "ratio")
 NOTES = (
     "Each side is one training with one seed; intervals are those of the measurement, by patients of the "
     + "reference split. Same shards, order, latents and number of generated images; the same batch size, "
     + "but for a residual run, beside which is the notebook's DCGAN in batches of the shipped dcgan; the "
     + "lower the better.",
-    "notebook: as found, gray images in three equal channels, batch norm (wgan: in the generator only), "
-    + "no classes, no EMA; drawn in training mode and in evaluation mode, of which the better counts, each "
-    + "time.",
-    "chexdist: the shipped configuration, with classes, EMA, and (dcgan) R1 and augmentation.",
+    "notebook: as found, gray images in three equal channels, batch norm (WGAN-GP: in the generator only), "
+    + "a WGAN's critic trained five times a step of the generator, no classes, no EMA; drawn in training "
+    + "mode and in evaluation mode, of which the better counts, each time.",
+    "chexdist: the configuration of the run.",
 )
 
 
@@ -125,7 +127,7 @@ def measure(setting: Setting) -> Result:
         )
     torch.manual_seed(config.train.seed)
     found = _as_found(config)
-    loop = loop_of(found, COLOURS, torch.device("cpu"))
+    loop = _loop(found)
     theirs = {0: _kid(loop, config, extractor.features, reference)}
     total = max(ours)
     with Progress("quality", total, "images") as progress, closing(_data(found, manifest)) as data:
@@ -145,8 +147,6 @@ def _compared(setting: Setting) -> tuple[Config, Manifest, dict[int, Metric]]:
     if not log.is_file():
         raise UserError(f"--run {setting.run}: there is no {layout.LOG}")
     config = load_config(str(setting.run / layout.CONFIG), ["--data.shards", setting.shards])
-    if config.model.name == "vanilla":
-        raise UserError(f"--run {setting.run} is of a vanilla GAN: give one of dcgan or wgan")
     manifest = read_manifest(config.data.shards, config.data)
     check_settings(config, manifest)
     measured = {metric.images: metric for metric in read_log(setting.run) if metric.name == KID}
@@ -159,21 +159,40 @@ def _compared(setting: Setting) -> tuple[Config, Manifest, dict[int, Metric]]:
 
 
 def _as_found(config: Config) -> Config:
-    """The notebook's DCGAN, which stands beside a residual run too: batch norm in the critic, Adam's betas
-    after Radford 2016.
+    """What the notebook of this kind has for itself: Adam's betas after Radford 2016, and batch norm in the
+    critic of a DCGAN, which stands beside a residual run too; of a WGAN the betas of Gulrajani 2017 and five
+    batches for the critic a step of the generator.
     """
     model, train = config.model, config.train
-    if model.name == "wgan":
-        return config
-    changed: dict[str, Any] = {"norm": "batch"}
+    changed: dict[str, Any] = {}
+    if model.name in ("dcgan", "residual"):
+        changed = {"norm": "batch"}
     if model.name == "residual":
         shipped = load_config("dcgan", [])
         changed |= {"name": "dcgan", "width": shipped.model.width}
         train = train.model_copy(update={"batch": shipped.train.batch})
-    adam = config.optim.critic.model_copy(update={"betas": BETAS})
+    betas = BETAS
+    if model.name == "wgan":
+        betas, train = WGAN_BETAS, train.model_copy(update={"n_critic": WGAN_N_CRITIC})
+    adam = config.optim.critic.model_copy(update={"betas": betas})
     optim = config.optim.model_copy(update={"critic": adam})
     network = model.model_copy(update=changed)
     return config.model_copy(update={"model": network, "train": train, "optim": optim})
+
+
+def _loop(found: Config) -> Notebook:
+    """The notebook's networks and loop, drawn from torch's random state."""
+    device, model = torch.device("cpu"), found.model
+    networks: tuple[nn.Module, nn.Module]
+    if model.name == "vanilla":
+        kind: type[Notebook] = Dcgan
+        networks = dense_generator(model.latent, COLOURS, model.size), dense_critic(COLOURS, model.size)
+    elif found.clip.name == "weight":
+        kind, widths = WganClip, channels(spec_of(found, classes=0))
+        networks = generator(widths, model.latent, COLOURS), critic(widths, COLOURS, True)
+    else:
+        return loop_of(found, COLOURS, device)
+    return kind(*networks, model.latent, device, found.optim.critic.betas, found.train.n_critic)
 
 
 def _data(config: Config, manifest: Manifest) -> Generator[Batch, None, None]:
@@ -200,7 +219,7 @@ def _kid(
     )
     found = []
     for training in (True, False):
-        generator = copy.deepcopy(loop.generator).train(training)
-        drawn = [generator(part[:, :, None, None]) for part in latents.float().split(SAMPLED)]
+        network = copy.deepcopy(loop.generator).train(training)
+        drawn = [network(part[:, :, None, None]) for part in latents.float().split(SAMPLED)]
         found.append(reference.measure(METRICS[KID], features(torch.cat(drawn).mean(1, keepdim=True))))
     return min(found, key=lambda estimate: estimate.value)
