@@ -21,6 +21,7 @@ LABEL_RULES = ("any", "majority", "all")
 UNCERTAIN_RULES = ("drop", "finding", "no_finding")
 VIEWS = ("frontal", "lateral")
 NEEDED = ("numpy", "PIL", "pydicom", "imagecodecs", "simplejpeg")
+STOPPED = "nothing half-written is left; the same command resumes a build from DIR.work"
 EXAMPLES = {
     "build": "chexdist-shards build vinbigdata/train --labels vinbigdata/train.csv --out shards64 --size 64",
     "verify": "chexdist-shards verify shards64",
@@ -56,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
             return _fail(1, f"can't rename {error.filename} to {error.filename2}: {error.strerror}")
         return _fail(1, f"{error.strerror or error}: {error.filename or 'while writing'}")
     except KeyboardInterrupt:
-        return _fail(130, "interrupted; nothing half-written is left")
+        return _fail(130, f"interrupted; {STOPPED}")
 
 
 def _fail(code: int, text: str) -> int:
@@ -65,7 +66,7 @@ def _fail(code: int, text: str) -> int:
 
 
 def _stop(number: int, frame: object) -> NoReturn:
-    raise WorkError("stopped by SIGTERM; nothing half-written is left")
+    raise WorkError(f"stopped by SIGTERM; {STOPPED}")
 
 
 def _parser() -> _Parser:
@@ -80,6 +81,15 @@ def _parser() -> _Parser:
 
     verify = commands.add_parser("verify", help="check every digest, count and sample")
     verify.add_argument("dir", metavar="DIR", type=Path)
+    verify.add_argument(
+        "--privacy",
+        metavar="SOURCE",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="also look in DIR and beside it for names, ids, dates, UIDs, file names of these folders, and "
+        "cells of these label files",
+    )
     verify.set_defaults(run=_verify)
 
     inspect = commands.add_parser("inspect", help="show counts, sizes and settings")
@@ -289,7 +299,12 @@ def _build(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from shards.checking.verify import verify
 
-    return verify(options.dir)
+    code = verify(options.dir)
+    if not options.privacy:
+        return code
+    from shards.checking.privacy import check_privacy
+
+    return max(code, check_privacy(options.dir, options.privacy))
 
 
 def _inspect(options: argparse.Namespace) -> int:

@@ -1,10 +1,9 @@
 """What `build` does, in order: list, draw, scan, plan, write, and only then give the directory its name."""
 
-import glob
+import hashlib
+import json
 import os
 import re
-import shutil
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ import numpy as np
 from shards import duplicates, manifest, plan
 from shards.content import split_digest
 from shards.errors import UserError, WorkError
-from shards.files import appearing_folder
+from shards.files import flush_to_disk
 from shards.identity import Names, load_or_make_key
+from shards.journal import Finished, scan_folder, stamp, work_folder
 from shards.labels import LabelOptions, Labels, read_labels
 from shards.labels.matching import list_with_labels
 from shards.manifest import Manifest, Split
@@ -24,11 +24,17 @@ from shards.patients import check_several_patients, find_patients, name_reader
 from shards.pixels import render
 from shards.progress import Progress
 from shards.quarantine import Code, Entry, counts_by_code, write_list
-from shards.report import report, report_classes, report_copies, report_labels, report_synthetic
+from shards.report import (
+    report,
+    report_classes,
+    report_copies,
+    report_labels,
+    report_synthetic,
+)
 from shards.scan import Scanned, ScanOptions, scan
 from shards.sources import Listing, Source, check_apart, list_class_folders
 from shards.workers import Workers
-from shards.write import ShardTask, png_location, write_shard
+from shards.write import ShardTask, write_shard
 
 NOT_CLASSES = frozenset({"all", "real", "mean_image"})
 """What numbers and pictures beside those of the classes are called."""
@@ -81,8 +87,8 @@ class Image:
 def build(options: Options) -> int:
     """Build the shard directory; returns the exit code: 0, or 1 when more was set aside than allowed.
 
-    Raises UserError and WorkError; then, and when interrupted, nothing is left but the key file and the
-    quarantine list.
+    Raises UserError and WorkError; then, and when interrupted, what was found so far stays in `DIR.work`,
+    from which the same command resumes. Of the rest only the key file and the quarantine list are left.
     """
     if ADDRESS.match(str(options.out)):
         raise UserError(
@@ -101,40 +107,88 @@ def build(options: Options) -> int:
         check_several_patients(listing.images, from_name, listing.has_patients)
     out.parent.mkdir(parents=True, exist_ok=True)
     names = load_or_make_key(options.key_file or Path(f"{out}.key"))
-    with appearing_folder(out, flush=True) as folder:
-        spool = folder / "spool"
-        spool.mkdir()
-        with Workers(options.workers) as workers:
-            images, refused = gather(workers, listing, names, spool, options)
-            entries = listing.quarantine + refused
-            write_list(quarantine_list, entries)
-            report_synthetic(sum(entry.code == Code.SYNTHETIC for entry in refused))
-            _check_drawn(listing, images, options.per_class, quarantine_list)
-            origin, patients = find_patients(
-                [image.source for image in images],
-                [(image.scanned.dicom_patient, image.scanned.dicom_study) for image in images],
-                from_name,
-                listing.has_patients,
-                several_splits,
+    with work_folder(out) as work:
+        finished = Finished(work, out, _request(options, labels, listing, names))
+        if finished.is_done():
+            result = manifest.read(out)
+        else:
+            _check_empty(out)
+            folder = _fresh_folder(work)
+            spool = scan_folder(work, scan_options(options))
+            with Workers(options.workers) as workers:
+                images, refused = gather(workers, listing, names, spool, options)
+                entries = listing.quarantine + refused
+                write_list(quarantine_list, entries)
+                report_synthetic(sum(entry.code == Code.SYNTHETIC for entry in refused))
+                _check_drawn(listing, images, options.per_class, quarantine_list)
+                origin, patients = find_patients(
+                    [image.source for image in images],
+                    [(image.scanned.dicom_patient, image.scanned.dicom_study) for image in images],
+                    from_name,
+                    listing.has_patients,
+                    several_splits,
+                )
+                report_copies([(image.source, image.scanned) for image in images], patients)
+                samples, clusters = describe(names, images, patients, classes)
+                split = plan.split_samples(samples, len(classes), options.split, options.seed)
+                plan.check_train(split, classes)
+                splits = write_splits(workers, split, images, classes, folder, spool, options)
+            result = Manifest(
+                classes=classes,
+                render=render.settings(options.size, options.bits, options.fit, options.window),
+                build={
+                    **_build_settings(options, labels, names, origin, clusters),
+                    "synthetic": sum(image.scanned.synthetic for image in images),
+                },
+                splits=splits,
+                quarantine={"total": len(entries), "codes": counts_by_code(entries)},
             )
-            report_copies([(image.source, image.scanned) for image in images], patients)
-            samples, clusters = describe(names, images, patients, classes)
-            split = plan.split_samples(samples, len(classes), options.split, options.seed)
-            plan.check_train(split, classes)
-            splits = write_splits(workers, split, images, classes, folder, options)
-        shutil.rmtree(spool)
-        result = Manifest(
-            classes=classes,
-            render=render.settings(options.size, options.bits, options.fit, options.window),
-            build={
-                **_build_settings(options, labels, names, origin, clusters),
-                "synthetic": sum(image.scanned.synthetic for image in images),
-            },
-            splits=splits,
-            quarantine={"total": len(entries), "codes": counts_by_code(entries)},
-        )
-        manifest.write(folder, result)
-    return report(result, listing, quarantine_list, out, options.allow_quarantine, options.allow_missing)
+            manifest.write(folder, result)
+            finished.note(folder)
+            os.rename(folder, out)
+            flush_to_disk(out.parent)
+        code = report(result, listing, quarantine_list, out, options.allow_quarantine, options.allow_missing)
+        finished.clear(keep=code != 0)
+    return code
+
+
+def scan_options(options: Options) -> ScanOptions:
+    """What decides how a picture looks."""
+    return ScanOptions(options.size, options.bits, options.allow_synthetic, options.fit, options.window)
+
+
+def _fresh_folder(work: Path) -> Path:
+    """Where the shards are written: those of a build that was stopped are there, without what it cut off."""
+    folder = work / "shards"
+    folder.mkdir(exist_ok=True)
+    (work / "noted").mkdir(exist_ok=True)
+    for partial in [*folder.glob(".*.partial-*"), *(work / "noted").glob(".*.partial-*")]:
+        partial.unlink()
+    return folder
+
+
+def _request(options: Options, labels: Labels | None, listing: Listing, names: Names) -> str:
+    """SHA-256 of what is asked for, apart from what may be set aside: options, key, files and labels."""
+    said = {
+        name: value
+        for name, value in vars(options).items()
+        if name
+        not in ("workers", "allow_quarantine", "allow_missing", "out", "labels", "key_file", "sources")
+    }
+    rows = sorted(
+        (image.number, image.name, image.label, image.patient, _stamp(image.path)) for image in listing.images
+    )
+    aside = sorted((entry.source, entry.path, entry.code) for entry in listing.quarantine)
+    settings = labels.settings if labels else None
+    text = json.dumps([said, names.key_id, settings, rows, aside], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _stamp(path: str) -> list[int]:
+    try:
+        return stamp(path)
+    except OSError:  # the scan reports why
+        return []
 
 
 def list_sources(options: Options) -> tuple[Labels | None, Listing]:
@@ -166,9 +220,6 @@ def gather(
 
     The images come in the order of their content: neither that of the files nor one by the key.
     """
-    scan_options = ScanOptions(
-        options.size, options.bits, options.allow_synthetic, options.fit, options.window
-    )
     sources = {source.identity: source for source in listing.images}
     if len({names.name("sample", *identity) for identity in sources}) < len(listing.images):
         raise WorkError("two images got the same keyed name: use another --key-file")
@@ -182,7 +233,7 @@ def gather(
         sources[keys.pop()] for label, keys in waiting.items() for _ in range(min(missing[label], len(keys)))
     ]:
         what = "scan" if not images and not refused else "scan replacements"
-        results = scan(workers, batch, spool, scan_options, what)
+        results = scan(workers, batch, spool, scan_options(options), what)
         for source, result in zip(batch, results, strict=True):
             if isinstance(result, Entry):
                 refused.append(result)
@@ -218,24 +269,29 @@ def write_splits(
     images: Sequence[Image],
     classes: list[str],
     folder: Path,
+    spool: Path,
     options: Options,
 ) -> dict[str, Split]:
-    """Write all shards in parallel, one shard a task."""
+    """Write all shards in parallel, one shard a task; shards of another plan are removed from `folder`."""
     scanned = {image.key: image.scanned for image in images}
     tasks = [
         ShardTask(
             file=f"{name}-{number:06d}.tar",
             split=name,
             samples=shard,
-            pngs=[png_location(scanned[sample.key]) for sample in shard],
-            records=[scanned[sample.key].record for sample in shard],
+            records=[scanned[sample.key].spooled for sample in shard],
+            pixels=[scanned[sample.key].pixels for sample in shard],
             classes=classes,
-            spool=folder / "spool",
+            spool=spool,
             folder=folder,
+            noted=folder.with_name("noted"),
         )
         for name, samples in split.items()
         for number, shard in enumerate(plan.make_shards(samples, options.samples_per_shard, options.seed))
     ]
+    for path in folder.iterdir():
+        if path.name not in {task.file for task in tasks}:
+            path.unlink()
     with Progress("write", len(images), "images") as progress:
         shards = workers.run(
             write_shard,
@@ -262,15 +318,16 @@ def write_splits(
 
 
 def _check_out(out: Path) -> None:
+    """Refuse what no build may end in; a finished directory may be what the same command asks for again."""
+    if not (out.is_dir() and Path(f"{out}.work").is_dir()):
+        _check_empty(out)
+
+
+def _check_empty(out: Path) -> None:
     if out.is_dir() and not any(out.iterdir()):
         return
     if out.exists() or out.is_symlink():
         raise UserError(f"{out} exists and is not an empty folder: choose another --out, or remove it")
-    for left in sorted(out.parent.glob(f".{glob.escape(out.name)}.partial-*")):
-        print(
-            f"{left} is left of a killed build, or another build runs: remove it if none does",
-            file=sys.stderr,
-        )
 
 
 def _check_names(classes: list[str]) -> None:

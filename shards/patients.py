@@ -104,14 +104,14 @@ def _one_patient(origin: str) -> UserError:
 
 def _read_header(path: str) -> tuple[str | None, str | None]:
     """PatientID and StudyInstanceUID without the pixels; (None, None) for what is no readable DICOM file."""
-    from pydicom import dcmread
-
     try:
         with open_plain(path) as file:
             start = file.read(HEAD_BYTES)
             file.seek(0)
             if not starts_like_dicom(start) or DEFLATED in start:
                 return None, None
+            from pydicom import dcmread  # not before a file needs it
+
             header = dcmread(file, force=True, stop_before_pixels=True, specific_tags=list(HEADERS_READ))
             patient, study = (str(header.get(name) or "").strip() or None for name in HEADERS_READ)
             return patient, study

@@ -38,6 +38,7 @@ class Code(StrEnum):
     CONSTANT = "constant"  # every pixel has the same value once rendered
     NOT_FINITE = "not_finite"
     SYNTHETIC = "synthetic"  # it says that a generative model drew it
+    CRASHED = "crashed"  # the process that read it was killed, crashed or ran out of memory, more than once
 
 
 class Quarantined(Exception):

@@ -1,20 +1,22 @@
 """What a scan finds for each image file: whether it is usable, its rendered PNG, digests and PatientID.
 
-An image is decoded once: the small rendered PNG goes into a spool file, from which `write` packs it.
+An image is decoded once: what is found goes with the small rendered PNG into the journal, from which `write`
+packs it, and from which a build that was stopped resumes.
 """
 
 import hashlib
-import json
 import os
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from shards import journal
 from shards.content import pixel_digest
 from shards.duplicates import fingerprint
 from shards.limits import open_plain
@@ -22,10 +24,11 @@ from shards.pixels.render import encode_png, picture, render_file
 from shards.progress import Progress
 from shards.quarantine import Code, Entry, Quarantined
 from shards.sources import Source
-from shards.workers import Workers
+from shards.workers import Died, Workers
 
 BATCH_BYTES = 2_000_000
 BATCH_IMAGES = 16
+TRIES_ALONE = 2
 DARK_BITS = 15  # a class of 16-bit PNGs that ends at 2**15 - 1, or has fewer bits, was not scaled
 
 
@@ -33,9 +36,9 @@ DARK_BITS = 15  # a class of 16-bit PNGs that ends at 2**15 - 1, or has fewer bi
 class Scanned:
     """A usable image.
 
-    `spool`, `offset`, `size`: where its PNG is in the spool. `fingerprint`: float32 [1024]. `content`: the
-    SHA-256 of the source file (32 bytes); `pixels`: the digest of the picture. `peak`, `notes`: see
-    `render.Rendered`. `record`: how it was rendered, as JSON.
+    `spool`, `offset`, `size`: where its record is in the journal, with its PNG. `fingerprint`: float32
+    [1024]. `content`: the SHA-256 of the source file (32 bytes); `pixels`: the digest of the picture. `peak`,
+    `notes`: see `render.Rendered`.
     """
 
     spool: str
@@ -49,7 +52,11 @@ class Scanned:
     peak: int | None = None
     notes: tuple[str, ...] = ()
     dicom_study: str | None = None
-    record: str = "{}"
+
+    @property
+    def spooled(self) -> journal.Spooled:
+        """Where its record is."""
+        return journal.Spooled(self.spool, self.offset, self.size)
 
 
 @dataclass(frozen=True)
@@ -64,21 +71,77 @@ class ScanOptions:
 
 
 def scan(
-    workers: Workers, sources: Sequence[Source], spool: Path, options: ScanOptions, what: str
+    workers: Workers, sources: Sequence[Source], folder: Path, options: ScanOptions, what: str
 ) -> list[Scanned | Entry]:
-    """Scan in parallel; one result for each source, in order: Scanned, or its entry for the quarantine."""
-    with Progress(what, len(sources), "images") as progress:
-        results = workers.run(
-            partial(_scan_batch, spool=spool, options=options),
-            _batches(sources),
-            progress,
-            units=len,
-            suspects=lambda _: [path.read_text(errors="replace") for path in sorted(spool.glob("*.now"))],
-        )
-    scanned = [result for batch in results for result in batch]
+    """Scan in parallel; one result for each source, in order: Scanned, or its entry for the quarantine.
+
+    What the journal in `folder` has already is taken from there. The images of a worker that died are scanned
+    one by one, with no other worker beside; an image that ends them again is set aside as `crashed`.
+    """
+    results = _journalled(sources, folder)
+    if results:
+        print(f"{what}: {len(results)} of {len(sources)} images are known from before", file=sys.stderr)
+    task = partial(_scan_batch, folder=folder, options=options)
+    left = [source for source in sources if source.identity not in results]
+    deadly: list[Source] = []
+    with Progress(what, len(left), "images") as progress:
+        for batch, found in workers.each(task, _batches(left)):
+            if isinstance(found, Died):
+                deadly += batch
+            else:
+                results |= {source.identity: item for source, item in zip(batch, found, strict=True)}
+                progress.advance(len(batch))
+        for source in deadly:
+            results[source.identity] = _scan_alone(workers, task, source, folder)
+            progress.advance()
+    scanned = [results[source.identity] for source in sources]
     for line in warnings_of(sources, scanned):
         print(line, file=sys.stderr)
     return scanned
+
+
+def _journalled(sources: Sequence[Source], folder: Path) -> dict[tuple[bytes, bytes], Scanned | Entry]:
+    """What earlier scans found, by the identity of the source, where that is still true."""
+    wanted = {(source.number, source.name): source for source in sources}
+    results: dict[tuple[bytes, bytes], Scanned | Entry] = {}
+    for spooled, record, thumbnail in journal.records(folder):
+        source = wanted.get(tuple(record["source"]))
+        if source and source.identity not in results and journal.still_true(source, record):
+            results[source.identity] = _result(spooled, record, thumbnail)
+    return results
+
+
+def _scan_alone(
+    workers: Workers, task: Callable[[list[Source]], list[Scanned | Entry]], source: Source, folder: Path
+) -> Scanned | Entry:
+    for _ in range(TRIES_ALONE):
+        for _, found in workers.each(task, [[source]], at_most=1):
+            if not isinstance(found, Died):
+                return found[0]
+    detail = "the process that read it was killed or crashed, or memory ran out"
+    record = journal.about(source, [], code=Code.CRASHED, detail=detail)
+    journal.Writer(folder).append(record, b"", b"")
+    return Entry(source.number, source.name, Code.CRASHED, detail)
+
+
+def _result(spooled: journal.Spooled, record: dict[str, Any], thumbnail: bytes) -> Scanned | Entry:
+    """What a record says."""
+    entry = journal.entry_of(record)
+    if entry:
+        return entry
+    return Scanned(
+        spool=spooled.file,
+        offset=spooled.offset,
+        size=spooled.size,
+        fingerprint=np.frombuffer(thumbnail, np.float32),
+        content=bytes.fromhex(record["content"]),
+        pixels=record["pixels"],
+        dicom_patient=record["patient"],
+        synthetic=record["synthetic"],
+        peak=record["peak"],
+        notes=tuple(record["notes"]),
+        dicom_study=record["study"],
+    )
 
 
 def warnings_of(sources: Sequence[Source], results: Sequence[Scanned | Entry]) -> list[str]:
@@ -125,47 +188,54 @@ def _file_bytes(path: str) -> int:
         return 0
 
 
-def _scan_batch(sources: list[Source], spool: Path, options: ScanOptions) -> list[Scanned | Entry]:
-    """Scan a batch, in a worker; `PID.now` in the spool names the image at hand, should the worker die."""
-    results = []
-    for source in sources:
-        (spool / f"{os.getpid()}.now").write_bytes(os.fsencode(source.path))
-        results.append(scan_one(source, spool, options))
-    return results
+def _scan_batch(sources: list[Source], folder: Path, options: ScanOptions) -> list[Scanned | Entry]:
+    """Scan a batch, in a worker."""
+    return [scan_one(source, folder, options) for source in sources]
 
 
-def scan_one(source: Source, spool: Path, options: ScanOptions) -> Scanned | Entry:
-    """Decode, render and fingerprint one image. Raises OSError only when the spool can't be written."""
+def scan_one(source: Source, folder: Path, options: ScanOptions) -> Scanned | Entry:
+    """Decode, render and fingerprint one image. Raises OSError only when the journal can't be written."""
+    stamped = _stamp(source.path)
+    thumbnail = png = b""
     try:
         rendered = render_file(source.path, options.size, options.fit, options.window)
         if rendered.synthetic and not options.allow_synthetic:
             raise Quarantined(Code.SYNTHETIC, "its header says that a generative model drew it")
-        levels, record = picture(rendered, options.size, options.bits, options.fit)
+        levels, chosen = picture(rendered, options.size, options.bits, options.fit)
         png = encode_png(levels)
-        thumbnail = fingerprint(rendered.field)
-        content = _content(source.path)
+        thumbnail = fingerprint(rendered.field).tobytes()
+        found: dict[str, Any] = {
+            "content": _content(source.path).hex(),
+            "pixels": pixel_digest(levels),
+            "patient": rendered.patient,
+            "study": rendered.study,
+            "synthetic": rendered.synthetic,
+            "peak": rendered.peak,
+            "notes": rendered.notes,
+            "render": chosen,
+        }
     except Quarantined as reason:
-        return Entry(source.number, source.name, reason.code, reason.detail)
+        found = {"code": reason.code, "detail": reason.detail}
     except Exception as error:  # noqa: BLE001  a broken file can make its decoder raise nearly anything
-        return Entry(source.number, source.name, _code_of(error), f"{type(error).__name__}: {error}")
-    path = spool / f"{os.getpid()}.png-spool"
-    with open(path, "ab") as file:
-        offset = file.tell()
-        file.write(png)
-    return Scanned(
-        spool=path.name,
-        offset=offset,
-        size=len(png),
-        fingerprint=thumbnail,
-        content=content,
-        pixels=pixel_digest(levels),
-        dicom_patient=rendered.patient,
-        synthetic=rendered.synthetic,
-        peak=rendered.peak,
-        notes=rendered.notes,
-        dicom_study=rendered.study,
-        record=json.dumps(record, sort_keys=True),
-    )
+        found = {"code": _code_of(error), "detail": f"{type(error).__name__}: {error}"}
+    unchanged = stamped == _stamp(source.path)
+    record = journal.about(source, stamped if unchanged else [], **found)
+    if "code" in record:
+        thumbnail = png = b""
+    return _result(_writer(folder).append(record, thumbnail, png), record, thumbnail)
+
+
+def _stamp(path: str) -> list[int]:
+    try:
+        return journal.stamp(path)
+    except OSError:  # the scan reports why
+        return []
+
+
+@cache
+def _writer(folder: Path) -> journal.Writer:
+    """The file that this process appends its records to."""
+    return journal.Writer(folder)
 
 
 def _content(path: str) -> bytes:

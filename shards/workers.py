@@ -1,5 +1,9 @@
 """How work is spread over processes, and what happens when one of them dies.
 
+Each worker has a pipe of its own: when it is killed, even in the middle of an answer, the pipe ends and the
+parent knows which task it had. (One pipe for all, as an executor has, would wait for the rest of the answer
+for ever, since the other workers hold it open.) A worker that died is replaced.
+
 Workers are spawned, ignore Ctrl-C (the parent decides), end with their parent even if that is killed, and
 never load torch: webdataset would, which costs seconds and hundreds of megabytes each, but it can do without.
 """
@@ -11,32 +15,56 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from multiprocessing.connection import Connection, wait
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from shards.errors import WorkError
 from shards.progress import Progress
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+SECONDS_TO_END = 10.0
+TRIES = 2
 
 
-def default_workers() -> int:
-    """The number of CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+class Died:
+    """In place of a result: the worker that had the task was killed, crashed, or ran out of memory."""
+
+
+class _Worker:
+    """One process and the pipe to it."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self._process.start()
+        theirs.close()  # so that the pipe ends with the process
+        self.begun = False
+        self.task: Any = None
+
+    def give(self, function: Callable[[Any], Any], task: Any) -> None:
+        self.task = task
+        try:
+            self.pipe.send((function, task))
+        except OSError:  # it is dead: its pipe says so when it is read
+            pass
+
+    def end(self, at_once: bool) -> None:
+        self.pipe.close()
+        self._process.join(0 if at_once else SECONDS_TO_END)
+        self._process.kill()
+        self._process.join()
 
 
 class Workers:
-    """A pool of `count` processes; leaving the context waits for the tasks that run, and drops the others."""
+    """A pool of `count` processes; leaving the context ends them, after an error at once."""
 
     def __init__(self, count: int) -> None:
         self._count = count
-        context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(count, mp_context=context, initializer=_start_worker)
+        self._workers: list[_Worker] = []
 
     def __enter__(self) -> Self:
         return self
@@ -44,7 +72,44 @@ class Workers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        while self._workers:
+            self._workers.pop().end(at_once=kind is not None)
+
+    def each(
+        self, function: Callable[[Task], Result], tasks: Iterable[Task], at_most: int | None = None
+    ) -> Iterator[tuple[Task, Result | Died]]:
+        """Each task with `function(task)`, as they are done, by `at_most` workers at a time.
+
+        Raises what the function raises, and WorkError when workers die before they take a task.
+        """
+        waiting = iter(tasks)
+        idle = self._ready(min(at_most or self._count, self._count))
+        busy: dict[Connection, _Worker] = {}
+        while True:
+            while idle and (task := next(waiting, self)) is not self:
+                worker = idle.pop()
+                worker.give(function, task)
+                busy[worker.pipe] = worker
+            if not busy:
+                return
+            for pipe in wait(list(busy)):
+                worker = busy[pipe]  # type: ignore[index]
+                try:
+                    answer = worker.pipe.recv()
+                except (EOFError, OSError):
+                    del busy[worker.pipe]
+                    idle.append(self._replace(worker))
+                    yield worker.task, Died()
+                    continue
+                if not worker.begun:  # its first message
+                    worker.begun = True
+                    continue
+                del busy[worker.pipe]
+                idle.append(worker)
+                result, error = answer
+                if error is not None:
+                    raise error
+                yield worker.task, result
 
     def run(
         self,
@@ -56,29 +121,75 @@ class Workers:
     ) -> list[Result]:
         """`[function(task) for task in tasks]` in parallel; `units` of progress for each task.
 
-        When a worker dies, WorkError names the `suspects` of the tasks that were being done or next in turn.
+        A task whose worker dies is done again; when that dies as well, WorkError names the task's `suspects`.
         """
-        futures = {self._pool.submit(function, task): task for task in tasks}
-        try:
-            for future in as_completed(futures):
-                future.result()
-                progress.advance(units(futures[future]))
-        except BrokenProcessPool:
-            broken = [task for future, task in futures.items() if future.exception()]
-            names = ", ".join(suspects(broken[: self._count + 1]))  # tasks start in this order
-            raise WorkError(
-                f"a worker process died (killed, crashed, or out of memory) at one of: {names}\n"
-                "move the input that crashes it away, or use fewer --workers if memory ran out"
-            ) from None
-        return [future.result() for future in futures]
+        results: dict[int, Result] = {}
+        numbered = list(enumerate(tasks))
+        for attempt in range(TRIES):
+            lost = []
+            for (number, task), result in self.each(_Numbered(function), numbered):
+                if isinstance(result, Died):
+                    lost.append((number, task))
+                else:
+                    results[number] = result
+                    progress.advance(units(task))
+            numbered = sorted(lost, key=lambda pair: pair[0])
+            if numbered and attempt == TRIES - 1:
+                names = ", ".join(suspects([task for _, task in numbered]))
+                raise WorkError(
+                    f"a worker process died (killed, crashed, or out of memory) at: {names}\n"
+                    "the same command goes on from here; use fewer --workers if memory ran out"
+                )
+        return [results[number] for number in range(len(tasks))]
+
+    def _ready(self, count: int) -> list[_Worker]:
+        while len(self._workers) < count:
+            self._workers.append(_Worker())
+        return self._workers[:count]
+
+    def _replace(self, dead: _Worker) -> _Worker:
+        self._workers.remove(dead)
+        dead.end(at_once=True)
+        if not dead.begun:
+            raise WorkError("a worker process died before it began: memory may be short, use fewer --workers")
+        self._workers.append(_Worker())
+        return self._workers[-1]
 
 
-def _start_worker() -> None:
+class _Numbered:
+    """`function` of the second of a pair (a class, since what a worker gets must have a name)."""
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        self._function = function
+
+    def __call__(self, pair: tuple[int, Any]) -> Any:
+        return self._function(pair[1])
+
+
+def default_workers() -> int:
+    """The number of CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _serve(pipe: Connection) -> None:
+    """What a worker does: say that it is there, then answer each task by (result, None) or (None, error)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.modules["torch"] = None  # type: ignore[assignment]  # makes `import torch` an ImportError
     warnings.simplefilter("ignore")  # what can be read is used, what can not is listed
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        pipe.send(None)
+        while True:
+            function, task = pipe.recv()
+            answer: tuple[Any, Exception | None]
+            try:
+                answer = function(task), None
+            except Exception as error:  # noqa: BLE001  the parent raises it
+                answer = None, error
+            pipe.send(answer)
+    except (EOFError, OSError):  # the parent has closed the pipe
+        pass
 
 
 def _end_with_parent() -> None:

@@ -1,39 +1,72 @@
-"""How a shard is written: spooled PNGs -> a WebDataset tar of fixed bytes, and its manifest entry."""
+"""How a shard is written: the journal's PNGs -> a WebDataset tar of fixed bytes, and its manifest entry.
+
+The entry of a finished shard is noted beside it, so that a build that resumes does not write it again.
+"""
 
 import hashlib
 import json
 import tarfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from shards.files import replacing
+from shards.files import replace_file, replacing
+from shards.journal import Spooled, read_record
 from shards.manifest import Index, Shard
 from shards.plan import Sample
-from shards.scan import Scanned
 
 
 @dataclass(frozen=True)
 class ShardTask:
-    """One shard to write: its samples in tar order, where each PNG is, and how it was rendered, as JSON."""
+    """One shard to write into `folder`: its samples in tar order.
+
+    `records`: where they are in the journal in `spool`. `pixels`: their pixel digests. `noted`: the folder
+    for the entry of the finished shard.
+    """
 
     file: str
     split: str
     samples: list[Sample]
-    pngs: list[tuple[str, int, int]]
-    records: list[str]
+    records: list[Spooled]
+    pixels: list[str]
     classes: list[str]
     spool: Path
     folder: Path
+    noted: Path
 
-
-def png_location(scanned: Scanned) -> tuple[str, int, int]:
-    """(spool file, offset, size) of a scanned image's PNG: all of `scanned` that a writer needs."""
-    return scanned.spool, scanned.offset, scanned.size
+    def digest(self) -> str:
+        """SHA-256 of what is in the shard; where the journal has it is left out."""
+        said = [self.file, self.split, self.classes, self.pixels, self.spool.name]
+        samples = [[s.key, s.label, s.patient, s.cluster, s.content.hex()] for s in self.samples]
+        return hashlib.sha256(json.dumps([said, samples]).encode()).hexdigest()
 
 
 def write_shard(task: ShardTask) -> Shard:
+    """The shard of the task, written unless it is there from before."""
+    note = task.noted / f"{task.file}.json"
+    digest = task.digest()
+    shard = _noted(task.folder / task.file, note, digest)
+    if shard is None:
+        shard = _write(task)
+        replace_file(note, json.dumps({"digest": digest, "shard": asdict(shard)}), flush=True)
+    return shard
+
+
+def _noted(path: Path, note: Path, digest: str) -> Shard | None:
+    """The entry of a shard that an earlier build finished, if its bytes are still those."""
+    try:
+        content = json.loads(note.read_bytes())
+        with open(path, "rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+    except (OSError, ValueError):
+        return None
+    if content["digest"] != digest or content["shard"]["sha256"] != found:
+        return None
+    return Shard(**{**content["shard"], "index": Index(**content["shard"]["index"])})
+
+
+def _write(task: ShardTask) -> Shard:
     """Write one tar under a temporary name, flush it to disk, give it its name, and describe it."""
     with replacing(task.folder / task.file, flush=True) as temporary:
         with open(temporary, "wb") as stream:
@@ -68,12 +101,12 @@ def _write_tar(stream: BinaryIO, task: ShardTask) -> list[int]:
 
     checksums = []
     with TarWriter(stream, mtime=0, user="root", group="root", mode=0o644, compress=False) as tar:
-        for sample, location, record in zip(task.samples, task.pngs, task.records, strict=True):
-            png = _spooled(task.spool, *location)
+        for sample, spooled in zip(task.samples, task.records, strict=True):
+            found, _, png = read_record(task.spool, spooled)
             checksums.append(zlib.crc32(png))
             tar.write({"__key__": sample.key, "png": png})  # one call would sort the json first
             content = sample_content(sample.label, sample.patient, sample.cluster, task.split, task.classes)
-            content["render"] = json.loads(record)
+            content["render"] = found["render"]
             tar.write({"__key__": sample.key, "json": json.dumps(content, sort_keys=True).encode()})
     return checksums
 
@@ -87,12 +120,3 @@ def sample_content(label: int, patient: str, cluster: str, split: str, classes: 
         "patient": patient,
         "cluster": cluster,
     }
-
-
-def _spooled(spool: Path, file: str, offset: int, size: int) -> bytes:
-    with open(spool / file, "rb") as stream:
-        stream.seek(offset)
-        data = stream.read(size)
-    if len(data) != size:
-        raise OSError(f"the temporary file {spool / file} was cut off while building")
-    return data
