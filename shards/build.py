@@ -28,6 +28,7 @@ from shards.report import (
     report,
     report_classes,
     report_copies,
+    report_folders,
     report_labels,
     report_synthetic,
 )
@@ -128,6 +129,7 @@ def build(options: Options) -> int:
                     listing.has_patients,
                     several_splits,
                 )
+                origin = "name" if origin == "csv" and labels is None else origin
                 report_copies([(image.source, image.scanned) for image in images], patients)
                 samples, clusters = describe(names, images, patients, classes)
                 split = plan.split_samples(samples, len(classes), options.split, options.seed)
@@ -210,6 +212,7 @@ def list_sources(options: Options) -> tuple[Labels | None, Listing]:
         )
     listing = list_class_folders(options.sources)
     report_classes(listing.written, "folders in SOURCE", options.many_classes)
+    report_folders(listing)
     return None, listing
 
 

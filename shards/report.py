@@ -16,6 +16,7 @@ from shards.sources import Listing, Source, class_name
 PATIENTS = {
     "pattern": "by --patient-pattern",
     "csv": "by the label file",
+    "name": "by the names of the files, which are a known set's",
     "dicom": "by DICOM's PatientID",
     "study": "by DICOM's studies (StudyInstanceUID), as PatientID names nobody",
     "file": "not known, each image is taken as one",
@@ -28,6 +29,12 @@ def report_labels(labels: Labels, listing: Listing) -> None:
         print(line)
     for line in labels.warnings + listing.notes:
         print(f"{labels.file}: {line}", file=sys.stderr)
+
+
+def report_folders(listing: Listing) -> None:
+    """Print how the folders were read, where it isn't simply as those of classes."""
+    for line in listing.notes:
+        print(line, file=sys.stderr)
 
 
 def report_classes(written: Mapping[str, int], what: str, many_classes: bool) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from shards.errors import UserError
 from shards.quarantine import Code, Entry
+from shards.trees import Place, read_tree
 
 RASTER_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
@@ -81,20 +82,30 @@ def class_name(text: str) -> str:
 
 
 def list_class_folders(folders: list[Path]) -> Listing:
-    """Images under `SOURCE/ClassName/`, at any depth; images beside the class folders have no label.
+    """Images under `SOURCE/ClassName/`, at any depth, or in a known set's folders (see `trees`).
+
+    Images beside the class folders have no label.
 
     Where no SOURCE has a folder with images, all of them are of one class, `UNCLASSIFIED`.
     """
     listing = Listing()
     beside: list[Source] = []
     for number, folder in enumerate(folders):
-        for name, path in image_files(folder, number, listing):
+        files = list(image_files(folder, number, listing))
+        places, notes = read_tree([name for name, _ in files], UNCLASSIFIED)
+        listing.notes += notes
+        for name, path in files:
             top, _, rest = name.partition("/")
-            if rest:
-                listing.written[top] += 1
-                listing.images.append(Source(number, name, path, class_name(top)))
-            else:
+            place = places.get(name, Place(top, None))
+            if not rest or place.label == "":
                 beside.append(Source(number, name, path, UNCLASSIFIED))
+            elif place.label is None:
+                listing.other_files += 1
+            else:
+                listing.written[place.label] += 1
+                source = Source(number, name, path, class_name(place.label), place.patient)
+                listing.images.append(source)
+                listing.has_patients |= place.patient is not None
     if listing.images:
         listing.quarantine += [
             Entry(image.number, image.name, Code.NO_LABEL, "not in a class folder") for image in beside
