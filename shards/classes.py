@@ -15,6 +15,7 @@ from shards.vocabulary import GIVEN_NAMES, ID_WORDS, PERSON_TITLES, TERMS
 
 MANY_CLASSES = 10
 FEW_IMAGES = 20
+MOST_COMPARED = 300  # classes, each with each
 SHOWN = 3  # names in a message
 ID_DIGITS = 4  # a name of as many digits, or that ends with one more, is an id: 1000452, PAT00017
 
@@ -75,7 +76,8 @@ def class_notes(written: Mapping[str, int], classes: Mapping[str, str]) -> list[
         for name, names in sorted(spellings.items())
         if len(names) > 1
     ]
-    for first, second in combinations(sorted(counts), 2):
+    compared = sorted(counts) if len(counts) <= MOST_COMPARED else []
+    for first, second in combinations(compared, 2):
         if nearly_equal(first, second):
             rare, common = sorted((first, second), key=lambda name: (counts[name], name))
             lines.append(

@@ -338,6 +338,35 @@ def test_any_bytes_behind_a_head_are_read_or_refused(
         pass
 
 
+TABLES = [CHEXPERT + CHEXPERT_ROWS, MIMIC + MIMIC_ROWS, PADCHEST_FILE, RSNA + RSNA_ROWS, SIIM + f"{UID},-1\n"]
+
+
+@given(
+    st.sampled_from(TABLES),
+    st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=3), st.integers(0, 40)), max_size=4),
+)
+def test_a_damaged_table_is_read_or_refused_and_matches_no_file_outside(
+    tmp_path_factory: pytest.TempPathFactory, text: str, changes: list[tuple[float, bytes, int]]
+) -> None:
+    """Bytes put in for others anywhere: what is still read names images of known classes only."""
+    content = text.encode()
+    for where, new, dropped in changes:
+        at = int(where * len(content))
+        content = content[:at] + new + content[at + dropped :]
+    folder = tmp_path_factory.mktemp("any")
+    (folder / "labels.csv").write_bytes(content)
+    (folder / "in").mkdir()
+    (folder / "in" / "a.png").write_bytes(b"")
+    (folder / "1_a.png").write_bytes(b"")
+    try:
+        labels = read_labels(folder / "labels.csv", LabelOptions())
+        assert {image.label for image in labels.images.values()} <= {N, F, None}
+        listing = list_with_labels([folder / "in"], labels)
+        assert {image.name for image in listing.images} <= {"a.png"}
+    except UserError:
+        pass
+
+
 @given(
     st.fixed_dictionaries({name: st.sampled_from(["", "0", "1", "-1"]) for name in observations.FINDINGS}),
     st.sampled_from([(), ("Edema",), ("Edema", "Fracture")]),

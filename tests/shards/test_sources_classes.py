@@ -130,6 +130,11 @@ def test_names_of_two_classes_are_no_typos(first: str, second: str) -> None:
     assert not nearly_equal(first, second) and not nearly_equal(second, first)
 
 
+def test_more_classes_than_anybody_means_take_no_time() -> None:
+    names = [f"{number:x}y" for number in range(20_000)]
+    assert class_notes(dict.fromkeys(names, 20), {name: name for name in names}) == []
+
+
 @given(st.text("ab_", max_size=7), st.text("ab_", max_size=7))
 def test_edits_are_a_distance(first: str, second: str) -> None:
     distance = edits(first, second, most=9)
