@@ -75,9 +75,17 @@ def _of_run(
     from chexdist.evaluation import record
     from chexdist.evaluation.measure import evaluate
     from chexdist.evaluation.source import GeneratorSource
-    from chexdist.run.trained import load_run
+    from chexdist.run.trained import load
 
-    loaded = load_run(options.run, options.checkpoint)
+    if not Path(options.run).is_dir():
+        raise UserError(f"{options.run}: there is no such run directory")
+    loaded = load(options.run, options.checkpoint)
+    if loaded.run is None:
+        raise UserError(
+            f"{options.run} is a generator alone, and evaluations are recorded in a run directory: give "
+            f"that, put the checkpoint into RUN/{layout.CHECKPOINTS}/ beside the run's {layout.CONFIG}, "
+            "or measure its pictures: `chexdist generate`, then `chexdist evaluate --pictures`"
+        )
     for line in loaded.passed_over:
         print(f"chexdist: {line}", file=sys.stderr)
     manifest = _shards(options, loaded)
@@ -86,7 +94,7 @@ def _of_run(
     source = GeneratorSource(loaded, plan.seed)
     found = evaluate(source, manifest, extractors, plan, device)
     origin: dict[str, object] = {"checkpoint": layout.after(loaded.images)}
-    return record.write(Path(options.run), origin, source, manifest, plan, found), found
+    return record.write(loaded.run, origin, source, manifest, plan, found), found
 
 
 def _of_pictures(

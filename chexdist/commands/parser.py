@@ -131,7 +131,10 @@ def _settings() -> str:
 
 def _evaluate(command: Parser) -> None:
     command.add_argument(
-        "run", metavar="RUN", nargs="?", help="the run directory; it may be training at the same time"
+        "run",
+        metavar="RUN",
+        nargs="?",
+        help="the run directory, or a checkpoint in it; it may be training at the same time",
     )
     command.add_argument(
         "--pictures", metavar="DIR", help="instead: a folder of .png or .jpg files, whoever made them"

@@ -56,6 +56,7 @@ REPORT = "report.html"
 
 GENERATOR, CRITIC, EMA = "generator.safetensors", "critic.safetensors", "ema.safetensors"
 GENERATOR_OPTIMIZER, CRITIC_OPTIMIZER = "generator_optimizer.safetensors", "critic_optimizer.safetensors"
+TENSORS = (GENERATOR, CRITIC, EMA, GENERATOR_OPTIMIZER, CRITIC_OPTIMIZER)
 """The tensors of a checkpoint."""
 
 

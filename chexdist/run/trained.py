@@ -62,7 +62,10 @@ class Loaded:
 
 
 def load(path: str | Path, name: str | None = None) -> Loaded:
-    """The generator of a run directory, of a checkpoint's folder alone, or of an exported safetensors file.
+    """The generator of a run directory, of a checkpoint's folder, or of an exported safetensors file.
+
+    A checkpoint in its run directory is that of the run; one alone, with all of its files, is read by what
+    it says of the run's settings.
 
     Args:
         name: the checkpoint of a run directory, as `load_run` takes it.
@@ -76,15 +79,29 @@ def load(path: str | Path, name: str | None = None) -> Loaded:
         raise UserError(f"--checkpoint {name}: {path} is one checkpoint, not a run directory")
     if path.is_file():
         return _from_file(path)
-    if not is_checkpoint:
-        return load_run(path, name)
     folder = path.resolve()
+    if folder.name == layout.CHECKPOINTS and (folder.parent / layout.CONFIG).is_file():
+        return load_run(folder.parent, name)
+    if not is_checkpoint:
+        _check_no_part(path)
+        return load_run(path, name)
     run = folder.parent.parent
     if folder.parent.name == layout.CHECKPOINTS and (run / layout.CONFIG).is_file():
         return load_run(run, folder.name)
     state = checkpoint.read_state(path, verify=True)
     config = _config(state.settings, f"checkpoint {path}, {layout.STATE}")
     return _of_checkpoint(path, state, config, f"its {layout.STATE}")
+
+
+def _check_no_part(path: Path) -> None:
+    """Raises UserError for a folder with some files of a checkpoint, but not the one that lists them."""
+    found = [file for file in layout.TENSORS if (path / file).is_file()]
+    if found:
+        raise UserError(
+            f"{path} holds {', '.join(found)} of a checkpoint, but not its {layout.STATE}, which is written "
+            "last and lists the others: it was copied in part, or its save was cut; give a whole one, "
+            "or the run directory"
+        )
 
 
 def load_run(run: str | Path, name: str | None = None) -> Loaded:

@@ -308,6 +308,21 @@ def test_an_older_checkpoint_and_moved_shards(
     assert evaluate(run, *words, images=40).document["checkpoint"] == "images-40"
 
 
+@pytest.mark.slow
+def test_a_checkpoint_in_its_run_is_that_of_the_run(run: Path) -> None:
+    assert main(["evaluate", str(run / "checkpoints/images-40"), *OPTIONS, *FEW]) == 0
+    (found,) = run.glob("evaluations/images-40-*/evaluation.json")
+    assert json.loads(found.read_text())["checkpoint"] == "images-40"
+
+
+def test_a_checkpoint_without_its_run(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Refused before anything is measured: there would be nowhere to record it."""
+    alone = shutil.copytree(run / "checkpoints/images-40", tmp_path / "images-40")
+    assert main(["evaluate", str(alone), *OPTIONS]) == 2
+    err = capsys.readouterr().err
+    assert "RUN/checkpoints/ beside the run's config.yaml" in err and len(err.splitlines()) == 1
+
+
 def test_a_damaged_newest_checkpoint_is_passed_over(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spoil(run / "checkpoints/images-80")
     assert main(["evaluate", str(run), *OPTIONS, *FEW]) == 0

@@ -176,6 +176,26 @@ def test_a_damaged_checkpoint_is_told(run: Path, tmp_path: Path, capsys: pytest.
     assert "of images-64 in" in out and "images-128 is damaged" in err
 
 
+def test_a_checkpoint_s_folder(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In its run, alone, and the folder of all: the same pictures as by the run. A part of one is named."""
+    alone = shutil.copytree(run / "checkpoints/images-64", tmp_path / "elsewhere")
+    given = {
+        "by run": [str(run), "--checkpoint", "images-64"],
+        "in run": [str(run / "checkpoints/images-64")],
+        "alone": [str(alone)],
+        "all": [str(run / "checkpoints"), "--checkpoint", "images-64"],
+    }
+    for name, words in given.items():
+        assert main(["generate", *words, "--n", "3", "--no-audit", "--out", str(tmp_path / name)]) == 0
+    pictures = [{path.name: path.read_bytes() for path in (tmp_path / name).glob("*.png")} for name in given]
+    assert all(each == pictures[0] for each in pictures) and len(pictures[0]) == 4
+    (alone / "state.json").unlink()
+    capsys.readouterr()
+    assert main(["generate", str(alone), "--n", "3", "--no-audit", "--out", str(tmp_path / "out")]) == 2
+    err = capsys.readouterr().err
+    assert "but not its state.json" in err and "ema.safetensors" in err and "train it" not in err
+
+
 MISTAKES: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "none": (["--n", "0"], ("--n 0", "from 1 to")),
     "too many": (["--n", "100001"], ("--n 100001", "100000", "--seed")),
