@@ -20,6 +20,7 @@ SPLIT_NAMES = ("train", "val", "test")
 LABEL_RULES = ("any", "majority", "all")
 UNCERTAIN_RULES = ("drop", "finding", "no_finding")
 VIEWS = ("frontal", "lateral")
+REFUSABLE = ("lateral", "not-chest", "burned-in")
 NEEDED = ("numpy", "PIL", "pydicom", "imagecodecs", "simplejpeg")
 STOPPED = "nothing half-written is left; the same command resumes a build from DIR.work"
 EXAMPLES = {
@@ -212,6 +213,14 @@ def _add_draw(build: argparse.ArgumentParser) -> None:
         help="class folders and labels are classes even if they look like patients",
     )
     add(
+        "--refuse",
+        metavar="lateral,not-chest,burned-in",
+        type=_refuse,
+        default=(),
+        help="set aside DICOM images whose headers say that the view is lateral, that another part of the "
+        "body is shown, or that text is burnt in; else they are counted in a warning",
+    )
+    add(
         "--allow-synthetic",
         action="store_true",
         help="pack images whose headers say that a generative model drew them, and count them",
@@ -260,6 +269,13 @@ def _count_or_all(text: str) -> float:
     if text.isascii() and text.isdigit():
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number from 0 nor all")
+
+
+def _refuse(text: str) -> tuple[str, ...]:
+    given = tuple(name.strip() for name in text.split(","))
+    if set(given) <= set(REFUSABLE):
+        return given
+    raise argparse.ArgumentTypeError(f"{text!r}: of {', '.join(REFUSABLE)}, one or more with commas between")
 
 
 def _window(text: str) -> str:

@@ -70,6 +70,8 @@ class Options:
     view: str | None = None
     fit: str = "pad"
     window: str = "auto"
+    refuse: tuple[str, ...] = ()
+    part: tuple[int, int] | None = None
 
 
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
@@ -156,7 +158,14 @@ def build(options: Options) -> int:
 
 def scan_options(options: Options) -> ScanOptions:
     """What decides how a picture looks."""
-    return ScanOptions(options.size, options.bits, options.allow_synthetic, options.fit, options.window)
+    return ScanOptions(
+        options.size,
+        options.bits,
+        options.allow_synthetic,
+        options.fit,
+        options.window,
+        tuple(sorted(options.refuse)),
+    )
 
 
 def _fresh_folder(work: Path) -> Path:

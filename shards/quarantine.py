@@ -38,6 +38,9 @@ class Code(StrEnum):
     CONSTANT = "constant"  # every pixel has the same value once rendered
     NOT_FINITE = "not_finite"
     SYNTHETIC = "synthetic"  # it says that a generative model drew it
+    LATERAL = "lateral"  # with --refuse: the header says that the view is lateral
+    NOT_CHEST = "not_chest"  # with --refuse: the header names another part of the body
+    BURNED_IN = "burned_in"  # with --refuse: BurnedInAnnotation is YES
     CRASHED = "crashed"  # the process that read it was killed, crashed or ran out of memory, more than once
 
 

@@ -21,6 +21,7 @@ from shards.content import pixel_digest
 from shards.duplicates import fingerprint
 from shards.limits import open_plain
 from shards.pixels.render import encode_png, picture, render_file
+from shards.pixels.stated import REFUSABLE
 from shards.progress import Progress
 from shards.quarantine import Code, Entry, Quarantined
 from shards.sources import Source
@@ -61,13 +62,14 @@ class Scanned:
 
 @dataclass(frozen=True)
 class ScanOptions:
-    """Of `build`: how pictures are rendered, and whether images that say they are synthetic are used."""
+    """Of `build`: how pictures are rendered, and which images are refused for what their header says."""
 
     size: int
     bits: int
     allow_synthetic: bool = False
     fit: str = "pad"
     window: str = "auto"
+    refuse: tuple[str, ...] = ()
 
 
 def scan(
@@ -201,6 +203,9 @@ def scan_one(source: Source, folder: Path, options: ScanOptions) -> Scanned | En
         rendered = render_file(source.path, options.size, options.fit, options.window)
         if rendered.synthetic and not options.allow_synthetic:
             raise Quarantined(Code.SYNTHETIC, "its header says that a generative model drew it")
+        for name in rendered.stated:
+            if name in options.refuse:
+                raise Quarantined(*REFUSABLE[name])
         levels, chosen = picture(rendered, options.size, options.bits, options.fit)
         png = encode_png(levels)
         thumbnail = fingerprint(rendered.field).tobytes()

@@ -25,6 +25,7 @@ from shards.pixels.fit import SQUARE_WITHIN, Field, fitting, to_square
 from shards.pixels.grayscale import AUTO, PERCENTILES, Record, dicom_field, only_windowed, window_note
 from shards.pixels.raster import decode_raster
 from shards.pixels.reduced import Reduced, decode_reduced, levels_for
+from shards.pixels.stated import BURNED_IN, REFUSABLE, stated
 from shards.pixels.synthetic import dicom_says_synthetic
 from shards.quarantine import Code, Quarantined
 
@@ -42,7 +43,8 @@ class Rendered(NamedTuple):
 
     `patient`, `study`: its DICOM PatientID and StudyInstanceUID if any. `synthetic`: whether it says so.
     `aspect`: of a pixel, height over width. `peak`: the largest value of a PNG of 16 bits. `notes`:
-    contradictions in its header. `record`: what was chosen for it, without what `picture` adds.
+    contradictions in its header. `record`: what was chosen for it, without what `picture` adds. `stated`:
+    which of `stated.REFUSABLE` its header says.
     """
 
     field: Field
@@ -53,6 +55,7 @@ class Rendered(NamedTuple):
     notes: tuple[str, ...] = ()
     study: str | None = None
     record: Record = {}  # noqa: RUF012  never changed in place
+    stated: tuple[str, ...] = ()
 
 
 def settings(size: int, bits: int, fit: str = "pad", window: str = AUTO) -> dict[str, int | str]:
@@ -112,10 +115,16 @@ def render_file(path: str, side: int | None = None, fit: str = "pad", window: st
     )
     aspect, disagreement = pixel_aspect(dataset)
     field, record = _render_dicom(dataset, side if aspect == 1 else None, fit, window)
+    said = stated(dataset)
     notes = [note for note in (disagreement, _polarity_note(dataset), window_note(dataset, window)) if note]
+    notes += [f"{REFUSABLE[name][1]}; --refuse {name} sets them aside" for name in said]
     record = {"source": "dicom", "bits": stored_bits(dataset)[0], **record}
+    if BURNED_IN in said:
+        record["burned_in"] = True
     synthetic = dicom_says_synthetic(dataset)
-    return Rendered(field, patient, synthetic, aspect, notes=tuple(notes), study=study, record=record)
+    return Rendered(
+        field, patient, synthetic, aspect, notes=tuple(notes), study=study, record=record, stated=said
+    )
 
 
 def picture(rendered: Rendered, size: int, bits: int, fit: str = "pad") -> tuple[np.ndarray, Record]:

@@ -168,7 +168,14 @@ def planned(found: dict[str, Any], key: bytes, listed: list[Source]) -> dict[str
         return [found["scanned"][image] for image in batch]
 
     options: Any = SimpleNamespace(
-        per_class=None, seed=found["seed"], size=16, bits=8, allow_synthetic=False, fit="pad", window="auto"
+        per_class=None,
+        seed=found["seed"],
+        size=16,
+        bits=8,
+        allow_synthetic=False,
+        fit="pad",
+        window="auto",
+        refuse=(),
     )
     names = Names(key)
     with pytest.MonkeyPatch.context() as patch:
@@ -249,7 +256,8 @@ def test_a_manifest_of_an_earlier_release_has_no_content_digest(built: list[Path
     content = json.loads((copy / "manifest.json").read_text())
     for split in content["splits"].values():
         del split["content_sha256"]
-    del content["build"]["synthetic"]
+    del content["build"]["synthetic"], content["sha256"]
+    content["render"]["version"] = 3
     (copy / "manifest.json").write_text(json.dumps(content))
     assert main(["verify", str(copy)]) == 0 and main(["inspect", str(copy)]) == 0
     assert read_manifest(str(copy)).splits["val"].content_sha256 is None
