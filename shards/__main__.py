@@ -27,6 +27,7 @@ EXAMPLES = {
     "build": "chexdist-shards build vinbigdata/train --labels vinbigdata/train.csv --out shards64 --size 64",
     "verify": "chexdist-shards verify shards64",
     "inspect": "chexdist-shards inspect shards64",
+    "merge": "chexdist-shards merge parts/* --out shards64",
     "preview": "chexdist-shards preview shards64 --out sheet.png",
     "phantom": "chexdist-shards phantom --layout vinbigdata --images 480 --out vinbigdata",
 }
@@ -109,6 +110,8 @@ def _parser() -> _Parser:
     )
     preview.set_defaults(run=_preview)
 
+    _add_merge(commands.add_parser("merge", help="make one set of the parts that several machines scanned"))
+
     about = "write synthetic chest X-rays as DICOM files, to try things"
     _add_phantom(commands.add_parser("phantom", help=about))
     for name, command in commands.choices.items():
@@ -127,6 +130,12 @@ def _add_build(build: argparse.ArgumentParser) -> None:
         help="folder of SOURCE/ClassName/ images, or see --labels",
     )
     add("--out", metavar="DIR", type=Path, required=True, help="the shard directory to make")
+    add(
+        "--part",
+        metavar="I/N",
+        type=_part,
+        help="only scan the Ith of N parts, into the folder --out: see merge",
+    )
     add(
         "--labels",
         metavar="FILE.csv",
@@ -183,6 +192,17 @@ def _add_build(build: argparse.ArgumentParser) -> None:
     )
     _add_draw(build)
     build.set_defaults(run=_build)
+
+
+def _add_merge(merge: argparse.ArgumentParser) -> None:
+    add = merge.add_argument
+    add("parts", metavar="PART", type=Path, nargs="+", help="the folders that build --part made, all of them")
+    add("--out", metavar="DIR", type=Path, required=True, help="the shard directory to make")
+    add("--workers", metavar="N", type=_at_least(1), help="processes, default: one for each CPU")
+    add("--key-file", metavar="FILE", type=Path, help="default: that of the parts, else DIR.key")
+    add("--allow-quarantine", metavar="N", type=_at_least(0), help="default: that of the parts")
+    add("--allow-missing", metavar="N|all", type=_count_or_all, help="default: that of the parts")
+    merge.set_defaults(run=_merge)
 
 
 def _add_draw(build: argparse.ArgumentParser) -> None:
@@ -304,12 +324,31 @@ def _split(text: str) -> dict[str, float]:
     return fractions
 
 
+def _part(text: str) -> tuple[int, int]:
+    """`2/4` -> (2, 4)."""
+    match = re.fullmatch("([1-9][0-9]{0,5})/([1-9][0-9]{0,5})", text, re.ASCII)
+    if not match or int(match[1]) > int(match[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not like 2/4, from 1/N to N/N")
+    return int(match[1]), int(match[2])
+
+
 def _build(options: argparse.Namespace) -> int:
     from shards.build import Options, build
+    from shards.parts import build_part
     from shards.workers import default_workers
 
     values = {name: value for name, value in vars(options).items() if name != "run"}
-    return build(Options(**{**values, "workers": options.workers or default_workers()}))
+    asked = Options(**{**values, "workers": options.workers or default_workers()})
+    return build_part(asked) if asked.part else build(asked)
+
+
+def _merge(options: argparse.Namespace) -> int:
+    from shards.parts import merge
+    from shards.workers import default_workers
+
+    given = {name: getattr(options, name) for name in ("allow_quarantine", "allow_missing", "key_file")}
+    overrides = {name: value for name, value in given.items() if value is not None}
+    return merge(options.parts, options.out, options.workers or default_workers(), overrides)
 
 
 def _verify(options: argparse.Namespace) -> int:

@@ -45,7 +45,7 @@ NOT_CLASSES = frozenset({"all", "real", "mean_image"})
 class Options:
     """The options of `build`, as on the command line.
 
-    `split` has the keys train, val and test; `allow_missing` is math.inf for "all".
+    `split` has the keys train, val and test; `allow_missing` is math.inf for "all"; `part` is (I, N).
     """
 
     sources: list[Path]
@@ -93,10 +93,7 @@ def build(options: Options) -> int:
     Raises UserError and WorkError; then, and when interrupted, what was found so far stays in `DIR.work`,
     from which the same command resumes. Of the rest only the key file and the quarantine list are left.
     """
-    if ADDRESS.match(str(options.out)):
-        raise UserError(
-            f"--out {options.out} is no folder of this machine: build into one, then copy it there"
-        )
+    check_address(options.out)
     out = Path(os.path.abspath(options.out))
     quarantine_list = Path(f"{out}.quarantine.csv")
     _check_out(out)
@@ -115,7 +112,7 @@ def build(options: Options) -> int:
         if finished.is_done():
             result = manifest.read(out)
         else:
-            _check_empty(out)
+            check_empty(out)
             folder = _fresh_folder(work)
             spool = scan_folder(work, scan_options(options))
             with Workers(options.workers) as workers:
@@ -184,7 +181,16 @@ def _request(options: Options, labels: Labels | None, listing: Listing, names: N
         name: value
         for name, value in vars(options).items()
         if name
-        not in ("workers", "allow_quarantine", "allow_missing", "out", "labels", "key_file", "sources")
+        not in (
+            "workers",
+            "allow_quarantine",
+            "allow_missing",
+            "out",
+            "labels",
+            "key_file",
+            "sources",
+            "part",
+        )
     }
     rows = sorted(
         (image.number, image.name, image.label, image.patient, _stamp(image.path)) for image in listing.images
@@ -235,15 +241,11 @@ def gather(
     sources = {source.identity: source for source in listing.images}
     if len({names.name("sample", *identity) for identity in sources}) < len(listing.images):
         raise WorkError("two images got the same keyed name: use another --key-file")
-    waiting: dict[str, list[tuple[bytes, bytes]]] = defaultdict(list)
-    for identity in reversed(plan.draw_order(sources, options.seed)):
-        waiting[sources[identity].label].append(identity)
-    missing = {label: options.per_class or len(keys) for label, keys in waiting.items()}
+    batch, waiting = first_draw(listing, options)
+    missing = Counter(source.label for source in batch)
     images: list[Image] = []
     refused: list[Entry] = []
-    while batch := [
-        sources[keys.pop()] for label, keys in waiting.items() for _ in range(min(missing[label], len(keys)))
-    ]:
+    while batch:
         what = "scan" if not images and not refused else "scan replacements"
         results = scan(workers, batch, spool, scan_options(options), what)
         for source, result in zip(batch, results, strict=True):
@@ -252,7 +254,22 @@ def gather(
             else:
                 images.append(Image(source, names.name("sample", *source.identity), result))
                 missing[source.label] -= 1
+        batch = [
+            waiting[label].pop() for label in waiting for _ in range(min(missing[label], len(waiting[label])))
+        ]
     return sorted(images, key=lambda image: (image.scanned.content, image.source.identity)), refused
+
+
+def first_draw(listing: Listing, options: Options) -> tuple[list[Source], dict[str, list[Source]]]:
+    """The images to scan first, and by class those that replace unusable ones, the next in turn last."""
+    sources = {source.identity: source for source in listing.images}
+    waiting: dict[str, list[Source]] = defaultdict(list)
+    for identity in reversed(plan.draw_order(sources, options.seed)):
+        waiting[sources[identity].label].append(sources[identity])
+    drawn = []
+    for left in waiting.values():
+        drawn += [left.pop() for _ in range(min(options.per_class or len(left), len(left)))]
+    return drawn, waiting
 
 
 def describe(
@@ -332,10 +349,17 @@ def write_splits(
 def _check_out(out: Path) -> None:
     """Refuse what no build may end in; a finished directory may be what the same command asks for again."""
     if not (out.is_dir() and Path(f"{out}.work").is_dir()):
-        _check_empty(out)
+        check_empty(out)
 
 
-def _check_empty(out: Path) -> None:
+def check_address(out: Path) -> None:
+    """Refuse what is an address and no path."""
+    if ADDRESS.match(str(out)):
+        raise UserError(f"--out {out} is no folder of this machine: build into one, then copy it there")
+
+
+def check_empty(out: Path) -> None:
+    """Refuse a path at which there is something."""
     if out.is_dir() and not any(out.iterdir()):
         return
     if out.exists() or out.is_symlink():

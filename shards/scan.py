@@ -9,6 +9,7 @@ import os
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -227,6 +228,8 @@ def scan_one(source: Source, folder: Path, options: ScanOptions) -> Scanned | En
     record = journal.about(source, stamped if unchanged else [], **found)
     if "code" in record:
         thumbnail = png = b""
+        with suppress(Exception):  # what can't be read at all is scanned again
+            record["content"] = _content(source.path).hex()
     return _result(_writer(folder).append(record, thumbnail, png), record, thumbnail)
 
 

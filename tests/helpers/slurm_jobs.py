@@ -9,6 +9,7 @@ from helpers.cluster import Cluster, until
 HERE = Path(__file__).parents[1] / "slurm"
 TRAIN = HERE.parents[1] / "launch" / "slurm" / "train.sbatch"
 EVALUATE = TRAIN.with_name("evaluate.sbatch")
+BUILD = TRAIN.with_name("build-shards.sbatch")
 
 
 @dataclass(frozen=True)

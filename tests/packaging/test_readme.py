@@ -36,7 +36,7 @@ MORE_SETTINGS = {f"optim.{network}.{key}" for network in ("generator", "critic")
 FOREIGN = {
     "accelerate launch": {"--multi_gpu", "--cpu", "--num_processes", "--config_file"},
     "torchrun": {"--nnodes", "--nproc-per-node", "--max-restarts", "--rdzv-backend"},
-    "sbatch": {"--nodes", "--gpus-per-node", "--gpus", "--time", "--signal"},
+    "sbatch": {"--nodes", "--gpus-per-node", "--gpus", "--time", "--signal", "--array", "--cpus-per-task"},
     "scancel": {"--batch", "--signal"},
     "pip": {"--no-deps"},
 }
@@ -90,8 +90,12 @@ def check_launched(words: list[str]) -> None:
         cut = next((at for at, word in enumerate(words) if word.endswith(".sbatch")), len(words))
         if cut < len(words):
             assert (ROOT / words[cut]).is_file(), words
-            command = {"train.sbatch": "train", "evaluate.sbatch": "evaluate"}[Path(words[cut]).name]
-            check_ours(["chexdist", command, *words[cut + 1 :]], ranks(words[:cut]))
+            started = {
+                "train.sbatch": ["chexdist", "train"],
+                "evaluate.sbatch": ["chexdist", "evaluate"],
+                "build-shards.sbatch": ["chexdist-shards", "build"],
+            }[Path(words[cut]).name]
+            check_ours([*started, *words[cut + 1 :]], ranks(words[:cut]))
     else:
         cut = words.index("-m") if "-m" in words else len(words)
         if cut < len(words):

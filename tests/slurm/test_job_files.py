@@ -10,6 +10,7 @@ import pytest
 from accelerate.commands.launch import launch_command_parser
 
 from chexdist.__main__ import parser
+from shards.__main__ import _parser
 
 FOLDER = resources.files("chexdist.launch") / "slurm"
 FILES = sorted(item.name for item in FOLDER.iterdir())
@@ -27,8 +28,14 @@ def commands() -> dict[str, argparse.ArgumentParser]:
     return dict(found.choices)
 
 
-def test_both_are_here() -> None:
-    assert FILES == ["evaluate.sbatch", "train.sbatch"]
+def shard_commands() -> dict[str, argparse.ArgumentParser]:
+    """The parser of each `chexdist-shards` command."""
+    (found,) = (action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction))
+    return dict(found.choices)
+
+
+def test_all_are_here() -> None:
+    assert FILES == ["build-shards.sbatch", "evaluate.sbatch", "train.sbatch"]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -40,10 +47,13 @@ def test_it_is_shell(name: str) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_its_commands_and_their_options_exist(name: str) -> None:
-    found = re.findall(r"\bchexdist (\w+)([^\n]*)", code(name))
+    program, known_commands = (
+        ("chexdist-shards", shard_commands()) if "shards" in name else ("chexdist", commands())
+    )
+    found = re.findall(rf"(?<!say \")\b{program} ([a-z]+)\b([^\n]*)", code(name))
     assert found
     for command, words in found:
-        known = {option for action in commands()[command]._actions for option in action.option_strings}
+        known = {option for action in known_commands[command]._actions for option in action.option_strings}
         assert set(re.findall(r"(?<= )--[\w.-]+", words)) <= known
 
 
