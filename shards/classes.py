@@ -17,7 +17,8 @@ MANY_CLASSES = 10
 FEW_IMAGES = 20
 MOST_COMPARED = 300  # classes, each with each
 SHOWN = 3  # names in a message
-ID_DIGITS = 4  # a name of as many digits, or that ends with one more, is an id: 1000452, PAT00017
+ID_DIGITS = 3  # a name of as many digits, or of these behind a few letters, is an id: 1000452, P001
+SURNAMES = 3  # as many names of one word that isn't known of classes, with few images each: patients
 
 
 def check_classes(written: Mapping[str, int], what: str = "folders in SOURCE") -> None:
@@ -37,6 +38,12 @@ def check_classes(written: Mapping[str, int], what: str = "folders in SOURCE") -
             f"{len(written)} {what}, {few} of them with fewer than {FEW_IMAGES} images: they look like "
             f"patients, not classes, and {cure}"
         )
+    strange = sum(_is_strange(name) for name in written)
+    if strange >= SURNAMES and 2 * strange >= len(written) and 2 * few > len(written):
+        raise UserError(
+            f"{strange} of {len(written)} {what} are words that are not known as names of classes, {few} of "
+            f"them with fewer than {FEW_IMAGES} images: they may be patients' names, and {cure}"
+        )
     people = [name for name in written if looks_like_a_person(name)]
     if people and (2 * len(people) >= len(written) or any("^" in name for name in people)):
         raise UserError(
@@ -52,15 +59,22 @@ def looks_like_a_person(name: str) -> bool:
     words = re.findall(r"[^\W\d_]+", name.lower())
     if re.fullmatch(r"[\d.\s_-]+", name) and len(re.sub(r"\D", "", name)) >= ID_DIGITS:
         return True
-    if re.search(rf"\d{{{ID_DIGITS + 1}}}", name) or re.fullmatch(r"[0-9a-fA-F-]{16,}", name):
+    if re.search(r"\d{5}", name) or re.fullmatch(r"[0-9a-fA-F-]{16,}", name):
         return True
     if words and words[0] in ID_WORDS and re.search(r"\d", name):
         return True
     if any(word in TERMS for word in words):
         return False
+    if re.fullmatch(rf"[A-Za-z]{{1,4}}[\s_-]?\d{{{ID_DIGITS},}}", name):
+        return True
     if any(word in GIVEN_NAMES or word in PERSON_TITLES for word in words):
         return True
     return 2 <= len(words) <= 4 and all(len(word) > 1 for word in words)
+
+
+def _is_strange(name: str) -> bool:
+    """Whether a name is one word of three letters or more that is not known of classes: Miller."""
+    return name.isalpha() and len(name) > 2 and name.lower() not in TERMS
 
 
 def class_notes(written: Mapping[str, int], classes: Mapping[str, str]) -> list[str]:

@@ -7,7 +7,8 @@ def _words(text: str) -> frozenset[str]:
 
 ID_WORDS = _words(
     """
-    accession case id mrn pat patient patients person pt study sub subj subject uid
+    accession anon anonymous case client id mrn participant pat patient patients person pt px study sub subj
+    subject uid volunteer
     """
 )
 """Before a number: patient_3, case 17."""
@@ -42,21 +43,30 @@ GIVEN_NAMES = _words(
 
 TERMS = _words(
     """
-    abnormal abnormality abscess acute adenopathy air airspace aorta aortic apical ards asthma atelectasis
-    bacteria bacterial baseline benign bilateral blunting bone bronchial bronchiectasis bronchitis cancer
-    cardiac cardiomediastinum cardiomegaly catheter cavity chest chronic class clean clear collapse
-    congestion consolidation control copd corona coronavirus costophrenic covid cxr cyst data device devices
-    diaphragm diffuse disease diseased dissection edema effusion elongation embolism emphysema enlarge
-    enlarged enlargement fibrosis fibrotic finding findings fluid follow foreign fracture free frontal
-    fungal glass ground healthy heart hemothorax hernia high hilar hypertension ild image images
-    inconclusive infection infiltrate infiltration inflammation inspiratory interstitial issue label lateral
-    left lesion lesions line lines low lower lung lungs malignant mass mediastinal mediastinum metastasis
-    mild misc moderate ncov negative new no nodule nodules non none normal normals not object old opacities
-    opacity other others pa pacemaker pathological pathology pericardial ph pleura pleural pneumo pneumonia
-    pneumoperitoneum pneumothorax positive post pre present pulmonary ray rays rib right sars scar scarring
-    scoliosis severe sick silicosis small spine stage sternotomy subcutaneous support suspected tb test
-    thickening thorax train tube tuberculosis tumor tumour type uncertain unknown unremarkable upper val
-    valid validation viral virus volume wall widened with without x xray
+    abnormal abnormality abnormals abscess active acute adenopathy adult air airspace all alveolar any aorta
+    aortic apical ards artefact artifact aspergillosis asthma atelectasis bacteria bacterial bad baseline
+    benign bilateral blunting bone bronchial bronchiectasis bronchiolitis bronchitis calcification calcified
+    cancer cardiac cardiomediastinum cardiomegaly catheter cavitary cavitation cavity chest child
+    chlamydophila chronic class clean clear collapse congestion consolidation control copd corona
+    coronavirus costophrenic covid ct cxr cxrs cyst data dataset dcm device devices diaphragm dicom diffuse
+    disease diseased dissection domain ecoli edema effusion effusions elongation embolism emphysema
+    emphysematous empyema enlarge enlarged enlargement erect fake female fibrosis fibrotic finding findings
+    flu fluid follow foreign fracture free frontal fungal generated glass good granuloma ground healed
+    healthy heart hemothorax hernia herpes high hilar hydropneumothorax hyperinflation hypertension ild
+    image images implant inconclusive infarction infection infiltrate infiltration inflammation influenza
+    inspiratory interstitial inverted issue jpeg jpg junk klebsiella kyphosis label labeled labelled latent
+    lateral left legionella lesion lesions line lines lipoid low lower lung lungs lymphadenopathy lymphoma
+    male malignant mass mediastinal mediastinum mers metastasis mild miliary misc mixed moderate mri
+    mycoplasma ncov neg negative negatives new no nocardia nodular nodule nodules nofinding noisy non
+    non_covid none normal normals not object oblique old opacities opacity other others pa pacemaker
+    paediatric pathological pathology pediatric pericardial ph photo picture pictures pleura pleural
+    pleuritis pneu pneumo pneumoconiosis pneumocystis pneumonia pneumonias pneumonitis pneumoperitoneum
+    pneumothorax png portable pos positive positives post pre present prosthesis pulmonary radiograph
+    radiographs ray rays real rib right rotated sample samples sarcoidosis sars scar scarring scoliosis set
+    severe sick silicosis small source spine stage staphylococcus sternotomy streptococcus subcutaneous
+    supine support suspected synthetic target tb test thickening thorax train tube tuberculosis tumor tumour
+    type ultrasound uncertain unknown unlabeled unlabelled unremarkable upper upright val valid validation
+    varicella viral virus volume wall widened with without x xray xrays yes
     """
 )
 """That names of classes of X-rays are made of; one of them makes a name a class's."""

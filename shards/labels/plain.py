@@ -9,7 +9,7 @@ from shards.classes import nearly_equal
 from shards.errors import UserError
 from shards.labels.labels import UNCERTAIN, ImageLabel, LabelOptions, Labels, check_options
 from shards.labels.table import Table
-from shards.sources import class_name
+from shards.sources import WHOLE_NUMBER, class_name
 
 COLUMNS = ("path", "label")
 OPTIONAL_COLUMNS = ("patient",)
@@ -103,7 +103,7 @@ def _is_minus(label: str) -> bool:
 
 def _one_form(patient: str, whole: set[str]) -> str:
     """`1000` for `1000.0` where the column holds 1000 too, as tables with missing cells are written."""
-    number = patient.removesuffix(".0")
+    number = WHOLE_NUMBER.sub(r"\1", patient)
     return number if number in whole else patient
 
 

@@ -40,7 +40,16 @@ PEOPLE += [
     "1965-03-02",
     "MRN 88",
 ]
-PEOPLE += ["3f2504e0-4f89-11d3-9a0c-0305e82c3301", "00012", "study17", "ID4"]
+PEOPLE += [
+    "3f2504e0-4f89-11d3-9a0c-0305e82c3301",
+    "00012",
+    "study17",
+    "ID4",
+    "P001",
+    "A1234",
+    "101",
+    "anon 3",
+]
 CLASSES = [
     "Finding",
     "No finding",
@@ -92,6 +101,20 @@ def test_people_and_ids(name: str) -> None:
 def test_classes(name: str) -> None:
     assert not looks_like_a_person(name)
     check_classes({name: 400, "normal": 2})
+
+
+SURNAMES = ["Miller", "Smith", "Garcia", "Tanaka", "Okafor", "Lindqvist"]
+
+
+@pytest.mark.parametrize("count", range(3, 7))
+def test_words_that_name_no_class_may_be_surnames(count: int) -> None:
+    written = dict.fromkeys(SURNAMES[:count], 4)
+    with pytest.raises(UserError, match=f"{count} of {count} folders in SOURCE are words that are not known"):
+        check_classes(written)
+    check_classes(dict.fromkeys(written, 20))
+    check_classes(
+        {**written, **dict.fromkeys(["tb", "mass", "normal", "nodule", "edema", "ild", "effusion"], 40)}
+    )
 
 
 def test_half_of_the_names_decide_and_one_caret() -> None:
