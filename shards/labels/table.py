@@ -98,8 +98,12 @@ def open_table(path: Path) -> Iterator[Table]:
         raise UserError(f"{path} is a damaged gzip file: {error}") from None
     except OSError as error:
         raise UserError(f"can't read {path}: {error.strerror or error}") from None
-    except (UnicodeError, csv.Error) as error:
-        raise UserError(f"{path} is not a CSV file in UTF-8 or UTF-16: {error}") from None
+    except UnicodeError as error:
+        raise UserError(
+            f"{path} is not a CSV file in UTF-8 or UTF-16: {error}; save it as CSV UTF-8"
+        ) from None
+    except csv.Error as error:
+        raise UserError(f"{path} is not a CSV file: {error}") from None
 
 
 def _separator(line: str) -> str:
