@@ -141,7 +141,8 @@ def _shards(options: argparse.Namespace, loaded: "Loaded") -> "Manifest":
     from chexdist.data.manifest import read_manifest
 
     try:
-        manifest = read_manifest(options.shards or loaded.config.data.shards, loaded.config.data)
+        data = loaded.config.data
+        manifest = read_manifest(options.shards or data.shards, data, loaded.manifest)
     except UserError as error:
         cure = "" if options.shards else "; if they have moved, give --data.shards DIR"
         raise UserError(f"{error}{cure}") from None

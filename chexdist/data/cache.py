@@ -3,7 +3,8 @@
 A shard is `SHA256.tar` there, and is read only under that name. Whoever needs one that is not there fetches
 it into `SHA256.partial` under a lock on that file; the others wait. The kernel drops the lock of a process
 that is killed, and the next one starts that file anew, so nothing has to be cleaned up. The least recently
-used shard is evicted first, so that all stay under a limit; a file that is open stays readable.
+used shard is evicted first, so that all stay under a limit; a file that is open stays readable. Beside them
+is `SHA256.json`, the manifest that names them, for commands that know its digest while the server is away.
 """
 
 import fcntl
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from chexdist.data.remote import Orphaned, RemoteDirectory, TryFailed, check_parent, retried
 from chexdist.errors import WorkError
+from shards.files import replace_file
 
 POLL = 0.02
 PATIENCE = 60
@@ -49,10 +51,27 @@ class ShardCache:
             timeout: seconds that `source` waits for a byte.
         """
         self.source, self.limit = source, limit
+        self._manifest = b""
         self._private = not directory
         self.directory = Path(directory or Path(tempfile.gettempdir()) / f"chexdist-{os.getuid()}")
         self._patience = PATIENCE + 2 * timeout
         self._ledger = os.memfd_create("fetched")  # shared by forked processes; a write adds to it as a whole
+
+    def manifest(self, digest: str) -> bytes | None:
+        """The content of the manifest with this SHA-256, None where it is not there whole."""
+        try:
+            content = (self.directory / f"{digest}.json").read_bytes()
+        except OSError:
+            return None
+        return content if hashlib.sha256(content).hexdigest() == digest else None
+
+    def add_manifest(self, content: bytes) -> None:
+        """Store it where the directory exists, else once the first shard makes it; a full disk is ignored."""
+        self._manifest = content
+        path = self.directory / f"{hashlib.sha256(content).hexdigest()}.json"
+        if self.directory.is_dir() and not path.exists():
+            with suppress(OSError):
+                replace_file(path, content, mode=0o600)
 
     def fetched(self) -> int:
         """Bytes that this process, and those forked from it, have received so far."""
@@ -255,6 +274,8 @@ class ShardCache:
                 raise WorkError(
                     f"{self.directory} is another user's: set data.cache to a directory of your own"
                 )
+        if self._manifest:
+            self.add_manifest(self._manifest)
 
 
 def _lock(descriptor: int, patience: float) -> bool:

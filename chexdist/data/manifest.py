@@ -93,12 +93,14 @@ class Manifest:
         return tuple(np.bincount(self.splits[split].label, minlength=len(self.classes)).tolist())
 
 
-def read_manifest(directory: str, settings: Data | None = None) -> Manifest:
+def read_manifest(directory: str, settings: Data | None = None, digest: str | None = None) -> Manifest:
     """The manifest of a shard directory.
 
     Args:
         directory: a path or a URL.
         settings: the cache of a remote directory.
+        digest: of the manifest that is wanted: where the cache has it, the server is not asked. Another one
+            is read all the same.
 
     Raises:
         UserError: there is no complete shard directory of this schema, or its manifest contradicts itself.
@@ -109,7 +111,8 @@ def read_manifest(directory: str, settings: Data | None = None) -> Manifest:
     settings = settings or Data()
     root = RemoteDirectory(directory, settings.timeout) if is_url(directory) else Path(directory)
     path = f"{root}/manifest.json"
-    content = _content(root)
+    cache = _cache(root, settings)
+    content = (cache.manifest(digest) if cache and digest else None) or _content(root)
     try:
         document = json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -120,7 +123,6 @@ def read_manifest(directory: str, settings: Data | None = None) -> Manifest:
             f"{path} has schema {found}; this version reads schema {SCHEMA}: build the shards again"
         )
     try:
-        cache = _cache(root, settings)
         splits = {name: _read_split(root, cache, name, part) for name, part in document["splits"].items()}
         manifest = Manifest(
             directory=root,
@@ -136,6 +138,8 @@ def read_manifest(directory: str, settings: Data | None = None) -> Manifest:
         raise UserError(
             f"{path} is damaged ({type(error).__name__}: {error}); try `chexdist-shards verify {root}`"
         ) from None
+    if cache:
+        cache.add_manifest(content)
     return manifest
 
 

@@ -13,7 +13,7 @@ def training_shards(directory: str, manifest_digest: str, settings: Data) -> Man
     """
     cure = "give the run's own with --shards DIR, or leave the audit out with --no-audit"
     try:
-        manifest = read_manifest(directory, settings)
+        manifest = read_manifest(directory, settings, manifest_digest)
     except UserError as error:
         raise UserError(f"the audit needs the shards that the run was trained on: {error}; {cure}") from None
     if manifest.digest != manifest_digest:

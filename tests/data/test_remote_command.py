@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from helpers.shard_server import ShardServer, status
+from helpers.untrained import files, make_run
 
 from chexdist.__main__ import main
 
@@ -42,6 +44,44 @@ def test_dry_run_reads_the_manifest_alone(
     assert dry_run(str(shards)) == 0
     local = capsys.readouterr().out
     assert printed.splitlines()[-1] == local.splitlines()[-1] and "fetched" not in local
+
+
+@pytest.fixture
+def remote_run(shards: Path, served: ShardServer, tmp_path: Path) -> Path:
+    """A run on the served shards, none of which is in its cache yet."""
+    run = make_run(tmp_path / "run", shards, "dcgan", True, lambda gan: None)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["data"] |= {"shards": served.url, "cache": str(tmp_path / "cache")}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    return run
+
+
+def test_a_server_that_is_gone_after_all_was_fetched(
+    remote_run: Path, served: ShardServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The cached manifest with the digest of the run is read in its place; a spoiled one is not."""
+    words = ["generate", str(remote_run), "--n", "2", "--seed", "1", "--out"]
+    assert main([*words, str(tmp_path / "before")]) == 0
+    served.__exit__(None, None, None)
+    assert main([*words, str(tmp_path / "after")]) == 0
+    assert files(tmp_path / "before") == files(tmp_path / "after")
+    (manifest,) = (tmp_path / "cache").glob("*.json")
+    manifest.write_bytes(manifest.read_bytes() + b" ")
+    capsys.readouterr()
+    assert main([*words, str(tmp_path / "spoiled")]) == 1
+    assert "manifest.json: 6 tries" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_an_evaluation_while_the_server_is_gone(
+    remote_run: Path, served: ShardServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", str(remote_run), "--samples", "64", "--pairs", "16"]
+    assert main(words) == 0
+    found = capsys.readouterr().out
+    served.__exit__(None, None, None)
+    assert main(words) == 0
+    assert capsys.readouterr().out == found
 
 
 def test_too_small_a_cache_is_refused_with_the_number_needed(
