@@ -16,6 +16,7 @@ FREE = {
     "train.images",
     "train.accumulate",
     "train.start",
+    "train.unhealthy",
     "run.dir",
     "run.tracker",
 }

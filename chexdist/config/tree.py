@@ -150,6 +150,10 @@ class Train(Section):
     """Gradient accumulation: parts in which a rank computes its share of a batch, to save memory; the result
     does not change."""
 
+    unhealthy: Literal["warn", "stop"] = "warn"
+    """What is done about a training that two evaluations in a row judge to be ill (docs/health.md): say so;
+    or stop: save a checkpoint, and fail with the verdict."""
+
     @field_validator("precision", mode="before")
     @classmethod
     def _spelled(cls, value: object) -> object:

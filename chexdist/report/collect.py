@@ -73,7 +73,7 @@ class RunRecord:
         logged = [
             Measurement(metric, layout.LOG, seed, (self._draws_of_training(metric),))
             for metric in self.log
-            if not metric.name.startswith(("loss/", "schedule/"))
+            if not metric.name.startswith(("loss/", "schedule/", "health/"))
         ]
         evaluated = [
             Measurement(metric, each.folder.name, each.seed, (layout.draws(each.folder),))

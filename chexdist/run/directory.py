@@ -41,6 +41,8 @@ class RunDirectory:
         self.path = path
         self._lock: int | None = None
         self._found = self._status()
+        self.health: dict[str, object] | None = json.loads(self._found).get("health")
+        """The newest verdict on the training, which its status holds too; None: not judged yet."""
 
     def lock(self) -> None:
         """Make and lock the directory. The kernel drops the lock with its process, so a stale one can't stay.
@@ -78,7 +80,15 @@ class RunDirectory:
 
     def status(self, state: str, images: int, rank: int = 0, cause: str | None = None) -> None:
         """Replace the status; state is running, done, preempted or failed."""
-        document = {"state": state, "images": images, "rank": rank, "cause": cause, "time": time.time()}
+        document: dict[str, object] = {
+            "state": state,
+            "images": images,
+            "rank": rank,
+            "cause": cause,
+            "time": time.time(),
+        }
+        if self.health is not None:
+            document["health"] = self.health
         path, content = self.path / layout.STATUS, json.dumps(document)
         with naming(path, len(content)):
             replace_file(path, content)
@@ -87,7 +97,14 @@ class RunDirectory:
         """Replace the status by a failure that this rank reports, after as many images as it said before: the
         last checkpoint's.
         """
-        self.status("failed", json.loads(self._status()).get("images", 0), rank, cause)
+        before = json.loads(self._status())
+        self.health = self.health or before.get("health")
+        self.status("failed", before.get("images", 0), rank, cause)
+
+    def stopped(self) -> None:
+        """Replace the status by an early stop, as `fail` does, where this process holds the lock."""
+        if self._lock is not None:
+            self.status("preempted", json.loads(self._status()).get("images", 0))
 
     def failed(self) -> bool:
         """Whether a rank has recorded since this start that the run failed."""

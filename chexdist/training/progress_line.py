@@ -5,9 +5,16 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
+from chexdist.run.verdict import HEALTHY, TOO_EARLY, Verdict
+from chexdist.training.checkup import Checkup
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+SHOWN = 12
+"""Evaluations in the sparkline."""
 PLAIN_SECONDS = 20.0
 
 
@@ -21,6 +28,9 @@ class TrainingProgress:
         self.waited = 0.0
         self.now = "first batches"
         """What is being done, or the losses that were last measured."""
+        self.verdict: Verdict | None = None
+        self.kids: list[float] = []
+        """KID at each evaluation so far."""
         self.bar: Progress | None = None
         if self.console.is_terminal:
             self.bar = Progress(
@@ -49,10 +59,8 @@ class TrainingProgress:
         """Show the state after `images` images."""
         elapsed = time.monotonic() - self.started
         rate = (images - self.first) / elapsed if elapsed else 0.0
-        text = (
-            f"{rate:.0f} images/s, {self.now}, {100 * self.waited / max(elapsed, 1e-9):.1f} % waiting "
-            "for data"
-        )
+        waited = 100 * self.waited / max(elapsed, 1e-9)
+        text = f"{rate:.0f} images/s, {self.health()}{self.now}, {waited:.1f} % waiting for data"
         if self.bar:
             self.bar.update(self.task, completed=min(images, self.total), now=text)
         elif time.monotonic() - self.printed > PLAIN_SECONDS or images >= self.total:
@@ -60,6 +68,38 @@ class TrainingProgress:
             left = (self.total - images) / rate if rate else float("nan")
             self.print_line(f"{images}/{self.total} images, {text}, {left:.0f} s left")
 
+    def evaluated(self, checkup: Checkup) -> None:
+        """Show the verdict, and the evaluations so far, from now on."""
+        self.verdict = checkup.verdict
+        self.kids = [each.value for each in checkup.curves.evaluations(checkup.curves.last())]
+
+    def health(self) -> str:
+        """The verdict in a word, coloured on a terminal, and KID: now, at best, and as a sparkline."""
+        if self.verdict is None:
+            return ""
+        word = self.verdict.title
+        if self.bar:
+            colour = {HEALTHY: "green", TOO_EARLY: "dim"}.get(self.verdict.name, "bold red")
+            word = f"[{colour}]{escape(word)}[/]"
+        if not self.kids:
+            return f"{word}, "
+        line = f" {sparkline(self.kids)}" if self.bar and self.console.encoding.startswith("utf") else ""
+        return f"{word}, KID {self.kids[-1]:.0f} (best {min(self.kids):.0f}){line}, "
+
     def print_line(self, line: str) -> None:
         """One line that stays."""
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def sparkline(values: list[float]) -> str:
+    """The newest values as bars, the highest of them as the tallest."""
+    shown = values[-SHOWN:]
+    low, high = min(shown), max(shown)
+    steps = len(BLOCKS) - 1
+    return "".join(BLOCKS[round((each - low) / (high - low) * steps) if high > low else 0] for each in shown)
+
+
+def closing_lines(verdict: Verdict) -> list[str]:
+    """What is said of a training when it ends: the verdict, and the cures of an illness."""
+    lines = [f"verdict: {verdict}"]
+    return lines + ([f"what usually helps: {'; '.join(verdict.cures)}"] if verdict.is_ill else [])

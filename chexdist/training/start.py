@@ -5,6 +5,7 @@ of a failure.
 import re
 from contextlib import suppress
 from pathlib import Path
+from threading import Event
 
 import torch
 from torch import distributed
@@ -20,21 +21,26 @@ from chexdist.distributed.world import World
 from chexdist.errors import AgreedError, UserError, WorkError
 from chexdist.run import checkpoint, layout
 from chexdist.run.directory import RunDirectory
+from chexdist.training.patience import SECONDS_TO_STOP
 from chexdist.training.precision import automatic, with_precision
 from chexdist.training.shared_memory import check_shared_memory
 from chexdist.training.trainer import Trainer
 
+PATIENCE = {"starting": 0, "measuring real images": 0, "evaluating": SECONDS_TO_STOP}
+"""Seconds that a requested stop may wait, by what the rank does; the loop obeys it in all else."""
 
-def train(config: Config, manifest: Manifest, world: World) -> int:
+
+def train(config: Config, manifest: Manifest, world: World, asked: Event | None = None) -> int:
     """Train until `train.images`, from the newest checkpoint of `run.dir`. Returns the exit code: 0, or 75
-    after an agreed stop.
+    after an agreed stop, for which a signal or `asked` is set.
 
     Raises:
         UserError, WorkError: as the parts do; the cause is then in the run's status, unless another job holds
             the lock.
     """
-    stop = StopRequest(world.is_main)
+    stop = StopRequest(world.is_main, asked)
     run = RunDirectory(Path(config.run.dir))
+    stop.leave = run.stopped
     try:
         accelerator = make_accelerator(world, config.control.timeout, config.run)
         collectives = Collectives(world, config.control.timeout)
@@ -52,6 +58,7 @@ def train(config: Config, manifest: Manifest, world: World) -> int:
                 _record(run, world, cause)
         raise WorkError(cause) from None
     heartbeat = Heartbeat(run.path / layout.HEARTBEATS, world)
+    stop.patience = lambda: PATIENCE.get(heartbeat.doing)
     try:
         collectives.check_same(manifest.digest, f"{manifest.directory}/manifest.json")
         check_shared_memory(config, manifest, collectives)

@@ -19,35 +19,42 @@ from chexdist.gan.augment import AUGMENTS
 from chexdist.gan.clips import CLIPS, GradientClip, WeightClip
 from chexdist.gan.losses import LOSSES
 from chexdist.gan.penalties import PENALTIES
+from chexdist.training.health import NAMES, HealthSums
 from chexdist.training.networks import Gan, is_ddp
 from chexdist.training.schedule import Values, phases
 
 
 @dataclass
 class Losses:
-    """Sums over this rank's images since the last reset, on the device, and how many updates were not
-    finite.
+    """Sums over this rank's images since the last reset, on the device; how many updates were not finite;
+    and what else the health of a training is judged by.
     """
 
     critic: Tensor
     penalty: Tensor
     generator: Tensor
     not_finite: Tensor
+    health: HealthSums
 
     @classmethod
     def zero(cls, device: torch.device) -> "Losses":
-        return cls(*(torch.zeros((), dtype=torch.float64, device=device) for _ in range(4)))
+        critic, penalty, generator, not_finite = torch.zeros(4, dtype=torch.float64, device=device)
+        return cls(critic, penalty, generator, not_finite, HealthSums.zero(device))
 
     @classmethod
     def of(cls, ranks: list[list[float]], world: World, device: torch.device) -> "Losses":
-        """This rank's part of what the ranks had summed up, [W, 3]; at another world size, rank 0 takes all
-        of it.
+        """This rank's part of what the ranks had summed up, [W, 3 + len(NAMES)], or [W, 3] in checkpoints of
+        earlier releases; at another world size, rank 0 takes all of it.
         """
-        if len(ranks) == world.size:
-            mine = ranks[world.rank]
+        width = 3 + len(NAMES)
+        rows = [[*row, *[0.0] * (width - len(row))] for row in ranks]
+        if len(rows) == world.size:
+            mine = rows[world.rank]
         else:
-            mine = [sum(sums) if world.is_main else 0.0 for sums in zip(*ranks, strict=True)] or [0.0] * 3
-        return cls(*(torch.tensor(value, dtype=torch.float64, device=device) for value in (*mine, 0.0)))
+            mine = [sum(sums) if world.is_main else 0.0 for sums in zip(*rows, strict=True)] or [0.0] * width
+        values = torch.tensor(mine, dtype=torch.float64, device=device)
+        critic, penalty, generator = values[:3]
+        return cls(critic, penalty, generator, torch.zeros_like(critic), HealthSums(values[3:].clone()))
 
 
 class Step:
@@ -116,14 +123,17 @@ class Step:
                 with self.precision():
                     scores = critic(torch.cat([real, fake]), torch.cat([label, label])).to(self.dtype)
                 losses = self.loss.critic(*scores.chunk(2))
+                self.losses.health.add_scores(*scores.chunk(2))
                 total = losses.sum()
                 self.losses.critic += losses.detach().sum()
                 if penalty_gain and self.penalty is not None:
                     weights = self.uniform(Draw.INTERPOLATION, t, part, 1)[:, 0]
                     with self.precision():
                         penalties = self.penalty.penalty(gan.critic, real, fake, label, weights)
-                    total = total + penalty_gain * self.values.penalty_weight * penalties.sum()
+                    weighted = penalty_gain * self.values.penalty_weight * penalties.sum()
+                    total = total + weighted
                     self.losses.penalty += penalty_gain * penalties.detach().sum()
+                    self.losses.health.add_penalty(weighted)
                 (total * self.scale).backward()
 
     def generator_gradients(self, t: int, images: Tensor, labels: Tensor) -> None:
@@ -180,6 +190,8 @@ class Step:
         """
         gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
+        if self.world.is_main:
+            self.losses.health.add_norm("critic" if network is self.gan.critic else "generator", norm)
         not_finite = (~torch.isfinite(norm)).to(torch.float32)
         if isinstance(self.clip, GradientClip):
             self.clip.clip_gradients(gradients, norm, self.gan.config.clip.value)

@@ -31,11 +31,13 @@ from chexdist.run.directory import RunDirectory
 from chexdist.run.provenance import machine
 from chexdist.run.saver import Saver
 from chexdist.training import not_finite
+from chexdist.training.checkup import Checkup
+from chexdist.training.log_lines import lines_of
 from chexdist.training.networks import Gan
 from chexdist.training.patience import Patience
 from chexdist.training.preflight import check_resumed
-from chexdist.training.progress_line import TrainingProgress
-from chexdist.training.schedule import Phase, moving_settings
+from chexdist.training.progress_line import TrainingProgress, closing_lines
+from chexdist.training.schedule import Phase
 from chexdist.training.step import Losses, Step
 from chexdist.training.traffic import Traffic
 from chexdist.training.validation import Validation
@@ -73,6 +75,7 @@ class Trainer:
         self.step = Step(self.gan, world)
         self.validation = Validation(self.gan, manifest, collectives)
         self.saver = Saver(run, config)
+        self.checkup = Checkup(config, run)
         self.traffic = Traffic(manifest, collectives, run, config.train.batch)
         self.started_from: dict[str, str] | None = None
         self.since = 0
@@ -99,6 +102,7 @@ class Trainer:
         done, images = t >= self.total, t * self.config.train.batch
         if self.world.is_main:
             self.run_directory.status("done" if done else "preempted", images)
+            print("\n".join(closing_lines(self.checkup.judge())), flush=True)
             if not done:
                 print(f"chexdist: saved {layout.after(images)}; the same command resumes from it", flush=True)
             elif first == t:
@@ -136,6 +140,7 @@ class Trainer:
             print(f"chexdist: {problem}", flush=True)
         if path is None:
             self.collectives.run_on_main(lambda: self.run_directory.truncate(-1))
+            self.run_directory.health = None
             if self.config.train.start:
                 self.load_start()
             return 0
@@ -146,6 +151,7 @@ class Trainer:
         self.started_from = state.started_from
         self.step.losses = Losses.of(state.unlogged, self.world, self.device)
         self.collectives.run_on_main(lambda: self.saver.resume(state.images))
+        self.collectives.run_on_main(self.checkup.resume)
         if self.world.is_main:
             changed = {key for key, value in machine(self.world).items() if state.machine.get(key) != value}
             note = f"; {', '.join(sorted(changed))} changed, so rounding will differ" if changed else ""
@@ -225,9 +231,12 @@ class Trainer:
             if evaluate:
                 self.heartbeat.at(t * batch, "evaluating")
                 save = self.evaluate(t * batch, progress) or save
+                save = save or self.config.train.unhealthy == "stop"
             if save or stopping:
                 self.heartbeat.at(t * batch, "saving")
                 self.save(t)
+            if evaluate and self.config.train.unhealthy == "stop":
+                self.stop_if_hopeless()
             if stopping:
                 break
         return t
@@ -264,10 +273,13 @@ class Trainer:
         return pending
 
     def rank_sums(self) -> Tensor:
-        """This rank's losses since the last sum, and how often a value was not finite; float64 [4]."""
+        """This rank's losses since the last sum, how often a value was not finite, and `HealthSums`; float64
+        [4 + len(NAMES)].
+        """
         losses = self.step.losses
         broken = losses.not_finite + (~torch.isfinite(self.gan.weight_norm())).double()
-        return torch.stack([losses.critic, losses.penalty, losses.generator, broken])
+        own = torch.stack([losses.critic, losses.penalty, losses.generator, broken])
+        return torch.cat([own, losses.health.values])
 
     def log_losses(self, pending: PendingLosses, progress: TrainingProgress) -> None:
         """Wait for the sums and log them.
@@ -275,25 +287,13 @@ class Trainer:
         Raises:
             AgreedError: on all ranks, if a gradient or a weight was not finite since the last sum.
         """
-        critic, penalty, generator, broken = pending.sums.result().tolist()
-        batch, n_critic = self.config.train.batch, self.config.train.n_critic
+        critic, penalty, generator, broken, *health = pending.sums.result().tolist()
         since, t = pending.since, pending.t
         self.refuse_not_finite(broken, pending.own, since, t)
-        real, generated = (t - since) * batch, (t // n_critic - since // n_critic) * batch
-        means = {
-            "loss/critic": (critic, real),
-            "loss/penalty": (penalty, real),
-            "loss/generator": (generator, generated),
-        }
-        values = {name: total / count for name, (total, count) in means.items() if count}
-        if self.config.penalty.name == "none":
-            del values["loss/penalty"]
-        losses = [self._line(name, "mean per image", value, t, real) for name, value in values.items()]
-        moving = moving_settings(self.config, (t - 1) * batch)
-        self.log(losses + [self._line(name, "setting", value, t, real) for name, value in moving.items()])
-        progress.now = ", ".join(
-            f"{name.removeprefix('loss/')} {value:.3f}" for name, value in values.items()
-        )
+        lines = lines_of(self.config, since, t, [critic, penalty, generator, *health])
+        self.log(lines)
+        shown = [each for each in lines if each.name.startswith("loss/")]
+        progress.now = ", ".join(f"{each.name.removeprefix('loss/')} {each.value:.3f}" for each in shown)
 
     def refuse_not_finite(self, count: float, own: Tensor, since: int, t: int) -> None:
         if count:
@@ -304,16 +304,13 @@ class Trainer:
                 f"last checkpoint is from before: {not_finite.cause(ranks)}"
             )
 
-    def _line(self, name: str, unit: str, value: float, t: int, count: int) -> Metric:
-        images, step = t * self.config.train.batch, t // self.config.train.n_critic
-        return Metric(images, step, name, unit, value, count, None, None, None, None, time.time())
-
     def log(self, metrics: list[Metric]) -> None:
         """Rank 0 writes these."""
 
         def write() -> None:
             self.saver.check()
             self.run_directory.log(metrics)
+            self.checkup.add(metrics)
             tracking.track(self.accelerator, metrics)
 
         self.collectives.run_on_main(write)
@@ -325,8 +322,9 @@ class Trainer:
 
     def evaluate(self, images: int, progress: TrainingProgress) -> bool:
         """Measure, write and show. Returns whether all ranks agree that this is worth a checkpoint."""
-        found, samples = self.validation.evaluate(images)
+        found, samples, health = self.validation.evaluate(images)
         self.record(layout.after(images), found)
+        self.collectives.run_on_main(lambda: self.check_up(found, health, images, progress))
         self.collectives.run_on_main(lambda: self.run_directory.draw_samples(layout.after(images), samples))
         for metric in found.metrics if self.world.is_main else ():
             interval = "" if metric.low is None else f" [{metric.low:.4g}, {metric.high:.4g}]"
@@ -335,6 +333,23 @@ class Trainer:
                 f"real X-rays {metric.real_baseline:.4g}, n {metric.n}"
             )
         return self.collectives.broadcast(self.saver.is_best(found.metrics))
+
+    def check_up(
+        self, found: Findings, health: dict[str, float], images: int, progress: TrainingProgress
+    ) -> None:
+        """Rank 0 logs the measures of health and the verdict, and shows it."""
+        lines = self.checkup.evaluated(found, health, images)
+        self.run_directory.log(lines)
+        tracking.track(self.accelerator, lines)
+        progress.evaluated(self.checkup)
+        if self.checkup.verdict and self.checkup.verdict.is_ill:
+            progress.print_line(f"{images} images: {self.checkup.verdict}")
+
+    def stop_if_hopeless(self) -> None:
+        """Raises AgreedError, on all ranks, where two evaluations in a row were judged ill."""
+        verdict = self.collectives.broadcast(self.checkup.verdict if self.checkup.hopeless else None)
+        if verdict is not None:
+            raise AgreedError("; ".join(closing_lines(verdict)) + " (train.unhealthy stop)")
 
     def save(self, t: int) -> None:
         """Compare the ranks' states, then rank 0 copies its own and writes it while training continues.
@@ -355,7 +370,7 @@ class Trainer:
             images,
         )
         own = self.rank_sums()
-        unlogged = self.collectives.all_gather(own[None]) if self.since < t else torch.empty(0, 4)
+        unlogged = self.collectives.all_gather(own[None]) if self.since < t else torch.empty(0, len(own))
         self.refuse_not_finite(float(unlogged[:, 3].sum()), own, self.since, t)
         state = checkpoint.State(
             t=t,
@@ -367,7 +382,7 @@ class Trainer:
             ),
             machine=machine(self.world),
             since=self.since,
-            unlogged=unlogged[:, :3].tolist(),
+            unlogged=torch.cat([unlogged[:, :3], unlogged[:, 4:]], 1).tolist(),
             started_from=self.started_from,
         )
         self.collectives.run_on_main(lambda: self.saver.start(tensors, state))

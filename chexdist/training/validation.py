@@ -13,7 +13,8 @@ from chexdist.metrics import METRICS
 from chexdist.metrics.estimate import Estimate, Refusal
 from chexdist.metrics.extractor import load_extractor
 from chexdist.metrics.protocol import Protocol
-from chexdist.run.sampling import prepare, sample
+from chexdist.run.sampling import prepare, sample, sampled_labels
+from chexdist.training.health_evaluation import HeldOutHealth, diversity
 from chexdist.training.networks import Gan
 
 
@@ -27,6 +28,7 @@ class Validation:
     def __init__(self, gan: Gan, manifest: Manifest, collectives: Collectives) -> None:
         self.gan, self.collectives = gan, collectives
         self.config = gan.config.eval
+        self.classes = manifest.classes if gan.config.model.conditional else ()
         self.extractor = load_extractor(self.config.extractor)
         collectives.check_same(self.extractor.digest, f"eval.extractor {self.config.extractor}")
         self.extractor.network.to(gan.device)
@@ -35,6 +37,7 @@ class Validation:
         self.real_baselines: dict[str, Estimate] = {}
         self.protocols: dict[str, Protocol] = {}
         self._reference: Reference | None = None
+        self.health = HeldOutHealth(gan, self.real, collectives)
 
     def baselines(self) -> Findings:
         """What a generator is measured beside, before training: real images, and always drawing the mean
@@ -63,9 +66,9 @@ class Validation:
             findings.add(f"{name}/mean_image", flat, real, protocol)
         return findings
 
-    def evaluate(self, images: int) -> tuple[Findings, Tensor]:
-        """Metrics of the averaged generator after so many images, and 64 samples of fixed latents for the
-        eye.
+    def evaluate(self, images: int) -> tuple[Findings, Tensor, dict[str, float]]:
+        """Metrics of the averaged generator after so many images, 64 samples of fixed latents for the eye,
+        and the measures of health by name.
         """
         config, counts = self.gan.config, self.gan.class_counts
         prepare(self.gan.ema, config.model.latent, config.train.group, counts, config.train.seed)
@@ -78,4 +81,8 @@ class Validation:
             for name, real in self.real_baselines.items():
                 measured = self._reference.measure(METRICS[name], features)
                 findings.add(name, measured, real, self.protocols[name])
-        return findings, grid
+        health = self.health.measure(grid)
+        if self._reference is not None:
+            labels = sampled_labels(config.train.seed, range(self.config.samples), counts).numpy()
+            health |= diversity(features, labels, self._reference.held_out, self.classes)
+        return findings, grid, health

@@ -1,0 +1,288 @@
+"""Decides whether a training is healthy, by stated rules from its log: a verdict, its numbers, since when.
+
+docs/health.md has the rules in words. Each is a function of the curves and a number of images; the first
+that applies, in the order of RULES, is the verdict. Light: reports and diagnoses of old runs use it, without
+torch.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from chexdist.metrics.value import Metric
+from chexdist.run.cures import cures
+from chexdist.run.curves import KID, MEAN_IMAGE, REAL, Curves, window
+
+HEALTHY, TOO_EARLY = "healthy", "too early"
+VERDICTS = (
+    *(HEALTHY, TOO_EARLY, "critic at chance", "critic wins", "critic memorises", "collapsed"),
+    *("worse than the mean image", "past its best", "diverged"),
+)
+CHANCE = {"non-saturating": 2 * math.log(2), "relativistic": math.log(2), "hinge": 2.0}
+"""The loss of a critic that gives all images one score; a Wasserstein critic's has no scale."""
+NEAR_CHANCE, CHANCE_WINS = 0.97, 0.55
+SURE, SURE_WINS = 0.05, 0.98
+MEMORISED, SURELY_MEMORISED = 0.8, 0.9
+ONE_IMAGE = 0.2
+"""Share of the diversity of real X-rays below which generated ones are nearly one image."""
+EARLIEST, GROWN = 4_000, 20_000
+UNMOVED = 0.005
+CLOSE = 0.1
+"""Share of the mean image's KID below which a critic at chance is one that can't know better."""
+IMPROVED, WORSENED = 0.9, 1.15
+BLOWN_UP = 50.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """name: one of VERDICTS; detail: the class that has collapsed, if one; numbers: in words; since: images
+    after which it began to be so without a break; cures: what usually helps, first what helps most.
+    """
+
+    name: str
+    images: int
+    since: int
+    numbers: str
+    detail: str = ""
+    cures: tuple[str, ...] = ()
+
+    @property
+    def is_ill(self) -> bool:
+        return self.name not in (HEALTHY, TOO_EARLY)
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} ({self.detail})" if self.detail else self.name
+
+    def __str__(self) -> str:
+        begun = "from the start" if self.since <= window(0) * 2 else f"since {self.since:,} images"
+        when = f", {begun}" if self.is_ill else ""
+        return f"{self.title}{when}: {self.numbers}"
+
+    def to_dict(self) -> dict[str, object]:
+        """For status.json."""
+        return {
+            "verdict": self.name,
+            "detail": self.detail,
+            "images": self.images,
+            "since": self.since,
+            "numbers": self.numbers,
+            "cures": list(self.cures),
+        }
+
+
+Sign = tuple[str, str]
+"""The numbers in words, and a detail."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A run at a number of images. cause: why it failed, as its status has it."""
+
+    curves: Curves
+    settings: Mapping[str, object]
+    images: int
+    cause: str = ""
+
+    @property
+    def kid(self) -> Metric | None:
+        """Of the newest evaluation after the untrained generator's."""
+        found = self.curves.at(KID, self.images)
+        return found if found is not None and found.images else None
+
+    @property
+    def mean_image(self) -> float | None:
+        return self.curves.value(MEAN_IMAGE, self.images)
+
+    @property
+    def improving(self) -> bool:
+        """Whether the newest evaluation is clearly better than the one before it."""
+        found = self.curves.evaluations(self.images)
+        return len(found) > 1 and found[-1].value < IMPROVED * found[-2].value
+
+    @property
+    def unmoved(self) -> bool:
+        """Whether the averaged generator still is the untrained one."""
+        found = self.curves.evaluations(self.images)
+        return (
+            len(found) > 1
+            and not found[0].images
+            and (abs(found[-1].value - found[0].value) < UNMOVED * abs(found[0].value))
+        )
+
+    def against(self) -> str:
+        """KID beside what it is measured by."""
+        if self.kid is None:
+            return "not evaluated yet"
+        real, mean = self.curves.value(REAL, self.images), self.mean_image
+        beside = [f"{mean:.0f} of the mean image"] if mean is not None else []
+        beside += [f"{real:.0f} of real X-rays"] if real is not None else []
+        return f"KID x1000 {self.kid.value:.0f}" + (f" against {', '.join(beside)}" if beside else "")
+
+
+def diverged(case: Case) -> Sign | None:
+    """Values not finite, or losses and gradients many times what they were, and no better for it."""
+    if "not finite" in case.cause:
+        return case.cause, ""
+    if case.improving:
+        return None
+    for name, words in (
+        ("loss/critic", "the critic's loss"),
+        ("health/gradient_critic", "the norm of the critic's gradient"),
+        ("health/gradient_generator", "the norm of the generator's gradient"),
+    ):
+        factor = case.curves.jumped(name, case.images, BLOWN_UP)
+        if factor:
+            return f"{words} is {factor:,.0f} times its median before; {case.against()}", ""
+    chance, loss = _chance(case), case.curves.mean("loss/critic", case.images)
+    if chance and loss is not None and loss > 20 * chance:
+        return f"the critic's loss is {loss:.3g}, at chance it would be {chance:.2f}; {case.against()}", ""
+    return None
+
+
+def collapsed(case: Case) -> Sign | None:
+    """Images, or those of a class, that are nearly one image."""
+    if case.kid is None or case.unmoved:
+        return None
+    share = case.curves.value("health/diversity", case.images)
+    if share is None:
+        ours = case.curves.value("feature_distance", case.images)
+        real = case.curves.value("feature_distance/real", case.images)
+        share = ours / real if ours is not None and real else None
+    if share is not None and share < ONE_IMAGE:
+        return f"generated images differ by {share:.2f} of what real X-rays do; {case.against()}", "whole"
+    for name in case.curves.names("health/diversity/"):
+        of_class = case.curves.value(name, case.images)
+        if of_class is not None and of_class < ONE_IMAGE:
+            label = name.removeprefix("health/diversity/")
+            said = f"generated images of class {label} differ by {of_class:.2f} of what real ones do"
+            return f"{said}; {case.against()}", f"class {label}"
+    return None
+
+
+def at_chance(case: Case) -> Sign | None:
+    """A critic that can't tell real from generated images, though they are far from real."""
+    kid, mean = case.kid, case.mean_image
+    if case.images < EARLIEST or kid is not None and mean is not None and kid.value < CLOSE * mean:
+        return None
+    wins, loss = (case.curves.mean(name, case.images) for name in ("health/wins", "loss/critic"))
+    chance = _chance(case)
+    by_loss = chance is not None and loss is not None and loss > NEAR_CHANCE * chance
+    if not by_loss and (wins is None or wins >= CHANCE_WINS):
+        return None
+    said = [f"the critic's loss is {loss:.3f}, {chance:.3f} at chance"] if chance and loss is not None else []
+    said += [f"it scores a real image higher in {wins:.0%} of pairs"] if wins is not None else []
+    return f"{', '.join(said)}; {case.against()}", ""
+
+
+def critic_wins(case: Case) -> Sign | None:
+    """A critic that is never wrong, and a generator that does not improve."""
+    if case.images < EARLIEST or case.improving:
+        return None
+    wins, loss = (case.curves.mean(name, case.images) for name in ("health/wins", "loss/critic"))
+    chance = _chance(case)
+    if wins is not None and wins >= SURE_WINS:
+        said = f"the critic scores a real image higher in {wins:.1%} of pairs"
+    elif wins is None and chance and loss is not None and loss < SURE * chance:
+        said = f"the critic's loss is {loss:.3f}, {chance:.3f} at chance"
+    else:
+        return None
+    return f"{said}, and the generator does not improve; {case.against()}", ""
+
+
+def memorises(case: Case) -> Sign | None:
+    """A critic that knows its training images from held-out ones."""
+    values = [
+        each.value
+        for each in case.curves.all("health/training_over_held_out")
+        if 0 < each.images <= case.images
+    ]
+    if not values or not (values[-1] >= SURELY_MEMORISED or min(values[-2:]) >= MEMORISED < len(values)):
+        return None
+    held_out = case.curves.value("health/wins_held_out", case.images)
+    said = (
+        f"the critic scores a training image above a held-out one in {values[-1]:.0%} of pairs (50 % at best)"
+    )
+    said += f", a held-out one above a generated one in {held_out:.0%}" if held_out is not None else ""
+    return f"{said}; {case.against()}", ""
+
+
+def worse_than_mean(case: Case) -> Sign | None:
+    """Images further from real ones than the mean image is."""
+    kid, mean = case.kid, case.mean_image
+    if kid is None or mean is None or (kid.value if kid.low is None else kid.low) <= mean:
+        return None
+    if case.unmoved:
+        return f"{case.against()}, as the untrained generator: it has not moved", ""
+    return None if case.images < min(GROWN, _budget(case)) else (case.against(), "")
+
+
+def past_best(case: Case) -> Sign | None:
+    """Clearly worse than at an earlier evaluation, twice in a row or by half."""
+    found = [each for each in case.curves.evaluations(case.images) if each.images]
+    if len(found) < 2:
+        return None
+    best = min(found, key=lambda each: each.value)
+
+    def worse(now: Metric) -> bool:
+        paired = case.curves.at("health/kid_over_best", now.images)
+        if paired is not None and paired.images == now.images and paired.low is not None:
+            return paired.low > 0 and now.value > WORSENED * best.value
+        apart = now.low is not None and best.high is not None and now.low > best.high
+        return apart or now.value > 2 * WORSENED * best.value
+
+    after = [each for each in found if each.images > best.images]
+    if not after or not worse(after[-1]):
+        return None
+    if not (len(after) > 1 and worse(after[-2]) or after[-1].value > 1.5 * best.value):
+        return None
+    return f"{case.against()}, {best.value:.0f} after {best.images:,} images", ""
+
+
+RULES: dict[str, Callable[[Case], Sign | None]] = {
+    "diverged": diverged,
+    "collapsed": collapsed,
+    "critic at chance": at_chance,
+    "critic wins": critic_wins,
+    "critic memorises": memorises,
+    "worse than the mean image": worse_than_mean,
+    "past its best": past_best,
+}
+
+
+def judge(
+    log: Curves | Iterable[Metric], settings: Mapping[str, object], state: str = "", cause: str = ""
+) -> Verdict:
+    """The verdict at the end of a log.
+
+    Args:
+        settings: `section.key` -> value, a number or its text.
+        state, cause: as status.json has them; only a run that failed is judged by its cause.
+    """
+    curves = log if isinstance(log, Curves) else Curves(log)
+    images = curves.last()
+    last = Case(curves, settings, images, cause if state == "failed" else "")
+    for name, rule in RULES.items():
+        sign = rule(last)
+        if sign is not None:
+            since = images
+            for point in reversed([each for each in curves.points() if each < images]):
+                if (found := rule(Case(curves, settings, point))) is None or found[1] != sign[1]:
+                    break
+                since = point
+            return Verdict(name, images, since, sign[0], sign[1], cures(name, settings, unmoved=last.unmoved))
+    kid, mean = last.kid, last.mean_image
+    above = kid is not None and mean is not None and kid.value > mean
+    early = kid is None or images < min(EARLIEST, _budget(last)) or above and images < GROWN
+    name = TOO_EARLY if early else HEALTHY
+    return Verdict(name, images, images, last.against(), cures=cures(name, settings))
+
+
+def _chance(case: Case) -> float | None:
+    return CHANCE.get(str(case.settings.get("loss.name")))
+
+
+def _budget(case: Case) -> int:
+    """Images after which training ends."""
+    text = str(case.settings.get("train.images", ""))
+    return int(text) if text.isdecimal() and len(text) < 16 else GROWN

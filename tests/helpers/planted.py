@@ -1,0 +1,63 @@
+"""Trainings with a planted fault, as a user would make it, and the verdict that each should end with.
+
+    python tests/helpers/planted.py SHARDS OUT [NAME ...]
+
+trains them one after another on 32 px shards, in OUT/NAME, and prints what they were judged to be."""
+
+import json
+import sys
+from pathlib import Path
+
+COMMON = (
+    *("--model.size", "32", "--model.width", "8", "--train.images", "20000", "--eval.every", "5000"),
+    *("--eval.samples", "128", "--checkpoint.every", "0", "--train.precision", "no", "--data.workers", "0"),
+)
+
+PLANTED: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
+    "healthy": ("dcgan", (), ("healthy", "too early")),
+    "residual": ("residual", (), ("healthy", "too early")),
+    "critic-rate-0": ("dcgan", ("--optim.critic.lr", "1e-12"), ("critic at chance",)),
+    "generator-rate-0": ("dcgan", ("--optim.generator.lr", "1e-12"), ("critic wins",)),
+    "rate-x100": (
+        "dcgan",
+        ("--optim.generator.lr", "5e-2", "--optim.critic.lr", "5e-2"),
+        ("diverged", "collapsed"),
+    ),
+    "rate-x10": (
+        "dcgan",
+        ("--optim.generator.lr", "5e-3", "--optim.critic.lr", "5e-3"),
+        ("collapsed", "diverged", "worse than the mean image"),
+    ),
+    "r1-x20": ("dcgan", ("--penalty.weight", "0.256"), ("critic at chance",)),
+    "r1-x1000": ("dcgan", ("--penalty.weight", "12.8"), ("critic at chance",)),
+    "ema-still": (
+        "dcgan",
+        ("--ema.halflife", "1e12", "--ema.ramp", "0"),
+        ("worse than the mean image",),
+    ),
+    "vanilla": ("vanilla", (), ("healthy", "too early")),
+    "wgan-gp": ("wgan-gp", (), ("healthy", "too early")),
+    "wgan-critic-rate-0": ("wgan-gp", ("--optim.critic.lr", "1e-12"), ("critic at chance", "diverged")),
+    "wgan-generator-rate-0": ("wgan-gp", ("--optim.generator.lr", "1e-12"), ("critic wins",)),
+}
+"""Configuration, settings, and the verdicts that are right."""
+
+
+def train(name: str, shards: Path, run: Path) -> dict[str, str]:
+    """Train it, and return what the status says of its health."""
+    from chexdist.__main__ import main
+
+    config, more, _ = PLANTED[name]
+    main(["train", "--config", config, "--data.shards", str(shards), "--run.dir", str(run), *COMMON, *more])
+    health: dict[str, str] = json.loads((run / "status.json").read_text())["health"]
+    return health
+
+
+if __name__ == "__main__":
+    shards, out, *names = sys.argv[1:]
+    for name in names or PLANTED:
+        health = train(name, Path(shards), Path(out) / name)
+        right = health["verdict"] in PLANTED[name][2]
+        print(
+            f"{name}: {health['verdict']} ({'right' if right else 'wrong'}): {health['numbers']}", flush=True
+        )

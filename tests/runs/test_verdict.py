@@ -1,0 +1,90 @@
+"""The verdict on a training, from logs that real trainings left."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from chexdist.metrics.value import Metric
+from chexdist.report.files import read_metrics, read_settings
+from chexdist.run.verdict import VERDICTS, Verdict, judge
+
+SHIPPED = Path(__file__).parents[2] / "results" / "nih64"
+
+
+def shipped(name: str) -> tuple[list[Metric], dict[str, str]]:
+    settings = read_settings(SHIPPED / name / "config.yaml")
+    assert settings is not None
+    return read_metrics(SHIPPED / name), settings
+
+
+def verdict(name: str, change: object = None) -> Verdict:
+    log, settings = shipped(name)
+    return judge(log, settings)
+
+
+@pytest.mark.parametrize("name", ["vanilla", "wgan-clip", "wgan-gp"])
+def test_shipped_runs_that_learned_raise_no_alarm(name: str) -> None:
+    assert verdict(name).name == "healthy"
+
+
+def test_the_shipped_dcgan_was_at_chance_from_the_start() -> None:
+    found = verdict("dcgan")
+    assert found.name == "critic at chance" and "from the start" in str(found)
+    assert "1.386 at chance" in found.numbers and "20 times the rule" in found.cures[0]
+
+
+def changed(log: list[Metric], name: str, factor: float, after: int) -> list[Metric]:
+    """The log with the values of one name, and their intervals, multiplied after so many images."""
+
+    def change(metric: Metric) -> Metric:
+        if metric.name != name or metric.images < after:
+            return metric
+        scaled = {
+            key: value * factor
+            for key in ("value", "low", "high")
+            if (value := getattr(metric, key)) is not None
+        }
+        return dataclasses.replace(metric, **scaled)
+
+    return [change(metric) for metric in log]
+
+
+@pytest.mark.parametrize(
+    ("name", "what", "factor", "after", "expected"),
+    [
+        ("vanilla", "kid_x1000", 1.6, 80_000, "worse than the mean image"),
+        ("wgan-clip", "kid_x1000", 1.8, 90_000, "past its best"),
+        ("wgan-gp", "loss/critic", 1000.0, 140_000, "diverged"),
+        ("vanilla", "loss/critic", 0.02, 40_000, "critic wins"),
+        ("vanilla", "loss/critic", 1.2, 60_000, "critic at chance"),
+    ],
+)
+def test_a_log_that_turns_ill(name: str, what: str, factor: float, after: int, expected: str) -> None:
+    """A log of a healthy run in which one curve is changed from some number of images on."""
+    log, settings = shipped(name)
+    found = judge(changed(log, what, factor, after), settings)
+    assert found.name == expected in VERDICTS and found.cures
+    assert after <= found.since <= found.images or expected == "diverged"
+
+
+def test_measured_health_is_judged_too() -> None:
+    log, settings = shipped("vanilla")
+    line = dataclasses.replace(log[-1], name="health/diversity/Finding", value=0.01, low=None, high=None)
+    found = judge([*log, line], settings)
+    assert (found.name, found.detail) == ("collapsed", "class Finding")
+    line = dataclasses.replace(line, name="health/training_over_held_out", value=0.95)
+    assert judge([*log, line], settings).name == "critic memorises"
+    assert judge([*log, dataclasses.replace(line, value=0.7)], settings).name == "healthy"
+
+
+def test_a_failed_run_is_judged_by_its_cause() -> None:
+    log, settings = shipped("vanilla")
+    cause = "gradients or weights are not finite between images 1 and 2"
+    assert judge(log, settings, "failed", cause).name == "diverged"
+    assert judge(log, settings, "done", cause).name == "healthy"
+
+
+def test_nothing_measured_is_too_early() -> None:
+    _, settings = shipped("vanilla")
+    assert judge([], settings).name == "too early"
