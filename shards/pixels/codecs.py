@@ -9,6 +9,7 @@ import numpy as np
 
 from shards.pixels.codestream import BadCodestream, Codestream, on_own_grid, read_codestream
 from shards.pixels.entropy import check_jpeg
+from shards.pixels.tileparts import check_tile_parts
 from shards.quarantine import Code, Quarantined
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ def read_frame(dataset: "Dataset", syntax: "UID") -> tuple[bytes, Codestream]:
     frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
     try:
         stream = read_codestream(frame)
+        if stream.complete and syntax in JPEG_2000 | HIGH_THROUGHPUT:
+            check_tile_parts(frame)
     except BadCodestream as error:
         raise Quarantined(Code.CORRUPT, f"{syntax.name}: {error}") from None
     size, stated = (stream.width, stream.height), (int(dataset.Columns), int(dataset.Rows))

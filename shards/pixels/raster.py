@@ -4,6 +4,7 @@ Pillow reads them where it reads every bit, and checks them; it cuts 16-bit colo
 JPEG of another depth, so imagecodecs reads those.
 """
 
+import zlib
 from collections.abc import Callable
 from typing import BinaryIO, NamedTuple
 
@@ -69,6 +70,8 @@ def decode_raster(file: BinaryIO) -> Raster:
             raise
         code = Code.TRUNCATED if "truncated" in str(error).lower() else Code.CORRUPT
         raise Quarantined(code, str(error)) from None
+    if data.startswith(PNG_START):
+        _check_png(data)
     if image.mode.startswith("I"):
         return Raster(np.asarray(image).astype(np.int32), 65535, synthetic, orientation)
     if image.mode == "CMYK":
@@ -83,6 +86,22 @@ def decode_raster(file: BinaryIO) -> Raster:
         deep = _turned(_gray(imagecodecs.png_decode(data), 65535), orientation)
         return Raster(deep.astype(np.int32), 65535, synthetic, orientation)
     return Raster(_gray(np.asarray(image.convert("RGBA")), 255), 255, synthetic, orientation)
+
+
+def _check_png(data: bytes) -> None:
+    """Raise Quarantined where the checksum of pixels is wrong, which Pillow does not look at."""
+    position = len(PNG_START)
+    while position + 12 <= len(data):
+        size, kind = int.from_bytes(data[position : position + 4], "big"), data[position + 4 : position + 8]
+        end = position + 8 + size
+        if kind == b"IDAT" and zlib.crc32(data[position + 4 : end]) != int.from_bytes(
+            data[end : end + 4], "big"
+        ):
+            raise Quarantined(Code.CORRUPT, "PNG: the checksum of its pixels is wrong")
+        if kind == b"IEND":
+            return
+        position = end + 4
+    raise Quarantined(Code.TRUNCATED, "PNG: its end is missing")
 
 
 def _is_deep_colour(data: bytes) -> bool:

@@ -179,3 +179,45 @@ def test_what_a_flipped_bit_changes_is_seen_or_fits(name: str) -> None:
             bits, predictor, rows, _ = map(int, name.split()[1:])
             assert lossless(values, bits, predictor, rows) == bytes(broken)
     assert kept < 60
+
+
+def test_a_png_whose_pixels_have_a_wrong_checksum_is_refused(tmp_path: Path) -> None:
+    """Some changes of the compressed data still unpack to as many pixels, of another picture."""
+    file = io.BytesIO()
+    Image.fromarray(LOW).save(file, "PNG", compress_level=0)
+    broken = bytearray(file.getvalue())
+    broken[broken.index(b"IDAT") + 2000] ^= 0x40
+    for name, data, code in (
+        ("a.png", bytes(broken), Code.CORRUPT),
+        ("b.png", file.getvalue()[:-12], Code.TRUNCATED),
+    ):
+        (tmp_path / name).write_bytes(data)
+        result = scan_one(Source(0, name, str(tmp_path / name), "a"), tmp_path, ScanOptions(32, 8))
+        assert isinstance(result, Entry) and result.code == code
+    (tmp_path / "c.png").write_bytes(file.getvalue())
+    assert isinstance(
+        scan_one(Source(0, "c", str(tmp_path / "c.png"), "a"), tmp_path, ScanOptions(32, 8)), Scanned
+    )
+
+
+@pytest.mark.parametrize("reversible", [True, False])
+def test_jpeg_2000_that_does_not_add_up_is_refused(tmp_path: Path, reversible: bool) -> None:
+    frame = imagecodecs.jpeg2k_encode(
+        deep(12), level=0 if reversible else 40, reversible=reversible, codecformat="j2k", bitspersample=12
+    )
+    levels = frame.index(b"\xff\x52") + 9
+    changes = {
+        "right": frame,
+        "a byte less": frame[:-900] + frame[-899:],
+        "some bytes more": frame[:-900] + b"abc" + frame[-900:],
+        "another number of levels": frame[:levels] + bytes([frame[levels] - 1]) + frame[levels + 1 :],
+    }
+    for name, data in changes.items():
+        dataset = dicom(
+            deep(12), 12, WindowCenter=2048, WindowWidth=4096, PhotometricInterpretation="MONOCHROME2"
+        )
+        dataset.file_meta.TransferSyntaxUID = UID(f"1.2.840.10008.1.2.4.9{0 if reversible else 1}")
+        dataset.PixelData = encapsulate([data])
+        write_dicom(tmp_path / "a.dcm", dataset)
+        result = scan_one(Source(0, "a.dcm", str(tmp_path / "a.dcm"), "a"), tmp_path, ScanOptions(72, 16))
+        assert isinstance(result, Scanned) if name == "right" else result.code == Code.CORRUPT, name  # type: ignore[union-attr]

@@ -1,0 +1,68 @@
+"""Mutated inputs in capped child processes: no crash, no hang, no stray file, no silently wrong picture."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ADDRESS_SPACE = 2**30
+SECONDS_EACH = 10
+TOLERANCE = 2.0  # grey levels of 255
+SEED = 20
+
+
+def outcomes(folder: Path, first: int, last: int) -> list[dict[str, Any]]:
+    """What a child process says of the mutants; all its files are in `folder`."""
+    folder.mkdir()
+    (folder / "elsewhere").mkdir()
+    tests = Path(__file__).parents[1]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{tests.parent}:{tests}",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+    child = subprocess.run(
+        [sys.executable, "-m", "helpers.mutated_inputs", folder, str(SEED), str(first), str(last)],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=folder / "elsewhere",
+        env=environment,
+        timeout=60 + SECONDS_EACH * (last - first),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE)),
+    )
+    found = [json.loads(line) for line in child.stdout.splitlines()]
+    assert child.returncode == 0, f"after mutant {found[-1:]}: {child.stderr[-2000:]}"
+    assert [item["number"] for item in found] == list(range(first, last))
+    assert not list((folder / "elsewhere").iterdir())
+    expected = {"in", "out", "out.key", "out.quarantine.csv", "spool", "elsewhere", "labels.csv"}
+    assert {path.name for path in folder.iterdir() if not path.name.startswith("mutant.")} == expected
+    assert {path.name for path in (folder / "out").iterdir()} == {"manifest.json", "train-000000.tar"}
+    return found
+
+
+def check(found: list[dict[str, Any]]) -> None:
+    assert max(item["seconds"] for item in found) < SECONDS_EACH
+    assert not [item for item in found if item.get("missed")]
+    accepted = [item for item in found if item.get("accepted") and "strict" in item]
+    wrong = [item for item in accepted if not item["strict"] or item["off"] > TOLERANCE]
+    assert not wrong, wrong[:20]
+    assert any(item.get("accepted") for item in found) and any("code" in item for item in found)
+
+
+def test_sixty_mutants(tmp_path: Path) -> None:
+    check(outcomes(tmp_path / "child", 0, 60))
+
+
+@pytest.mark.slow
+def test_two_thousand_mutants(tmp_path: Path) -> None:
+    found = [
+        item for first in range(0, 2000, 250) for item in outcomes(tmp_path / f"{first}", first, first + 250)
+    ]
+    check(found)
