@@ -46,7 +46,8 @@ def splits_of_patients(out: Path) -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize(
-    "column", ["patient_id", "PatientID", "Patient ID", "subject", "Subject-Id", "PATIENT", "PtID", "MRN", "case_id"]
+    "column",
+    ["patient_id", "PatientID", "Patient ID", "subject", "Subject-Id", "PATIENT", "PtID", "MRN", "case_id"],
 )
 def test_a_column_of_patients_by_another_name(column: str, tmp_path: Path) -> None:
     check_twelve_patients(tmp_path, column, [f"s{number // 4:02d}" for number in range(48)])
