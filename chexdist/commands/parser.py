@@ -15,6 +15,7 @@ COMMANDS = {
     "export": "a generator as one file with a model card: safetensors, ONNX or torch.export",
     "compare": "runs, checkpoints or seeds by their paired differences, also as a check for scripts",
     "report": "runs side by side on one page that needs no network",
+    "diagnose": "whether a training is healthy, from its log: a verdict, its numbers, what usually helps",
     "doctor": "what this machine and a configuration can and can't do, each fault with its cure",
     "demo": "phantom X-rays -> shards -> the three GANs -> metrics -> report, on this CPU",
 }
@@ -49,6 +50,7 @@ EXAMPLES = {
         "chexdist report runs/dcgan runs/wgan-gp --out report.html",
         "chexdist report runs/dcgan runs/wgan-gp --out report.md",
     ),
+    "diagnose": ("chexdist diagnose runs/dcgan --out curves.svg",),
     "doctor": (
         "chexdist doctor",
         "chexdist doctor --config dcgan --data.shards shards64 --run.dir runs/dcgan --simulate-world 8",
@@ -96,6 +98,7 @@ def parser() -> argparse.ArgumentParser:
         "export": _export,
         "compare": _compare,
         "report": _report,
+        "diagnose": _diagnose,
         "doctor": _doctor,
         "demo": _demo,
     }
@@ -281,6 +284,13 @@ def _report(command: Parser) -> None:
         action="store_true",
         help="show real X-rays too; then share the page only where they may be seen",
     )
+
+
+def _diagnose(command: Parser) -> None:
+    command.add_argument(
+        "runs", metavar="RUN", nargs="+", help="run directories; they may be training, or of earlier releases"
+    )
+    command.add_argument("--out", metavar="FILE.svg", help="draw the curves that one run was judged by")
 
 
 def _doctor(command: Parser) -> None:

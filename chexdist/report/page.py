@@ -11,6 +11,7 @@ from chexdist.report.cards import BETTER, Card, cards, losses
 from chexdist.report.collect import RunRecord
 from chexdist.report.compare import Measured, label_of
 from chexdist.report.copies import closest_table, verdicts
+from chexdist.report.health import ill
 from chexdist.report.meanings import MEANINGS
 from chexdist.report.numbers import listed
 from chexdist.report.plots import key
@@ -45,7 +46,7 @@ def as_page(runs: list[RunRecord], measured: list[Measured], with_real: bool) ->
         style=Markup((folder / "page.css").read_text(encoding="utf-8")),  # ours: nothing of a run is in it
         names=[run.name for run in runs],
         keys=[key(number) for number in range(len(runs))],
-        notices=notices(runs, measured),
+        notices=ill(runs) + notices(runs, measured),
         glance=samples.at_a_glance(runs, with_real),
         runs_table=runs_table(runs),
         orders=order_tables(runs, measured),

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 COMMON = (
-    *("--model.size", "32", "--model.width", "8", "--train.images", "20000", "--eval.every", "5000"),
+    *("--model.size", "32", "--model.width", "8", "--train.images", "12000", "--eval.every", "4000"),
     *("--eval.samples", "128", "--checkpoint.every", "0", "--train.precision", "no", "--data.workers", "0"),
 )
 
