@@ -82,7 +82,14 @@ def test_the_draw_is_the_first_usable_ones_in_draw_order(
         return [good if usable[image] else Entry(0, image.name, Code.CORRUPT, "") for image in batch]
 
     options = SimpleNamespace(
-        per_class=per_class, seed=seed, size=16, bits=8, allow_synthetic=False, fit="pad", window="auto"
+        per_class=per_class,
+        seed=seed,
+        size=16,
+        bits=8,
+        allow_synthetic=False,
+        fit="pad",
+        window="auto",
+        refuse=(),
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("shards.build.scan", scan)

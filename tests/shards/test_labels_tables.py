@@ -152,7 +152,7 @@ def test_uncertain_labels_that_are_not_there_are_not_asked_for(tmp_path: Path) -
         read(tmp_path, "path,label\na,1\nb,0\n", LabelOptions(uncertain="drop"))
 
 
-@pytest.mark.parametrize("column", ["patinet", "pateint_id", "Patnient", "subjet", "paitent ID", "particpant"])
+@pytest.mark.parametrize("column", ["patinet", "pateint_id", "subjet", "paitent ID", "particpant"])
 def test_a_mistyped_column_of_patients_is_refused(tmp_path: Path, column: str) -> None:
     with pytest.raises(UserError, match="is nearly called"):
         read(tmp_path, f"path,label,{column}\na,b,c\n")
