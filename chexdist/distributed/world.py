@@ -34,7 +34,7 @@ class World:
         except (KeyError, ValueError) as error:
             raise UserError(
                 f"RANK, WORLD_SIZE and LOCAL_RANK must all be set, to numbers ({error}): start with a "
-                "launcher"
+                f"launcher, or unset {' '.join(present)}"
             ) from None
         if not 0 <= rank < size:
             raise UserError(f"RANK {rank} is not below WORLD_SIZE {size}")
