@@ -11,6 +11,7 @@ from torch import distributed
 from chexdist.config.tree import Config
 from chexdist.data.manifest import Manifest
 from chexdist.distributed.world import World
+from chexdist.doctor.advice import check_advice
 from chexdist.doctor.finding import Finding, Findings, Note, listed
 from chexdist.doctor.fit import check_batch, check_checkpoints, check_fit
 from chexdist.doctor.machine import check_bf16, check_devices
@@ -124,6 +125,8 @@ class Examination:
         if manifest is not None:
             self.check("configuration", lambda note: check_fit(note, config, manifest))
             self.check("cache", lambda note: check_cache(note, manifest))
+            images = len(manifest.splits["train"])
+            self.check("recipe", lambda note: check_advice(note, config, images))
         self.check("batch", lambda note: check_batch(note, config, self.subject.world.size))
 
     def _simulated(self, config: Config, ranks: int) -> Config:

@@ -31,6 +31,7 @@ from chexdist.run.directory import RunDirectory
 from chexdist.run.provenance import machine
 from chexdist.run.saver import Saver
 from chexdist.training import not_finite
+from chexdist.training.advice import advice
 from chexdist.training.checkup import Checkup
 from chexdist.training.log_lines import lines_of
 from chexdist.training.networks import Gan
@@ -92,6 +93,8 @@ class Trainer:
         progress = TrainingProgress(self.total * self.config.train.batch, first * self.config.train.batch)
         if self.world.is_main:
             progress.print_line(self.summary(first))
+            for each in advice(self.config, len(self.manifest.splits["train"])):
+                progress.print_line(f"unusual: {each}")
         self.collectives.run_on_main(lambda: self.begin(first))
         self.prepare_validation(first, progress)
         display = progress if self.world.is_main else nullcontext()

@@ -1,0 +1,86 @@
+"""Decides what of a configuration is unusual for its size and number of images, before anything is trained.
+
+The rules are those of docs/health.md: of thumb, so none is a fault. `chexdist train` and the doctor say them."""
+
+from dataclasses import dataclass
+
+from chexdist.config.rules import automatic_weight
+from chexdist.config.tree import Adam, Config, Ramp
+
+LEAST_RATE, MOST_RATE, MOST_RATIO = 5e-5, 2e-3, 5.0
+FAR = 4.0
+"""Times the rule, or less than one of so many parts of it, from which a penalty's weight is unusual."""
+FEW_UPDATES = 5_000
+FEW_IMAGES_PER_PIXEL = 8
+"""Training images for each pixel of a side below which a GAN without augmentation learns them by heart."""
+MOST_HALFLIFE = 0.1
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One setting that is unusual, and what is usual."""
+
+    text: str
+    cure: str
+
+    def __str__(self) -> str:
+        return f"{self.text}; usual: {self.cure}"
+
+
+def advice(config: Config, images: int) -> list[Advice]:
+    """What is unusual about a training on so many images, the gravest first."""
+    found = [*_weight(config), *_rates(config)]
+    train = config.train
+    if images < FEW_IMAGES_PER_PIXEL * config.model.size and config.augment.name == "none":
+        cure = "--augment.name translate-color --augment.probability 0.4, or more images"
+        found.append(
+            Advice(f"{images} training images for {config.model.size} px, without augmentation", cure)
+        )
+    elif images < config.model.size:
+        cure = "hundreds at least: a critic soon knows so few by heart"
+        found.append(Advice(f"{images} training images for {config.model.size} px", cure))
+    updates = train.images // (train.batch * train.n_critic)
+    if updates < FEW_UPDATES:
+        needed = FEW_UPDATES * train.batch * train.n_critic
+        cure = f"--train.images {needed} or more, or a smaller --train.batch"
+        found.append(Advice(f"{updates:,} updates of the generator, below {FEW_UPDATES:,}", cure))
+    if train.batch > images / 2:
+        found.append(Advice(f"train.batch {train.batch} of {images} images", "8 to 64"))
+    if not config.ema.ramp and config.ema.halflife > MOST_HALFLIFE * train.images:
+        text = f"ema.halflife {config.ema.halflife:g} in a training of {train.images:,} images"
+        found.append(Advice(f"{text}, so the averaged generator lags far behind", "--ema.ramp 0.05"))
+    return found
+
+
+def _weight(config: Config) -> list[Advice]:
+    weight, rule = config.penalty.weight, automatic_weight(config)
+    value = weight.start if isinstance(weight, Ramp) else weight
+    if config.penalty.name == "none" or isinstance(value, str) or not value:
+        return []
+    factor = value / rule
+    if 1 / FAR <= factor <= FAR:
+        return []
+    times = f"{factor:.0f} times" if factor > 1 else f"1/{1 / factor:.0f} of"
+    why = "and holds the critic down" if factor > 1 else "and hardly holds the critic"
+    text = f"penalty.weight {value:g} of {config.penalty.name} is {times} the rule for"
+    text += f" {config.model.size} px and batches of {config.train.batch}, {why}"
+    return [Advice(text, f"--penalty.weight auto, {rule:.3g}")]
+
+
+def _rates(config: Config) -> list[Advice]:
+    rates = {"generator": _rate(config.optim.generator), "critic": _rate(config.optim.critic)}
+    found = [
+        Advice(f"optim.{name}.lr {rate:g}", "2e-4 to 1e-3 with Adam")
+        for name, rate in rates.items()
+        if not LEAST_RATE <= rate <= MOST_RATE
+    ]
+    ratio = rates["critic"] / rates["generator"] if rates["generator"] else 1.0
+    if not found and not 1 / MOST_RATIO <= ratio <= MOST_RATIO:
+        found.append(
+            Advice(f"the critic's learning rate is {ratio:.2g} times the generator's", "1/2 to 4 times")
+        )
+    return found
+
+
+def _rate(adam: Adam) -> float:
+    return max(adam.lr.start, adam.lr.end) if isinstance(adam.lr, Ramp) else adam.lr
