@@ -96,6 +96,7 @@ def _parser() -> _Parser:
 
     inspect = commands.add_parser("inspect", help="show counts, sizes and settings")
     inspect.add_argument("dir", metavar="DIR", type=Path)
+    inspect.add_argument("--json", action="store_true", help="print the same as JSON")
     inspect.set_defaults(run=_inspect)
 
     preview = commands.add_parser("preview", help="draw a contact sheet of the images")
@@ -365,7 +366,7 @@ def _verify(options: argparse.Namespace) -> int:
 def _inspect(options: argparse.Namespace) -> int:
     from shards.checking.inspection import inspect
 
-    return inspect(options.dir)
+    return inspect(options.dir, options.json)
 
 
 def _preview(options: argparse.Namespace) -> int:

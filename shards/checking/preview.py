@@ -1,4 +1,8 @@
-"""What `preview` draws: a contact sheet of a shard directory, a row of pictures for each split and class."""
+"""What `preview` draws: a contact sheet that answers whether the data is right.
+
+A row of pictures for each split and class; then those that may be inverted, those unlike the rest (see
+`outliers`), and how the gray levels of each split are distributed.
+"""
 
 import io
 import os
@@ -12,9 +16,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from shards import manifest
+from shards.checking.outliers import SIDE, find_outliers
 from shards.errors import UserError, WorkError
 from shards.files import replacing
 from shards.manifest import Manifest, Shard, Split
+from shards.progress import Progress
 
 TILE = 144  # pixels of the sheet
 GAP = 6
@@ -23,6 +29,9 @@ CAPTION = 36  # height
 TITLE = 58  # height
 FEWEST_COLUMNS = 6  # room for the captions
 MOST_ROWS = 60
+MOST_LISTED = 20
+MOST_SURVEYED = 20_000  # pictures, of which each takes milliseconds
+BINS, HISTOGRAM = 32, 110  # ranges of gray levels, and pixels of height
 MOST_CHARACTERS = 200  # of a caption
 BACKGROUND, TEXT, FAINT = (17, 19, 23), (228, 231, 235), (142, 149, 158)
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -44,12 +53,25 @@ class Location:
 
 @dataclass(frozen=True)
 class Row:
-    """A split's images of one class: how many there are, and which are shown."""
+    """A split's images of one class, or outliers: how many there are, and which are shown."""
 
     split: str
     label: str
     total: int
     shown: list[Location]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found in all pictures, or in MOST_SURVEYED of them: outliers, and gray levels by split.
+
+    `histograms`: the share of each of BINS ranges of gray levels.
+    """
+
+    looked_at: int
+    inverted: list[tuple[Location, str, float]]
+    unlike: list[tuple[Location, str, float]]
+    histograms: dict[str, np.ndarray]
 
 
 def preview(folder: Path, out: Path, per_class: int) -> int:
@@ -60,10 +82,58 @@ def preview(folder: Path, out: Path, per_class: int) -> int:
     content = manifest.read(folder)
     _check_out(out)
     rows = choose(content, per_class)
-    sheet = draw(folder, content, rows, per_class)
+    found = survey(folder, content)
+    for what, outliers in (("perhaps inverted", found.inverted), ("unlike the rest", found.unlike)):
+        rows.append(Row("all splits", what, len(outliers), [place for place, _, _ in outliers][:per_class]))
+    sheet = draw(folder, content, rows, per_class, found)
     _write(sheet, out)
-    print(f"{out}: {sum(len(row.shown) for row in rows)} of {_total(content)} images")
+    print(f"{out}: {sum(len(row.shown) for row in rows[:-2])} of {_total(content)} images")
+    _tell(found)
     return 0
+
+
+def _tell(found: Survey) -> None:
+    """Print the outliers."""
+    print(
+        f"of {found.looked_at} images looked at, {len(found.inverted)} may be inverted and "
+        f"{len(found.unlike)} are unlike the rest (another view or part of the body, turned, blank)"
+    )
+    for what, outliers in (("perhaps inverted", found.inverted), ("unlike the rest", found.unlike)):
+        for place, split, likeness in outliers[:MOST_LISTED]:
+            print(f"{what}: {place.shard} {place.key}.png ({split}; likeness {likeness:.2f})")
+        if len(outliers) > MOST_LISTED:
+            print(f"{what}: and {len(outliers) - MOST_LISTED} more")
+
+
+def survey(folder: Path, content: Manifest) -> Survey:
+    """Look at all pictures, or at MOST_SURVEYED of them at equal distances."""
+    places = [
+        (location, name)
+        for name, split in content.splits.items()
+        for label in range(len(content.classes))
+        for location in _locations(split, label)
+    ]
+    step = -(-len(places) // MOST_SURVEYED) or 1
+    places = places[::step]
+    thumbnails = np.zeros((len(places), SIDE, SIDE), np.uint8)
+    with Progress("preview", len(places), "images") as progress:
+        for number, (location, _) in enumerate(places):
+            image = read_picture(folder, location, content.render["size"])
+            thumbnails[number] = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX))
+            progress.advance()
+    outliers = find_outliers(thumbnails)
+
+    def listed(numbers: list[int]) -> list[tuple[Location, str, float]]:
+        return [(*places[number], float(outliers.likeness[number])) for number in numbers]
+
+    names = np.array([name for _, name in places])
+    histograms = {
+        name: np.histogram(thumbnails[names == name], BINS, (0, 256))[0]
+        / max(1, (names == name).sum() * SIDE**2)
+        for name in content.splits
+        if (names == name).any()
+    }
+    return Survey(len(places), listed(outliers.inverted), listed(outliers.unlike), histograms)
 
 
 def choose(content: Manifest, per_class: int) -> list[Row]:
@@ -98,13 +168,18 @@ def _numbers(shard: Shard, label: int) -> list[int]:
     return [number for number, own in enumerate(shard.index.label) if own == label]
 
 
-def draw(folder: Path, content: Manifest, rows: list[Row], per_class: int) -> Image.Image:
-    """The sheet as an RGB picture."""
+def draw(
+    folder: Path, content: Manifest, rows: list[Row], per_class: int, found: Survey | None = None
+) -> Image.Image:
+    """The sheet as an RGB picture; its last two rows are the outliers, when there was a survey."""
     used = max([len(row.shown) for row in rows] + [min(per_class, FEWEST_COLUMNS)])
     width = 2 * MARGIN + used * (TILE + GAP) - GAP
-    shown = rows[:MOST_ROWS]
+    aside = rows[-2:] if found else []
+    rows = rows[: len(rows) - len(aside)]
+    shown = rows[:MOST_ROWS] + aside
     heights = [CAPTION + (TILE + GAP if row.shown else 0) for row in shown]
-    sheet = Image.new("RGB", (width, TITLE + sum(heights) + MARGIN), BACKGROUND)
+    below = CAPTION + HISTOGRAM + MARGIN if found else 0
+    sheet = Image.new("RGB", (width, TITLE + sum(heights) + below + MARGIN), BACKGROUND)
     pen = ImageDraw.Draw(sheet)
     render = content.render
     about = f"{_total(content)} images, {render['size']} x {render['size']} pixels, {render['bits']} bits"
@@ -118,7 +193,25 @@ def draw(folder: Path, content: Manifest, rows: list[Row], per_class: int) -> Im
             tile = _tile(read_picture(folder, location, render["size"]))
             sheet.paste(tile, (MARGIN + number * (TILE + GAP), top + CAPTION))
         top += height
+    if found:
+        _draw_histograms(pen, top, width, found)
     return sheet
+
+
+def _draw_histograms(pen: ImageDraw.ImageDraw, top: int, width: int, found: Survey) -> None:
+    """A panel for each split: gray levels from black to white, on one scale."""
+    _caption(pen, top + 11, "gray levels", "black to white, by split; the ends are cut at the top", width, 16)
+    names = list(found.histograms)
+    room = (width - 2 * MARGIN - GAP * max(0, len(names) - 1)) // max(1, len(names))
+    inner = [shares[1:-1].max() for shares in found.histograms.values()]
+    most = max([*inner, 1 / BINS])
+    for number, (name, shares) in enumerate(found.histograms.items()):
+        left, bottom = MARGIN + number * (room + GAP), top + CAPTION + HISTOGRAM
+        for bar, share in enumerate(shares.tolist()):
+            height = round(min(1, share / most) * (HISTOGRAM - 20))
+            x = left + bar * room // BINS
+            pen.rectangle((x, bottom - height, left + (bar + 1) * room // BINS - 2, bottom), FAINT)
+        pen.text((left, top + CAPTION), name, TEXT, ImageFont.load_default(14))
 
 
 def _caption(pen: ImageDraw.ImageDraw, top: int, strong: str, faint: str, width: int, size: int) -> None:
