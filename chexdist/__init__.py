@@ -24,13 +24,18 @@ from typing import TYPE_CHECKING, Any
 from shards import __version__ as __version__
 
 if TYPE_CHECKING:
+    from chexdist.commands.train import train as train
     from chexdist.run.trained import load_generator as load_generator
 
 
 def __getattr__(name: str) -> Any:
-    """`chexdist.load_generator`, loaded when asked for: the commands must not wait for torch."""
+    """`load_generator` and `train`, loaded when asked for: the commands must not wait for torch."""
     if name == "load_generator":
         from chexdist.run.trained import load_generator
 
         return load_generator
+    if name == "train":
+        from chexdist.commands.train import train
+
+        return train
     raise AttributeError(f"module chexdist has no attribute {name}")

@@ -5,8 +5,8 @@ import shutil
 from collections.abc import Callable
 from typing import NoReturn
 
-from chexdist import __version__
 from chexdist.errors import UserError
+from shards import __version__
 
 COMMANDS = {
     "train": "train a GAN on a shard directory, or resume a run",

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +11,10 @@ from pathlib import Path
 
 import pytest
 from helpers import jobs
-from helpers.faults import Both, Waits
+from helpers.faults import STEP, Both, Waits
+from helpers.faults import _at_call as at_call
+
+import chexdist
 
 MEASURE = "chexdist.training.validation:Validation.baselines"
 EVALUATE = "chexdist.training.validation:Validation.evaluate"
@@ -109,3 +114,34 @@ def test_half_a_world_that_is_left_in_the_shell(shards: Path, tmp_path: Path) ->
     job = jobs.start(words, tmp_path / "log", 2, Without("MASTER_ADDR"), only=0)
     assert job.wait(30) == [2] and "Traceback" not in job.output, job.output
     assert "not where they meet (MASTER_ADDR not set)" in job.output and "unset RANK" in job.output
+
+
+@dataclass(frozen=True)
+class InAThread:
+    """In place of the command: a program that trains in a thread, and stops it before its third batch."""
+
+    words: list[str]
+    stops: bool
+
+    def __call__(self, rank: int) -> None:
+        before, stop = signal.getsignal(signal.SIGTERM), threading.Event()
+        codes: list[int] = []
+        if self.stops:
+            at_call(STEP, 3, lambda *_, **__: stop.set())
+        thread = threading.Thread(target=lambda: codes.append(chexdist.train(self.words, stop)))
+        thread.start()
+        thread.join()
+        assert signal.getsignal(signal.SIGTERM) is before
+        sys.stdout.flush()
+        sys.exit(codes[0])
+
+
+def test_in_a_thread(shards: Path, undisturbed: Callable[..., Path], tmp_path: Path) -> None:
+    """As Ray Train calls it: the process's signals stay as they were, and a call stops the run."""
+    words = jobs.small(shards, tmp_path / "run", "vanilla")
+    job = jobs.start(words, tmp_path / "log", 1, InAThread(words[1:], True))
+    assert job.wait() == [75], job.output
+    assert jobs.status(tmp_path / "run")["state"] == "preempted"
+    assert jobs.newest(tmp_path / "run").name == "images-64"
+    jobs.run(words, tmp_path / "log", 1, InAThread(words[1:], False))
+    jobs.same_result(tmp_path / "run", undisturbed("vanilla", 1))
