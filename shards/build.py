@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from shards.content import split_digest
 from shards.errors import UserError, WorkError
 from shards.files import flush_to_disk
 from shards.identity import Names, load_or_make_key
-from shards.journal import Finished, scan_folder, stamp, work_folder
+from shards.journal import Finished, read_record, scan_folder, stamp, work_folder
 from shards.labels import LabelOptions, Labels, read_labels
 from shards.labels.matching import list_with_labels
 from shards.manifest import Manifest, Split
@@ -24,12 +25,14 @@ from shards.patients import check_several_patients, find_patients, name_reader
 from shards.pixels import render
 from shards.progress import Progress
 from shards.quarantine import Code, Entry, counts_by_code, write_list
+from shards.registration import SIDE
 from shards.report import (
     report,
     report_classes,
     report_copies,
     report_folders,
     report_labels,
+    report_near_copies,
     report_synthetic,
 )
 from shards.scan import Scanned, ScanOptions, scan
@@ -130,7 +133,9 @@ def build(options: Options) -> int:
                 )
                 origin = "name" if origin == "csv" and labels is None else origin
                 report_copies([(image.source, image.scanned) for image in images], patients)
-                samples, clusters = describe(names, images, patients, classes)
+                linked = find_duplicates(images, spool)
+                report_near_copies([image.source for image in images], patients, linked)
+                samples, clusters = describe(names, images, patients, classes, linked)
                 split = plan.split_samples(samples, len(classes), options.split, options.seed)
                 plan.check_train(split, classes)
                 splits = write_splits(workers, split, images, classes, folder, spool, options)
@@ -272,11 +277,29 @@ def first_draw(listing: Listing, options: Options) -> tuple[list[Source], dict[s
     return drawn, waiting
 
 
+def find_duplicates(images: Sequence[Image], spool: Path) -> list[tuple[int, int]]:
+    """The near-duplicates among the images, as pairs of indices; their fingerprints stay on disk."""
+    with tempfile.TemporaryFile(dir=spool) as file:
+        for image in images:
+            file.write(read_record(spool, image.scanned.spooled)[1])
+        file.flush()
+        prints = np.memmap(file, np.uint8, "r", shape=(len(images), SIDE, SIDE))
+        with Progress("near-duplicates", len(images), "images") as progress:
+            return duplicates.pairs(prints, progress.advance)
+
+
 def describe(
-    names: Names, images: Sequence[Image], patients: Sequence[str | None], classes: list[str]
+    names: Names,
+    images: Sequence[Image],
+    patients: Sequence[str | None],
+    classes: list[str],
+    linked: Sequence[tuple[int, int]],
 ) -> tuple[list[plan.Sample], int]:
-    """The samples to plan with, and how many near-duplicate clusters have more than one image."""
-    first = duplicates.cluster(np.stack([image.scanned.fingerprint for image in images]))
+    """The samples to plan with, and how many near-duplicate clusters have more than one image.
+
+    `linked`: the near-duplicates, as pairs of indices of images.
+    """
+    first = plan.connected(len(images), linked)
     samples = []
     for image, patient, cluster in zip(images, patients, first, strict=True):
         own = names.name("file", *image.source.identity)

@@ -79,7 +79,7 @@ def scan_folder(work: Path, options: Any) -> Path:
 def _code_digest() -> str:
     """Of the modules that decide what a scan finds."""
     here = Path(__file__).parent
-    files = sorted([*here.glob("pixels/*.py"), *(here / name for name in ("scan.py", "duplicates.py"))])
+    files = sorted([*here.glob("pixels/*.py"), *(here / name for name in ("scan.py", "duplicates.py", "registration.py"))])
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
@@ -155,14 +155,14 @@ def read_record(folder: Path, spooled: Spooled) -> tuple[dict[str, Any], bytes, 
     return record[0]
 
 
-def records(folder: Path) -> Iterator[tuple[Spooled, dict[str, Any], bytes]]:
-    """Where each whole record of a scan's folder is, what was found, and its fingerprint."""
+def records(folder: Path) -> Iterator[tuple[Spooled, dict[str, Any]]]:
+    """Where each whole record of a scan's folder is, and what was found."""
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         with open(path, "rb") as file:
             offset = 0
             while record := _next(file):
-                (about, fingerprint, _), size = record
-                yield Spooled(path.name, offset, size), about, fingerprint
+                (found, _, _), size = record
+                yield Spooled(path.name, offset, size), found
                 offset += size
 
 

@@ -13,6 +13,7 @@ from shards.quarantine import Code
 from shards.scan import Scanned
 from shards.sources import Listing, Source, class_name
 
+MOST_SHOWN = 3
 PATIENTS = {
     "pattern": "by --patient-pattern",
     "csv": "by the label file",
@@ -56,6 +57,20 @@ def report_copies(images: Sequence[tuple[Source, Scanned]], patients: Sequence[s
         [found.pixels for found in scanned],
     ):
         print(line, file=sys.stderr)
+
+
+def report_near_copies(
+    images: Sequence[Source], patients: Sequence[str | None], linked: Sequence[tuple[int, int]]
+) -> None:
+    """Print how many pairs of images are near-duplicates, and those of two patients by name."""
+    if not linked:
+        return
+    print(f"{len(linked)} pairs of images are near-duplicates, each pair in one split", file=sys.stderr)
+    two = [(a, b) for a, b in linked if patients[a] and patients[b] and patients[a] != patients[b]]
+    if two:
+        shown = "; ".join(f"{images[a].name!r} and {images[b].name!r}" for a, b in two[:MOST_SHOWN])
+        more = "; ..." if len(two) > MOST_SHOWN else ""
+        print(f"{len(two)} of these pairs are of two patients: {shown}{more}", file=sys.stderr)
 
 
 def report_synthetic(count: int) -> None:

@@ -15,8 +15,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from shards import journal
 from shards.content import pixel_digest
 from shards.duplicates import fingerprint
@@ -38,15 +36,14 @@ DARK_BITS = 15  # a class of 16-bit PNGs that ends at 2**15 - 1, or has fewer bi
 class Scanned:
     """A usable image.
 
-    `spool`, `offset`, `size`: where its record is in the journal, with its PNG. `fingerprint`: float32
-    [1024]. `content`: the SHA-256 of the source file (32 bytes); `pixels`: the digest of the picture. `peak`,
-    `notes`: see `render.Rendered`.
+    `spool`, `offset`, `size`: where its record is in the journal, with its PNG and fingerprint. `content`:
+    the SHA-256 of the source file (32 bytes); `pixels`: the digest of the picture. `peak`, `notes`: see
+    `render.Rendered`.
     """
 
     spool: str
     offset: int
     size: int
-    fingerprint: np.ndarray
     content: bytes
     pixels: str
     dicom_patient: str | None
@@ -107,10 +104,10 @@ def _journalled(sources: Sequence[Source], folder: Path) -> dict[tuple[bytes, by
     """What earlier scans found, by the identity of the source, where that is still true."""
     wanted = {(source.number, source.name): source for source in sources}
     results: dict[tuple[bytes, bytes], Scanned | Entry] = {}
-    for spooled, record, thumbnail in journal.records(folder):
+    for spooled, record in journal.records(folder):
         source = wanted.get(tuple(record["source"]))
         if source and source.identity not in results and journal.still_true(source, record):
-            results[source.identity] = _result(spooled, record, thumbnail)
+            results[source.identity] = _result(spooled, record)
     return results
 
 
@@ -127,7 +124,7 @@ def _scan_alone(
     return Entry(source.number, source.name, Code.CRASHED, detail)
 
 
-def _result(spooled: journal.Spooled, record: dict[str, Any], thumbnail: bytes) -> Scanned | Entry:
+def _result(spooled: journal.Spooled, record: dict[str, Any]) -> Scanned | Entry:
     """What a record says."""
     entry = journal.entry_of(record)
     if entry:
@@ -136,7 +133,6 @@ def _result(spooled: journal.Spooled, record: dict[str, Any], thumbnail: bytes) 
         spool=spooled.file,
         offset=spooled.offset,
         size=spooled.size,
-        fingerprint=np.frombuffer(thumbnail, np.float32),
         content=bytes.fromhex(record["content"]),
         pixels=record["pixels"],
         dicom_patient=record["patient"],
@@ -230,7 +226,7 @@ def scan_one(source: Source, folder: Path, options: ScanOptions) -> Scanned | En
         thumbnail = png = b""
         with suppress(Exception):  # what can't be read at all is scanned again
             record["content"] = _content(source.path).hex()
-    return _result(_writer(folder).append(record, thumbnail, png), record, thumbnail)
+    return _result(_writer(folder).append(record, thumbnail, png), record)
 
 
 def _stamp(path: str) -> list[int]:

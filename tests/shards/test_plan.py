@@ -7,12 +7,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from helpers.xray_files import smooth
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageFilter
 
-from shards import duplicates
 from shards.errors import UserError
 from shards.identity import Names
 from shards.plan import Sample, check_train, connected, draw_order, group_samples, make_shards, split_samples
@@ -143,39 +140,3 @@ def test_hash_domains_and_parts_are_kept_apart() -> None:
     assert NAMES.name("patient", b"1") != NAMES.name("sample", b"1")
     assert NAMES.name("sample", b"ab", b"c") != NAMES.name("sample", b"a", b"bc")
     assert Names(b"y" * 32).key_id != NAMES.key_id
-
-
-def test_copies_are_clustered_and_others_are_not() -> None:
-    rows, columns = np.mgrid[-1:1:256j, -1:1:256j]
-    shared = np.exp(-2 * (rows**2 + columns**2))  # what all pictures have in common
-    fields = [(0.85 * shared + 0.15 * smooth(seed, 256, 256)).astype(np.float32) for seed in range(30)]
-    assert np.corrcoef([field.ravel() for field in fields]).min() > duplicates.THRESHOLD
-    original = fields[4]
-    gray = Image.fromarray((original * 255).astype(np.uint8))
-    copies = [
-        original**4,
-        ((original - 0.1) / 0.7).clip(0, 1),
-        np.asarray(gray.resize((64, 64), Image.Resampling.BICUBIC), np.float32) / 255,
-        np.asarray(gray.filter(ImageFilter.GaussianBlur(1)), np.float32) / 255,
-        np.floor(original * 15) / 15,
-    ]
-    prints = np.stack([duplicates.fingerprint(field) for field in fields + copies])
-    assert duplicates.cluster(prints) == [*range(30), *[4] * len(copies)]
-
-
-def test_clusters_join_across_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duplicates, "CHUNK", 7)
-    rng = np.random.default_rng(0)
-    prints = rng.normal(size=(40, 64)).astype(np.float32)
-    prints /= np.linalg.norm(prints, axis=1, keepdims=True)
-    prints[33] = prints[2]
-    prints[20] = prints[15]
-    expected = [*range(40)]
-    expected[33], expected[20] = 2, 15
-    assert duplicates.cluster(prints) == expected
-
-
-def test_a_chain_of_likenesses_is_one_cluster() -> None:
-    angles = np.radians([0, 20, 40, 90])
-    prints = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
-    assert duplicates.cluster(prints, threshold=0.9) == [0, 0, 0, 3]

@@ -144,19 +144,20 @@ def invented(data: st.DataObject) -> dict[str, Any]:
     """Images of a few patients, some of them copies, as a scan could have found them."""
     count = data.draw(st.integers(1, 80), "images")
     rng = random.Random(data.draw(st.integers(0, 2**32), "seed of the images"))
-    people, looks = rng.randint(1, count), np.eye(rng.randint(1, count), dtype=np.float32)
+    people, looks = rng.randint(1, count), rng.randint(1, count)
     images = [Source(0, f"{number:03}.png", "", rng.choice(["a", "b"])) for number in range(count)]
     contents = {
         image: hashlib.sha256(str(rng.randrange(4 * count)).encode()).digest() for image in images
     }  # files of the same bytes among them
-    prints = {content: rng.choice(looks) for content in sorted(set(contents.values()))}
+    prints = {content: rng.randrange(looks) for content in sorted(set(contents.values()))}
     return {
         "images": images,
         "patients": {image: str(rng.randrange(people)) for image in images},
         "scanned": {
-            image: Scanned("", 0, 0, prints[content], content, content.hex(), None, False)
+            image: Scanned("", 0, 0, content, content.hex(), None, False)
             for image, content in contents.items()
         },
+        "prints": prints,
         "seed": data.draw(st.integers(-2, 5), "seed"),
     }
 
@@ -182,7 +183,9 @@ def planned(found: dict[str, Any], key: bytes, listed: list[Source]) -> dict[str
         patch.setattr("shards.build.scan", scan)
         images, _ = gather(None, Listing(listed), names, Path(), options)  # type: ignore[arg-type]
     patients = [found["patients"][image.source] for image in images]
-    samples, _ = describe(names, images, patients, ["a", "b"])
+    looks = [found["prints"][image.scanned.content] for image in images]
+    linked = [(looks.index(look), at) for at, look in enumerate(looks)]
+    samples, _ = describe(names, images, patients, ["a", "b"], linked)
     split = split_samples(samples, 2, FRACTIONS, found["seed"])
     return {name: make_shards(part, 7, found["seed"]) for name, part in split.items()}
 
