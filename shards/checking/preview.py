@@ -1,7 +1,8 @@
 """What `preview` draws: a contact sheet that answers whether the data is right.
 
 A row of pictures for each split and class; then those that may be inverted, those unlike the rest (see
-`outliers`), and how the gray levels of each split are distributed.
+`outliers`), those that may have text burnt in (see `burnt_text`), and how the gray levels of each split are
+distributed.
 """
 
 import io
@@ -16,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from shards import manifest
+from shards.checking.burnt_text import has_text
 from shards.checking.outliers import SIDE, find_outliers
 from shards.errors import UserError, WorkError
 from shards.files import replacing
@@ -28,6 +30,7 @@ MARGIN = 24
 CAPTION = 36  # height
 TITLE = 58  # height
 FEWEST_COLUMNS = 6  # room for the captions
+INVERTED, UNLIKE, WORDS = "perhaps inverted", "unlike the rest", "perhaps text"
 MOST_ROWS = 60
 MOST_LISTED = 20
 MOST_SURVEYED = 20_000  # pictures, of which each takes milliseconds
@@ -65,12 +68,12 @@ class Row:
 class Survey:
     """What was found in all pictures, or in MOST_SURVEYED of them: outliers, and gray levels by split.
 
+    `outliers`: by what they are, each with its split and its likeness to the rest.
     `histograms`: the share of each of BINS ranges of gray levels.
     """
 
     looked_at: int
-    inverted: list[tuple[Location, str, float]]
-    unlike: list[tuple[Location, str, float]]
+    outliers: dict[str, list[tuple[Location, str, float]]]
     histograms: dict[str, np.ndarray]
 
 
@@ -83,11 +86,11 @@ def preview(folder: Path, out: Path, per_class: int) -> int:
     _check_out(out)
     rows = choose(content, per_class)
     found = survey(folder, content)
-    for what, outliers in (("perhaps inverted", found.inverted), ("unlike the rest", found.unlike)):
+    for what, outliers in found.outliers.items():
         rows.append(Row("all splits", what, len(outliers), [place for place, _, _ in outliers][:per_class]))
     sheet = draw(folder, content, rows, per_class, found)
     _write(sheet, out)
-    print(f"{out}: {sum(len(row.shown) for row in rows[:-2])} of {_total(content)} images")
+    print(f"{out}: {sum(len(row.shown) for row in rows[: -len(found.outliers)])} of {_total(content)} images")
     _tell(found)
     return 0
 
@@ -95,10 +98,11 @@ def preview(folder: Path, out: Path, per_class: int) -> int:
 def _tell(found: Survey) -> None:
     """Print the outliers."""
     print(
-        f"of {found.looked_at} images looked at, {len(found.inverted)} may be inverted and "
-        f"{len(found.unlike)} are unlike the rest (another view or part of the body, turned, blank)"
+        f"of {found.looked_at} images looked at, {len(found.outliers[INVERTED])} may be inverted, "
+        f"{len(found.outliers[UNLIKE])} are unlike the rest (another view or part of the body, turned, "
+        f"blank), {len(found.outliers[WORDS])} may have text burnt in"
     )
-    for what, outliers in (("perhaps inverted", found.inverted), ("unlike the rest", found.unlike)):
+    for what, outliers in found.outliers.items():
         for place, split, likeness in outliers[:MOST_LISTED]:
             print(f"{what}: {place.shard} {place.key}.png ({split}; likeness {likeness:.2f})")
         if len(outliers) > MOST_LISTED:
@@ -115,10 +119,13 @@ def survey(folder: Path, content: Manifest) -> Survey:
     ]
     step = -(-len(places) // MOST_SURVEYED) or 1
     places = places[::step]
+    with_text: list[int] = []
     thumbnails = np.zeros((len(places), SIDE, SIDE), np.uint8)
     with Progress("preview", len(places), "images") as progress:
         for number, (location, _) in enumerate(places):
             image = read_picture(folder, location, content.render["size"])
+            if has_text(image):
+                with_text.append(number)
             thumbnails[number] = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX))
             progress.advance()
     outliers = find_outliers(thumbnails)
@@ -133,7 +140,8 @@ def survey(folder: Path, content: Manifest) -> Survey:
         for name in content.splits
         if (names == name).any()
     }
-    return Survey(len(places), listed(outliers.inverted), listed(outliers.unlike), histograms)
+    groups = {INVERTED: outliers.inverted, UNLIKE: outliers.unlike, WORDS: with_text}
+    return Survey(len(places), {what: listed(numbers) for what, numbers in groups.items()}, histograms)
 
 
 def choose(content: Manifest, per_class: int) -> list[Row]:
@@ -171,10 +179,10 @@ def _numbers(shard: Shard, label: int) -> list[int]:
 def draw(
     folder: Path, content: Manifest, rows: list[Row], per_class: int, found: Survey | None = None
 ) -> Image.Image:
-    """The sheet as an RGB picture; its last two rows are the outliers, when there was a survey."""
+    """The sheet as an RGB picture; its last rows are the outliers, when there was a survey."""
     used = max([len(row.shown) for row in rows] + [min(per_class, FEWEST_COLUMNS)])
     width = 2 * MARGIN + used * (TILE + GAP) - GAP
-    aside = rows[-2:] if found else []
+    aside = rows[-len(found.outliers) :] if found else []
     rows = rows[: len(rows) - len(aside)]
     shown = rows[:MOST_ROWS] + aside
     heights = [CAPTION + (TILE + GAP if row.shown else 0) for row in shown]

@@ -85,7 +85,8 @@ def _tell(identifiers: Identifiers, matcher: Matcher, written: int, files: int, 
         print(f"not looked for: {' and '.join(left)}")
     if identifiers.unread:
         print(f"{identifiers.unread} source files could not be read: of those only the names")
-    print("pixels were not searched: text burnt into them stays; the key file is to be kept to yourself")
+    print("pixels were not searched: text burnt into them stays; `preview` lists pictures that may have some")
+    print("the key file was not searched: keep it to yourself")
 
 
 def _own_words(content: Manifest) -> tuple[list[Words], list[str]]:

@@ -66,12 +66,13 @@ def test_preview_names_and_shows_them(
     assert sum(line.startswith("perhaps inverted: ") for line in said) == len(INVERTED)
     assert 1 <= sum(line.startswith("unlike the rest: ") for line in said) <= 3
     found = survey(built, manifest.read(built))
+    assert list(found.outliers) == ["perhaps inverted", "unlike the rest", "perhaps text"]
     assert {split: round(shares.sum(), 6) for split, shares in found.histograms.items()} == {
         "train": 1,
         "val": 1,
         "test": 1,
     }
-    keys = [place.key for place, _, _ in found.inverted]
+    keys = [place.key for place, _, _ in found.outliers["perhaps inverted"]]
     assert all(any(key in line for line in said) for key in keys)
     sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
     assert (sheet[-120:] == (142, 149, 158)).all(axis=-1).mean() > 0.05  # bars of the histograms
