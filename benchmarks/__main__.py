@@ -22,6 +22,7 @@ BENCHMARKS = {
     "with Accelerate",
     "planted": "metrics: which number sees images played back, mirrored, of the wrong class (--data.shards)",
     "quality": "KID after as many images: a chexdist run (--run) against a notebook's training on its shards",
+    "peers": "KID after as many images: other projects' GANs trained on --data.shards, kept in --work",
 }
 
 
@@ -56,10 +57,19 @@ def parser() -> argparse.ArgumentParser:
         "--shards",
         dest="shards",
         metavar="DIR",
-        help="of `quality`: the shards that the run was trained on; of `planted`: those that are measured",
+        help="of `quality`: the shards that the run was trained on; of `planted`: those that are measured; "
+        "of `peers`: those that are trained on",
     )
     top.add_argument(
-        "--images", type=int, default=0, help="of `quality`: where to end (default: where the run did)"
+        "--images",
+        type=int,
+        default=0,
+        help="of `quality`: where to end (default: where the run did); of `peers`: the same (20,000)",
+    )
+    top.add_argument("--every", type=int, default=10_000, help="of `peers`: images between measurements")
+    top.add_argument("--peers", metavar="NAME,NAME", help="of `peers`: which ones (default: all)")
+    top.add_argument(
+        "--work", type=Path, help="of `peers`: for environments, states and pictures; it continues from there"
     )
     top.add_argument(
         "--tiny", action="store_true", help="the least of everything: shows that it runs, measures nothing"
@@ -88,6 +98,8 @@ def check(options: argparse.Namespace) -> None:
         raise UserError("quality needs --run and --shards")
     if "planted" in options.names and not options.shards:
         raise UserError("planted needs --data.shards")
+    if "peers" in options.names and not (options.shards and options.work):
+        raise UserError("peers needs --data.shards and --work")
     for name in ("rounds", "batch", "workers"):
         if (value := getattr(options, name)) is not None and value < 1:
             raise UserError(f"--{name} {value} must be 1 or more")
@@ -103,6 +115,7 @@ def run(options: argparse.Namespace) -> int:
     from benchmarks import build, exactness, planted, quality, ranks, record, step, stream
     from benchmarks.alternate import Effort
     from benchmarks.machine import BUSY, commit, machine
+    from benchmarks.peers import measure as peers
 
     effort = Effort(1, 0.0) if options.tiny else Effort(options.rounds, options.seconds)
     step_setting = step.TINY if options.tiny else step.Setting(batch=options.batch)
@@ -111,7 +124,7 @@ def run(options: argparse.Namespace) -> int:
     about, source = machine(), commit()
     for name in options.names:
         date = datetime.now(UTC).isoformat(timespec="seconds")
-        result: record.Result | exactness.Result | quality.Result | planted.Result
+        result: record.Result | exactness.Result | quality.Result | planted.Result | peers.Result
         with tempfile.TemporaryDirectory(prefix="chexdist-benchmarks-") as work:
             if name == "step":
                 result = step.measure(effort, step_setting)
@@ -126,6 +139,8 @@ def run(options: argparse.Namespace) -> int:
             elif name == "planted":
                 wanted = planted.TINY if options.tiny else planted.Setting("")
                 result = planted.measure(replace(wanted, shards=options.shards))
+            elif name == "peers":
+                result = peers.measure(peers.setting(options))
             else:
                 result = quality.measure(quality.Setting(options.run, options.shards, options.images))
         document = result.document(
