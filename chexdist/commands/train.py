@@ -35,6 +35,8 @@ def run(options: argparse.Namespace, settings: list[str], stop: Event | None = N
     if not config.run.dir:
         raise UserError("run.dir is not set: give --run.dir the directory that is to be made for the run")
 
+    from chexdist.doctor.memory import check_part
     from chexdist.training import start
 
+    check_part(config, manifest, world)
     return start.train(config, manifest, world, stop)

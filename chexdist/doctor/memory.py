@@ -1,12 +1,15 @@
 """The memory that training would take, as an estimate with its formula, against what is free."""
 
+import os
 from typing import TYPE_CHECKING
 
 from chexdist.config.tree import Config
 from chexdist.data.manifest import Manifest
+from chexdist.distributed.world import World
 from chexdist.doctor.finding import Note, amount, counted
 from chexdist.doctor.machine import free_memory
-from chexdist.doctor.sizes import Sizes, decoded_bytes, largest_part
+from chexdist.doctor.sizes import Sizes, decoded_bytes, largest_part, sizes_of
+from chexdist.errors import UserError
 
 if TYPE_CHECKING:
     import torch
@@ -64,6 +67,40 @@ def check_memory(
             "instead"
         )
     return _compare(note, text, needed, available, cure) and fits
+
+
+def check_part(config: Config, manifest: Manifest, world: World) -> None:
+    """Refuse what a rank would be killed for: more images at once than its memory takes, by the estimate of
+    `check_memory`. Takes a second, and no memory.
+
+    Raises:
+        UserError: names the batch and the number of parts that fit.
+    """
+    import torch
+
+    train = config.train
+    sizes, here = sizes_of(config, len(manifest.classes)), int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
+    if torch.cuda.is_available():
+        what, here = "the GPU has", 1
+        free: int | None = torch.cuda.get_device_properties(0).total_memory
+    else:
+        what, free = "free here", free_memory()
+    part, state = largest_part(config, world.size), sizes.state(world.size)
+    if free is None or here * (state + part * sizes.image) <= free:
+        return
+    groups = max(0, free // here - state) // sizes.image // train.group
+    fit, share = groups * train.group, -(-train.batch // train.group // world.size)
+    cure = (
+        f"set train.batch to {fit * train.accumulate * world.size} or less, or train.accumulate to "
+        f"{-(-share // groups)} or more (the same batch, a part at a time)"
+        if groups
+        else "lower train.group or model.width"
+    )
+    raise UserError(
+        f"train.batch {train.batch}: {counted(part, 'image')} at once on a rank take an estimated "
+        f"{amount(state + part * sizes.image)}{f', x {here} ranks' if here > 1 else ''}; {what} "
+        f"{amount(free)}: {cure}; `chexdist doctor` says how that is worked out"
+    )
 
 
 def _compare(note: Note, text: str, needed: int, free: int | None, cure: str) -> bool:
