@@ -14,6 +14,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from chexdist.config.load import build_config, load_config
+from chexdist.config.rules import frozen
 from chexdist.config.spec import spec_of
 from chexdist.config.tree import Checkpoint, Config
 from chexdist.errors import UserError, WorkError
@@ -23,6 +24,7 @@ from chexdist.run.generator import TrainedGenerator
 from chexdist.run.log import read_log
 from chexdist.run.retention import best_images
 from chexdist.run.sampling import prepare, sample
+from chexdist.run.verdict import HEALTHY, judge
 
 NEEDED = (
     *("model.name", "model.size", "model.conditional", "model.latent", "model.width"),
@@ -38,8 +40,9 @@ class Loaded:
 
     `classes` are the training images by class name, in label order; `images` the training images that the
     checkpoint has seen; `manifest` the digest of the shards' manifest; `weights` the SHA-256 of the weights'
-    file; `passed_over` a line for each newer checkpoint that is damaged; `run` its run directory, None where
-    it is not known: then no setting outside `frozen` is that of the run."""
+    file; `passed_over` a line for each newer checkpoint that is damaged, and one where the best is no good
+    one; `run` its run directory, None where it is not known: then no setting outside `frozen` is that of the
+    run."""
 
     config: Config
     classes: dict[str, int]
@@ -128,9 +131,21 @@ def load_run(run: str | Path, name: str | None = None) -> Loaded:
             f"{run} has no {layout.CONFIG}: give the whole run directory, not its checkpoint alone"
         )
     config = load_config(str(settings), [])
+    if name == "best":
+        passed_over += _doubts(run, path, config)
     return _of_checkpoint(
         path, checkpoint.read_state(path), config, str(settings), run=run, passed_over=tuple(passed_over)
     )
+
+
+def _doubts(run: Path, path: Path, config: Config) -> list[str]:
+    """What is to be known of the best checkpoint of a run that was not healthy by then."""
+    images = layout.images_of(path.name) or 0
+    settings = {**frozen(config), "train.images": config.train.images}
+    verdict = judge([each for each in read_log(run) if each.images <= images], settings)
+    if verdict.name == HEALTHY:
+        return []
+    return [f"{path.name} is the best of {run}, but not a good one: {verdict}"]
 
 
 def _of_checkpoint(

@@ -20,7 +20,9 @@ VERDICTS = (
 )
 CHANCE = {"non-saturating": 2 * math.log(2), "relativistic": math.log(2), "hinge": 2.0}
 """The loss of a critic that gives all images one score; a Wasserstein critic's has no scale."""
-NEAR_CHANCE, CHANCE_WINS = 0.97, 0.55
+NEAR_CHANCE, CHANCE_WINS, RARELY_WRONG = 0.97, 0.55, 0.9
+FAR_ABOVE = 3.0
+"""Times the loss of chance from which a critic that is mostly right has scores without any bound."""
 SURE, SURE_WINS = 0.05, 0.98
 MEMORISED, SURELY_MEMORISED = 0.8, 0.9
 ONE_IMAGE = 0.2
@@ -135,14 +137,16 @@ def diverged(case: Case) -> Sign | None:
         if factor:
             return f"{words} is {factor:,.0f} times its median before; {case.against()}", ""
     chance, loss = _chance(case), case.curves.mean("loss/critic", case.images)
-    if chance and loss is not None and loss > 20 * chance:
+    wins = case.curves.mean("health/wins", case.images)
+    fooled = wins is not None and wins < CHANCE_WINS
+    if chance and loss is not None and loss > FAR_ABOVE * chance and not fooled:
         return f"the critic's loss is {loss:.3g}, at chance it would be {chance:.2f}; {case.against()}", ""
     return None
 
 
 def collapsed(case: Case) -> Sign | None:
     """Images, or those of a class, that are nearly one image."""
-    if case.kid is None or case.unmoved:
+    if case.kid is None or case.unmoved or case.images < EARLIEST:
         return None
     share = case.curves.value("health/diversity", case.images)
     if share is None:
@@ -168,6 +172,7 @@ def at_chance(case: Case) -> Sign | None:
     wins, loss = (case.curves.mean(name, case.images) for name in ("health/wins", "loss/critic"))
     chance = _chance(case)
     by_loss = chance is not None and loss is not None and loss > NEAR_CHANCE * chance
+    by_loss = by_loss and (wins is None or wins < RARELY_WRONG)
     if not by_loss and (wins is None or wins >= CHANCE_WINS):
         return None
     said = [f"the critic's loss is {loss:.3f}, {chance:.3f} at chance"] if chance and loss is not None else []
@@ -210,10 +215,12 @@ def memorises(case: Case) -> Sign | None:
 def worse_than_mean(case: Case) -> Sign | None:
     """Images further from real ones than the mean image is."""
     kid, mean = case.kid, case.mean_image
-    if kid is None or mean is None or (kid.value if kid.low is None else kid.low) <= mean:
+    if kid is None or mean is None or kid.value <= mean:
         return None
     if case.unmoved:
         return f"{case.against()}, as the untrained generator: it has not moved", ""
+    if kid.low is not None and kid.low <= mean:
+        return None
     return None if case.images < min(GROWN, _budget(case)) else (case.against(), "")
 
 

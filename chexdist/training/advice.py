@@ -1,6 +1,6 @@
 """Decides what of a configuration is unusual for its size and number of images, before anything is trained.
 
-The rules are those of docs/health.md: of thumb, so none is a fault. `chexdist train` and the doctor say them."""
+The rules are of thumb, those of docs/health.md, so none is a fault. Training and the doctor say them."""
 
 from dataclasses import dataclass
 

@@ -2,7 +2,11 @@
 
     python tests/helpers/planted.py SHARDS OUT [NAME ...]
 
-trains them one after another on 32 px shards, in OUT/NAME, and prints what they were judged to be."""
+trains them one after another on 32 px shards, in OUT/NAME, and prints what they were judged to be;
+
+    python tests/helpers/planted.py --record OUT FILE.json
+
+keeps of those that are there what the fast tests judge."""
 
 import json
 import sys
@@ -53,7 +57,33 @@ def train(name: str, shards: Path, run: Path) -> dict[str, str]:
     return health
 
 
+JUDGED = ("loss/critic", "kid_x1000", "kid_x1000/mean_image", "kid_x1000/real", "health/")
+
+
+def record(out: Path, file: Path) -> None:
+    """Of each run in `out`: its settings, and the lines of its log that a verdict depends on."""
+    from chexdist.report.files import read_metrics, read_settings
+
+    found = {}
+    for run in sorted(out.iterdir()):
+        lines = [
+            [
+                each.images,
+                each.name,
+                *(value and round(value, 4) for value in (each.value, each.low, each.high)),
+            ]
+            for each in read_metrics(run)
+            if each.name in JUDGED or each.name.startswith("health/") and "score" not in each.name
+        ]
+        found[run.name] = {"settings": read_settings(run / "config.yaml"), "log": lines}
+    rows = ",\n".join(f"{json.dumps(name)}: {json.dumps(each)}" for name, each in found.items())
+    file.write_text(f"{{\n{rows}\n}}\n")
+
+
 if __name__ == "__main__":
+    if sys.argv[1] == "--record":
+        record(Path(sys.argv[2]), Path(sys.argv[3]))
+        sys.exit()
     shards, out, *names = sys.argv[1:]
     for name in names or PLANTED:
         health = train(name, Path(shards), Path(out) / name)
