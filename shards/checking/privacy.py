@@ -4,8 +4,8 @@ Searched are the shard directory and what lies beside it under its name, and log
 headers and names of tar members, JSON, text in PNGs, any other text. Not searched are pixels (the compressed
 data of the PNGs), numbers in JSON where the identifier has fewer than 8 digits, and the key file.
 
-The quarantine list names files of the source on purpose, and is no list for sharing: outside the directory
-and with mode 0600 it is only mentioned (docs/privacy.md).
+The quarantine list and DIR.work, of a build that has not ended well, name files of the source on purpose, and
+are not for sharing: where nobody else can read them they are only mentioned (docs/privacy.md).
 """
 
 import gzip
@@ -33,7 +33,7 @@ MOST_BYTES = 2**30  # of a file beside the shards
 DIGITS_IN_NUMBERS = 8  # an id of fewer digits can't be told from a size or an offset
 DIGITS_IN_LOGS = 6  # nor from a count
 SHARD_NAMES = re.compile(r"\b(train|val|test)-\d{6}\.tar\b")
-QUARANTINE, KEY = ".quarantine.csv", ".key"
+QUARANTINE, KEY, WORK = ".quarantine.csv", ".key", ".work"
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 USTAR = b"ustar\x0000"  # an owner's name follows without a space
 PIXELS = (b"IDAT", b"IHDR", b"IEND")
@@ -49,23 +49,36 @@ def check_privacy(folder: Path, sources: list[Path]) -> int:
     matcher, written = identifiers.without(*_own_words(content))
     files = list(_files(folder, sources))
     faults: list[str] = []
+    private: Counter[str] = Counter()
     for path in files:
         where = printable(os.path.relpath(path, folder.resolve().parent))
         hits = Counter(_search(path, where, matcher))
-        if path.name.endswith(QUARANTINE) and path.parent != folder.resolve() and hits:
-            mode = path.stat().st_mode & 0o777
-            if mode & 0o077 == 0:
-                print(f"{where} names files of the source, for yourself: don't share it")
-                continue
-            faults.append(f"{where} names files of the source, and others can read it: chmod 600")
+        own = _own_file(path, folder.resolve())
+        if own and hits:
+            if own.stat().st_mode & 0o077 == 0:
+                private[printable(own.name)] += 1
+            else:
+                faults.append(
+                    f"{where} names files of the source, and others can read it: chmod go= {own.name}"
+                )
             continue
         faults += [
             f"{place}: {matcher.kinds[words]} {masked(words)}" + (f", {count} times" if count > 1 else "")
             for (place, words), count in sorted(hits.items())
         ]
+    for name in sorted(private):
+        print(f"{name} names files of the source, for yourself: don't share it")
     show(faults)
     _tell(identifiers, matcher, written, len(files), bool(faults))
     return 1 if faults else 0
+
+
+def _own_file(path: Path, folder: Path) -> Path | None:
+    """The quarantine list, or the folder of an unfinished build, that a file beside it belongs to."""
+    work = Path(f"{folder}{WORK}")
+    if work in path.parents:
+        return work
+    return path if path.name.endswith(QUARANTINE) and path.parent != folder else None
 
 
 def masked(words: Words) -> str:
@@ -122,7 +135,8 @@ def _files(folder: Path, sources: list[Path]) -> Iterator[Path]:
         and (path.name.startswith((f"{folder.name}.", f".{folder.name}.")) or path.suffix == ".log")
     )
     yield from inside
-    for path in beside:
+    unfinished = sorted(path for path in Path(f"{folder}{WORK}").rglob("*") if path.is_file())
+    for path in [*beside, *unfinished]:
         if not any(path == source or source in path.parents for source in apart) and path.suffix != KEY:
             yield path
 

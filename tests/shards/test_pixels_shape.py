@@ -129,3 +129,21 @@ def test_contradictions_are_counted(tmp_path: Path, number: int) -> None:
     assert all(isinstance(result, Scanned) for result in results)
     (line,) = warnings_of(sources, results)
     assert line.startswith("2 images: ") and said in line
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("shape", ["INVERSE", "IDENTITY", "inverse ", "", None, "OTHER"])
+def test_the_photometric_interpretation_decides_and_contradictions_are_noted(
+    tmp_path: Path, shape: str | None, photometric: str
+) -> None:
+    values = stored(96, 80)
+    elements = {} if shape is None else {"PresentationLUTShape": shape}
+    elements |= {"PhotometricInterpretation": photometric, "WindowCenter": 2048, "WindowWidth": 4096}
+    rendered = render_file(str(write(tmp_path / "a.dcm", values, **elements)))
+    plain = render_file(str(write(tmp_path / "b.dcm", values, WindowCenter=2048, WindowWidth=4096)))
+    inverted = photometric == "MONOCHROME1"
+    expected = 1 - np.asarray(plain.field) if inverted else np.asarray(plain.field)
+    np.testing.assert_allclose(np.asarray(rendered.field), expected, atol=1e-6)
+    assert rendered.record["inverted"] == inverted
+    contradicts = (shape or "").strip().upper() == ("IDENTITY" if inverted else "INVERSE")
+    assert any("PresentationLUTShape" in note for note in rendered.notes) == contradicts

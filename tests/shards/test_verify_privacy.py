@@ -180,7 +180,7 @@ PLANTED: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "a file's name": (beside("shards/HX770012.txt", ""), "its name: PatientID"),
     "a private attribute": (beside("shards.json", '{"a": ["kowalczyk9"]}'), "shards.json: (0011,1001)"),
-    "a quarantine list for all": (quarantine_for_all, "others can read it: chmod 600"),
+    "a quarantine list for all": (quarantine_for_all, "others can read it: chmod go= shards.quarantine.csv"),
     "a quarantine list inside": (
         beside("shards/x.quarantine.csv", "scan7_Marchetti.dcm"),
         "x.quarantine.csv: the name",
@@ -200,6 +200,17 @@ def test_what_was_planted_is_found(
     assert expected in said, said
     assert "FOUND" in said
     assert not any(surname.lower() in said.lower() for surname in SURNAMES)  # masked
+
+
+def test_what_a_stopped_build_leaves(copy: Path, source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (copy.parent / "shards.work").mkdir(mode=0o700)
+    (copy.parent / "shards.work" / "journal").write_text("scan7_Marchetti.dcm")
+    capsys.readouterr()
+    assert main(["verify", str(copy), "--privacy", str(source)]) == 0
+    assert "shards.work names files of the source, for yourself" in capsys.readouterr().out
+    (copy.parent / "shards.work").chmod(0o755)
+    assert main(["verify", str(copy), "--privacy", str(source)]) == 1
+    assert "chmod go= shards.work" in capsys.readouterr().out
 
 
 def test_ids_like_numbers_of_the_manifest_are_no_finding(tmp_path: Path) -> None:
