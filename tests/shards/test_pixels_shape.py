@@ -138,9 +138,9 @@ def test_the_photometric_interpretation_decides_and_contradictions_are_noted(
 ) -> None:
     values = stored(96, 80)
     elements = {} if shape is None else {"PresentationLUTShape": shape}
-    elements |= {"PhotometricInterpretation": photometric, "WindowCenter": 2048, "WindowWidth": 4096}
+    elements |= {"PhotometricInterpretation": photometric}
     rendered = render_file(str(write(tmp_path / "a.dcm", values, **elements)))
-    plain = render_file(str(write(tmp_path / "b.dcm", values, WindowCenter=2048, WindowWidth=4096)))
+    plain = render_file(str(write(tmp_path / "b.dcm", values)))
     inverted = photometric == "MONOCHROME1"
     expected = 1 - np.asarray(plain.field) if inverted else np.asarray(plain.field)
     np.testing.assert_allclose(np.asarray(rendered.field), expected, atol=1e-6)
