@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 LIMITS = {"samples": (64, 50_000), "pairs": (16, 50_000), "seed": (0, 2**63 - 1)}
 MOST_IMAGES = 10**12
 WIDTH = 120
+MORE_PATIENTS = (
+    "for more held-out patients, build the shards from more images, or with "
+    "--split train=0.6,val=0.2,test=0.2"
+)
 
 
 def run(options: argparse.Namespace, settings: list[str]) -> int:
@@ -89,6 +93,7 @@ def _of_run(
     for line in loaded.passed_over:
         print(f"chexdist: {line}", file=sys.stderr)
     manifest = _shards(options, loaded)
+    _say_too_few(manifest, options.split, options.samples)
     extractors = _extractors(options, loaded.config.eval.extractor)
     loaded.generator.to(device)
     source = GeneratorSource(loaded, plan.seed)
@@ -117,6 +122,7 @@ def _of_pictures(
     source = PicturesSource(
         pictures, len(manifest.classes), manifest.size, options.images or 0, plan.seed, device
     )
+    _say_too_few(manifest, options.split, min(options.samples, len(pictures.files)))
     for line in source.remarks(manifest.classes):
         print(f"chexdist: {line}", file=sys.stderr)
     found = evaluate(source, manifest, extractors, plan, device)
@@ -180,6 +186,22 @@ def _check_held_out(manifest: "Manifest", split: str) -> None:
         )
 
 
+def _say_too_few(manifest: "Manifest", split: str, generated: int) -> None:
+    """Print what can't be measured for want of images or patients, before measuring takes its time."""
+    from chexdist.metrics.sides import MIN_UNITS
+
+    patients = {name: len({*manifest.splits[name].patient.tolist()}) for name in (split, "train")}
+    few = [f"{name} has {count} patients" for name, count in patients.items() if count < MIN_UNITS]
+    if generated < MIN_UNITS:
+        few.append(f"there are {generated} generated images")
+    if few:
+        print(
+            f"chexdist: KID and the like need {MIN_UNITS} patients of real images and {MIN_UNITS} generated "
+            f"images, but {' and '.join(few)}: they will not be computed, the rest will; {MORE_PATIENTS}",
+            file=sys.stderr,
+        )
+
+
 def _show(folder: Path, found: "Findings") -> None:
     """The table: each number beside the same of real images, then what is missing and why."""
     console = Console(width=None if sys.stdout.isatty() else WIDTH, markup=False)
@@ -198,11 +220,7 @@ def _show(folder: Path, found: "Findings") -> None:
         console.print(f"not computed: {', '.join(names)}: {reason}", highlight=False, soft_wrap=True)
     missing = {name.partition("/")[0] for name in found.refused if not name.endswith(" interval")}
     if any(METRICS[name].in_training for name in missing):
-        cure = (
-            "for more held-out patients, build the shards from more images, or with "
-            "--split train=0.6,val=0.2,test=0.2"
-        )
-        console.print(cure, highlight=False, soft_wrap=True)
+        console.print(MORE_PATIENTS, highlight=False, soft_wrap=True)
 
 
 def _table(found: "Findings") -> Table:

@@ -17,7 +17,8 @@ from helpers.untrained import make_run
 from PIL import Image
 
 from chexdist.__main__ import main
-from chexdist.errors import UserError
+from chexdist.errors import UserError, WorkError
+from chexdist.evaluation import measure as evaluation_measure
 from chexdist.evaluation.pictures_source import PicturesSource, read_picture, read_pictures
 from chexdist.metrics.preprocess import resize
 
@@ -184,6 +185,34 @@ def test_without_classes_numbers_are_of_all(
     (document,) = documents(tmp_path / "pictures-evaluation")
     assert "kid_x1000" in document["refused"] and "not computed: kid_x1000" in out
     assert code == (0 if document["metrics"] else 1)
+
+
+def test_too_few_for_kid_is_said_before_anything_is_measured(
+    held_out: Path,
+    build_shards: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Of real patients and of pictures; and with enough of both nothing is said."""
+
+    def measure(*_: object) -> None:
+        raise WorkError("measuring")
+
+    monkeypatch.setattr(evaluation_measure, "evaluate", measure)
+    pictures, few = tmp_path / "pictures", build_shards(24, 20, split="train=0.5,val=0.5")
+    for number in range(64):
+        draw(pictures / f"{number}.png", number)
+    assert evaluate(pictures, few) == 1
+    err = capsys.readouterr().err
+    assert "val has 12 patients and train has 12 patients: they will not be computed" in err
+    assert "--split train=0.6" in err and err.index("12 patients") < err.index("measuring")
+    assert evaluate(pictures, held_out) == 1
+    assert "patients" not in capsys.readouterr().err
+    for number in range(10, 64):
+        (pictures / f"{number}.png").unlink()
+    assert evaluate(pictures, held_out) == 1
+    assert "there are 10 generated images" in capsys.readouterr().err
 
 
 def test_a_class_without_pictures(held_out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
