@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from chexdist.metrics.value import Metric
 from chexdist.run.cures import cures
-from chexdist.run.curves import KID, MEAN_IMAGE, REAL, Curves, window
+from chexdist.run.curves import KID, LEAST_WINDOW, MEAN_IMAGE, REAL, Curves, window
 
 HEALTHY, TOO_EARLY = "healthy", "too early"
 VERDICTS = (
@@ -25,8 +25,12 @@ FAR_ABOVE = 3.0
 """Times the loss of chance from which a critic that is mostly right has scores without any bound."""
 SURE, SURE_WINS = 0.05, 0.98
 MEMORISED, SURELY_MEMORISED = 0.8, 0.9
-ONE_IMAGE = 0.2
-"""Share of the diversity of real X-rays below which generated ones are nearly one image."""
+ONE_IMAGE, NEARLY_ZERO = 0.2, 0.05
+"""Share of the diversity of real X-rays below which generated ones are nearly one image; the second, while
+KID falls.
+"""
+SUSTAINED = ("critic at chance", "critic wins")
+"""What must have lasted for LEAST_WINDOW images, since losses come and go."""
 EARLIEST, GROWN = 4_000, 20_000
 UNMOVED = 0.005
 CLOSE = 0.1
@@ -153,11 +157,13 @@ def collapsed(case: Case) -> Sign | None:
         ours = case.curves.value("feature_distance", case.images)
         real = case.curves.value("feature_distance/real", case.images)
         share = ours / real if ours is not None and real else None
-    if share is not None and share < ONE_IMAGE:
+    # a plain generator begins with one image, and learns to draw others
+    least = NEARLY_ZERO if case.improving else ONE_IMAGE
+    if share is not None and share < least:
         return f"generated images differ by {share:.2f} of what real X-rays do; {case.against()}", "whole"
     for name in case.curves.names("health/diversity/"):
         of_class = case.curves.value(name, case.images)
-        if of_class is not None and of_class < ONE_IMAGE:
+        if of_class is not None and of_class < least:
             label = name.removeprefix("health/diversity/")
             said = f"generated images of class {label} differ by {of_class:.2f} of what real ones do"
             return f"{said}; {case.against()}", f"class {label}"
@@ -277,6 +283,8 @@ def judge(
                 if (found := rule(Case(curves, settings, point))) is None or found[1] != sign[1]:
                     break
                 since = point
+            if name in SUSTAINED and images - since < LEAST_WINDOW:
+                continue
             return Verdict(name, images, since, sign[0], sign[1], cures(name, settings, unmoved=last.unmoved))
     kid, mean = last.kid, last.mean_image
     above = kid is not None and mean is not None and kid.value > mean
