@@ -73,6 +73,11 @@ def _train(name: str, shards: Path, run_directory: Path) -> None:
     with resources.as_file(resources.files("chexdist.launch") / LAUNCH) as launch:
         _call("-m", "accelerate.commands.launch", "--config_file", launch, "-m", "chexdist", "train", *words)
     status = json.loads((run_directory / layout.STATUS).read_text())
+    if status["state"] == "running":  # the launcher has ended, so nobody can be
+        raise WorkError(
+            f"{run_directory} was not finished: its processes ended without a word, as when they are killed "
+            "for want of memory; the same command resumes"
+        )
     if status["state"] != "done":
         raise WorkError(f"{run_directory} is {status['state']}: {status['cause']}")
 

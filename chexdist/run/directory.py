@@ -74,9 +74,9 @@ class RunDirectory:
         self, config: Config, manifest_digest: str, world: World, started_from: dict[str, str] | None
     ) -> None:
         """Write the configuration and the provenance: all that is needed to repeat the run."""
-        replace_file(self.path / layout.CONFIG, yaml.safe_dump(shareable(config), sort_keys=False))
+        self._replace(layout.CONFIG, yaml.safe_dump(shareable(config), sort_keys=False))
         facts = provenance(manifest_digest, world) | ({"started_from": started_from} if started_from else {})
-        replace_file(self.path / layout.PROVENANCE, json.dumps(facts, indent=1))
+        self._replace(layout.PROVENANCE, json.dumps(facts, indent=1))
 
     def status(self, state: str, images: int, rank: int = 0, cause: str | None = None) -> None:
         """Replace the status; state is running, done, preempted or failed."""
@@ -89,9 +89,7 @@ class RunDirectory:
         }
         if self.health is not None:
             document["health"] = self.health
-        path, content = self.path / layout.STATUS, json.dumps(document)
-        with naming(path, len(content)):
-            replace_file(path, content)
+        self._replace(layout.STATUS, json.dumps(document))
 
     def fail(self, rank: int, cause: str) -> None:
         """Replace the status by a failure that this rank reports, after as many images as it said before: the
@@ -135,8 +133,9 @@ class RunDirectory:
 
     def log_fetched(self, line: dict[str, Any]) -> None:
         """Append to the record of fetched shards, which says what was, wherever the run was resumed."""
-        with (self.path / layout.FETCHED).open("a") as file:
-            file.write(json.dumps({**line, "time": time.time()}) + "\n")
+        path, content = self.path / layout.FETCHED, json.dumps({**line, "time": time.time()}) + "\n"
+        with naming(path, len(content)), path.open("a") as file:
+            file.write(content)
 
     def truncate(self, images: int) -> None:
         """Forget what was logged and drawn after a checkpoint: resuming from it will write that again."""
@@ -148,7 +147,7 @@ class RunDirectory:
                         kept.append(line)
                 except ValueError:
                     break  # the line that a kill cut
-            replace_file(self.path / layout.LOG, "".join(kept))
+            self._replace(layout.LOG, "".join(kept))
         for files in (layout.samples(self.path), layout.training_draws(self.path)):
             for after, file in files.items():
                 if after > images:
@@ -159,6 +158,11 @@ class RunDirectory:
         path = layout.sample(self.path, name)
         with naming(path, images.numel()):
             draw_grid(path, images)
+
+    def _replace(self, name: str, content: str) -> None:
+        path = self.path / name
+        with naming(path, len(content.encode())):
+            replace_file(path, content)
 
     def _status(self) -> str:
         path = self.path / layout.STATUS

@@ -4,9 +4,12 @@ import os
 import time
 from pathlib import Path
 
+import pytest
 from helpers import jobs
 from helpers.faults import STEP, Waits
 
+from chexdist.commands import demo
+from chexdist.errors import WorkError
 from chexdist.report.collect import collect
 from chexdist.run.alive import SECONDS, is_alive
 
@@ -21,6 +24,14 @@ def test_a_killed_run_is_not_alive(shards: Path, tmp_path: Path) -> None:
     assert jobs.status(run)["state"] == "running" and not is_alive(run)
     (found,) = collect([str(run)])
     assert found.state == "failed" and found.cause.startswith("not alive")
+
+
+def test_the_demo_does_not_believe_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its launcher has ended: nobody can be running."""
+    (tmp_path / "status.json").write_text('{"state": "running", "cause": null}')
+    monkeypatch.setattr(demo, "_call", lambda *words: None)
+    with pytest.raises(WorkError, match="ended without a word, as when they are killed"):
+        demo._train("dcgan", tmp_path / "shards", tmp_path)
 
 
 def test_an_old_heartbeat_is_none(tmp_path: Path) -> None:

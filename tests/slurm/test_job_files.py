@@ -1,8 +1,10 @@
 """Without a Slurm: the batch files are shell, and what they name exists."""
 
 import argparse
+import os
 import re
 import subprocess
+import sys
 from importlib import resources
 from pathlib import Path
 
@@ -71,3 +73,29 @@ def test_the_launch_file_that_it_names_exists() -> None:
 
 def test_the_script_for_ready_is_shell() -> None:
     subprocess.run(["bash", "-n", Path(__file__).with_name("ready")], check=True)
+
+
+STUBS = {
+    "chexdist": "exit 0",
+    "scontrol": "echo node1",
+    "srun": 'echo \'{"state": "running", "cause": null}\' > "$RUN/status.json"; exit 1',
+    "squeue": "echo RUNNING",
+}
+
+
+def test_ranks_that_were_killed_are_not_believed_to_run(tmp_path: Path) -> None:
+    """The launchers have ended, and the status file that they left says running."""
+    for name, body in STUBS.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    slurm = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "1", "SLURM_JOB_NODELIST": "node1"}
+    search = f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    ended = subprocess.run(
+        ["bash", str(FOLDER / "train.sbatch"), "--run.dir", str(tmp_path)],
+        env={**os.environ, **slurm, "RUN": str(tmp_path), "PATH": search},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "says running, but the ranks ended without a word: killed" in ended.stderr
