@@ -36,6 +36,9 @@ PLANTED: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
         ("--ema.halflife", "1e12", "--ema.ramp", "0"),
         ("worse than the mean image",),
     ),
+    # these two were recorded from 20 training images, and with latents set to zero in the sources
+    "few-images": ("dcgan", ("--penalty.name", "none", "--augment.name", "none"), ("critic memorises",)),
+    "latent-ignored": ("dcgan", (), ("collapsed",)),
     "vanilla": ("vanilla", (), ("healthy", "too early")),
     "wgan-gp": ("wgan-gp", (), ("healthy", "too early")),
     "wgan-critic-rate-0": ("wgan-gp", ("--optim.critic.lr", "1e-12"), ("critic at chance", "diverged")),
