@@ -67,7 +67,7 @@ def test_a_real_radiograph_looks_the_same(file: str) -> None:
         one, other = to_square(full, side), to_square(fast, side)
         assert psnr(one, other) > 59
         assert psnr(np.rint(one * 255) / 255, np.rint(other * 255) / 255) > 55
-        assert fingerprint(full) @ fingerprint(fast) > 0.99
+        assert np.corrcoef(fingerprint(full).ravel(), fingerprint(fast).ravel())[0, 1] > 0.99
 
 
 def test_a_private_attribute_of_pillow_still_does_it() -> None:
