@@ -22,7 +22,7 @@ from benchmarks.peers.peer import Draw, Peer
 RATE, CRITIC_RATE, BETAS, DECAY, MIXED = 2e-4, 3e-4, (0.5, 0.9), 0.995, 0.9
 PENALTY_EVERY, PATH_EVERY, PATH_FROM, PATH_DECAY = 4, 32, 5000, 0.99
 LATENT, DEPTH, RATE_FACTOR = 512, 8, 0.1
-FULL, NARROW = 16, 4
+FULL, NARROW = 16, 8
 """Its `network_capacity`, as published and on a CPU."""
 TYPES = ["translation", "cutout"]
 
