@@ -79,7 +79,8 @@ def scan_folder(work: Path, options: Any) -> Path:
 def _code_digest() -> str:
     """Of the modules that decide what a scan finds."""
     here = Path(__file__).parent
-    files = sorted([*here.glob("pixels/*.py"), *(here / name for name in ("scan.py", "duplicates.py", "registration.py"))])
+    others = [here / name for name in ("scan.py", "duplicates.py", "registration.py")]
+    files = sorted([*here.glob("pixels/*.py"), *others])
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
