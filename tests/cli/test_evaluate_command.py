@@ -204,7 +204,7 @@ def test_kid_is_what_training_measures(evaluated: Evaluated) -> None:
     gan = make_gan(Path(config.data.shards), evaluated.run, config.model.conditional)
     evaluator = Validation(gan, read_manifest(config.data.shards), Collectives(ALONE, 60))
     baselines = evaluator.baselines()
-    measured, _ = evaluator.evaluate(80)
+    measured, _, _ = evaluator.evaluate(80)
     for theirs in (*baselines.metrics, *measured.metrics):
         ours = evaluated.metrics[theirs.name]
         assert ours["protocol"] == theirs.protocol
