@@ -20,6 +20,8 @@ SMALL = ["--size", "16", "--workers", "1"]
 def run_build(source: Path, out: Path, *options: str, **popen: Any) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "shards", "build", str(source), "--out", str(out), *options]
     popen |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # A shell's background job ignores SIGINT, and so would what it starts.
+    popen.setdefault("preexec_fn", lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     return subprocess.Popen(command, **popen)
 
 
