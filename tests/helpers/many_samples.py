@@ -53,7 +53,9 @@ def write_many(folder: Path, shards: int, samples: int) -> Path:
         quarantine={"total": 0, "codes": {}},
     )
     # not manifest.write: to validate 100,000 samples takes half a minute
-    (folder / manifest.FILE).write_text(json.dumps(asdict(content)))
+    entries = asdict(content)
+    entries["sha256"] = manifest.own_digest(entries)
+    (folder / manifest.FILE).write_text(json.dumps(entries))
     return folder
 
 
