@@ -15,7 +15,7 @@ from shards.nearest import VIEWS, Index, descriptors, viewed
 from shards.pixels.fit import Field, resize
 from shards.registration import SIDE, scores
 
-THRESHOLD = 0.9
+THRESHOLD = 0.95
 METHOD = f"correlation of {SIDE} x {SIDE} thumbnails of ranks, registered"
 LOOKED_AT = 256  # pixels a side, to find borders in
 FLAT = 0.06  # of the range of values, in most of a border's row or column

@@ -98,4 +98,4 @@ def test_copies_under_two_patients_are_named(capsys: pytest.CaptureFixture[str])
     said = capsys.readouterr().err
     assert "2 pairs of images are near-duplicates" in said
     assert "1 of these pairs are of two patients: 'a.png' and 'b.png'" in said
-    assert duplicates.THRESHOLD == 0.9
+    assert duplicates.THRESHOLD == 0.95
