@@ -222,5 +222,5 @@ def test_fifty_killed_runs_end_with_the_same_bits(
     places = Counter(kill.place for kill in found)
     assert sorted(places) == sorted(AIMS) and min(places.values()) >= 8
     assert {kill.code for kill in found} == {-signal.SIGKILL}
-    assert any(kill.call == "checkpoint.save, before _write" and kill.files in range(1, 5) for kill in found)
+    assert any(kill.call == "checkpoint._save, before _write" and kill.files in range(1, 5) for kill in found)
     assert any(kill.place == "step" and kill.files is not None for kill in found)
