@@ -25,7 +25,7 @@ def _train(world: World, combinations: list[tuple[Path, int, Path]]) -> list[int
     codes, measured = [], (Validation.baselines, Validation.evaluate)
     Validation.baselines = lambda self: Findings(self.gan.config, 0)  # type: ignore[method-assign]
     grid = torch.zeros(1, 1, 32, 32)
-    Validation.evaluate = lambda self, n: (Findings(self.gan.config, n), grid)  # type: ignore[method-assign]
+    Validation.evaluate = lambda self, n: (Findings(self.gan.config, n), grid, {})  # type: ignore[method-assign]
     for shards, workers, run in combinations:
         settings = {
             "data.shards": shards,
