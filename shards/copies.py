@@ -1,6 +1,6 @@
 """Equal pictures and files among the images of a build: what to say of them.
 
-The split keeps equal pictures together (see `duplicates`); whether they belong in the set at all, and which
+The split never separates equal pictures (see `duplicates`); whether they belong in the set at all, and which
 of two labels is right, only a person knows.
 """
 

@@ -48,11 +48,11 @@ def _without_borders(field: np.ndarray) -> np.ndarray:
     return field
 
 
-Told = Callable[[int], None]
+Advance = Callable[[int], None]
 
 
-def pairs(fingerprints: np.ndarray, told: Told = lambda count: None) -> list[tuple[int, int]]:
-    """The near-duplicates among uint8 [n, SIDE, SIDE], as pairs of indices; `told` of images looked for.
+def pairs(fingerprints: np.ndarray, advance: Advance = lambda count: None) -> list[tuple[int, int]]:
+    """The near-duplicates among uint8 [n, SIDE, SIDE], as pairs of indices; `advance` takes images looked for.
 
     An array in memory or on disk (np.memmap): it is read in parts. Held are 1.3 kB for each image.
     """
@@ -78,7 +78,7 @@ def pairs(fingerprints: np.ndarray, told: Told = lambda count: None) -> list[tup
                 for a, b in zip(first.tolist(), second.tolist(), strict=True)
             ]
             found |= _registered(fingerprints, first[new], second[new], mirrored, zoom)
-        told(len(own))
+        advance(len(own))
     return sorted(found)
 
 

@@ -146,14 +146,14 @@ def _by_headers(headers: Sequence[tuple[str | None, str | None]]) -> tuple[str, 
         patient or of_study.get(study or "") or (UNKNOWN if empty and not study else None)
         for (patient, study), empty in zip(named, placeholder, strict=True)
     ]
-    for line in _told(headers, named, patients, sum(placeholder)):
+    for line in _lines(headers, named, patients, sum(placeholder)):
         print(line, file=sys.stderr)
     if any(patient for patient, _ in named):
         return "dicom", patients
     return ("study" if any(patients) else "file"), patients
 
 
-def _told(
+def _lines(
     headers: Sequence[tuple[str | None, str | None]],
     named: Sequence[tuple[str | None, str | None]],
     patients: Sequence[str | None],

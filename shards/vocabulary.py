@@ -1,4 +1,4 @@
-"""The words by which names of classes are told from names of people (see `classes`)."""
+"""The words by which names of classes are distinguished from names of people (see `classes`)."""
 
 
 def _words(text: str) -> frozenset[str]:

@@ -138,7 +138,7 @@ class Workers:
                 names = ", ".join(suspects([task for _, task in numbered]))
                 raise WorkError(
                     f"a worker process died (killed, crashed, or out of memory) at: {names}\n"
-                    "the same command goes on from here; use fewer --workers if memory ran out"
+                    "the same command resumes from here; use fewer --workers if memory ran out"
                 )
         return [results[number] for number in range(len(tasks))]
 

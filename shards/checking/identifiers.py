@@ -1,7 +1,7 @@
 """What a source says of people: names, ids, dates, UIDs, file names, cells of label files.
 
 A value is a sequence of words (letters and digits, case-folded), so that DOE^JANE, doe_jane and Doe Jane are
-the same. Values of fewer than FEWEST letters and digits can't be told from others and are left out.
+the same. Values of fewer than FEWEST letters and digits can't be distinguished from others and are left out.
 """
 
 import csv

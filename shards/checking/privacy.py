@@ -30,7 +30,7 @@ from shards.pixels import render
 from shards.quarantine import Code
 
 MOST_BYTES = 2**30  # of a file beside the shards
-DIGITS_IN_NUMBERS = 8  # an id of fewer digits can't be told from a size or an offset
+DIGITS_IN_NUMBERS = 8  # an id of fewer digits can't be distinguished from a size or an offset
 DIGITS_IN_LOGS = 6  # nor from a count
 SHARD_NAMES = re.compile(r"\b(train|val|test)-\d{6}\.tar\b")
 QUARANTINE, KEY, WORK = ".quarantine.csv", ".key", ".work"

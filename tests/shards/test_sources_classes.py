@@ -1,4 +1,4 @@
-"""Names of classes: people's names and ids are refused, one class in two spellings and typos are told."""
+"""Names of classes: people's names and ids are refused, one class in two spellings and typos are named."""
 
 from pathlib import Path
 
