@@ -52,7 +52,7 @@ Advance = Callable[[int], None]
 
 
 def pairs(fingerprints: np.ndarray, advance: Advance = lambda count: None) -> list[tuple[int, int]]:
-    """The near-duplicates among uint8 [n, SIDE, SIDE], as pairs of indices; `advance` takes images looked for.
+    """The near-duplicates among uint8 [n, SIDE, SIDE], as pairs of indices; `advance` gets images looked for.
 
     An array in memory or on disk (np.memmap): it is read in parts. Held are 1.3 kB for each image.
     """
