@@ -5,8 +5,6 @@ imported before a command needs it.
 """
 
 import argparse
-import math
-import re
 import signal
 import sys
 from importlib.util import find_spec
@@ -15,12 +13,11 @@ from typing import NoReturn
 
 from shards.errors import UserError, WorkError
 from shards.labels import FORMATS
+from shards.options import at_least, count_or_all, part, refusable, split, window
 
-SPLIT_NAMES = ("train", "val", "test")
 LABEL_RULES = ("any", "majority", "all")
 UNCERTAIN_RULES = ("drop", "finding", "no_finding")
 VIEWS = ("frontal", "lateral")
-REFUSABLE = ("lateral", "not-chest", "burned-in")
 NEEDED = ("numpy", "PIL", "pydicom", "imagecodecs", "simplejpeg")
 STOPPED = "nothing half-written is left; the same command resumes a build from DIR.work"
 EXAMPLES = {
@@ -105,7 +102,7 @@ def _parser() -> _Parser:
     preview.add_argument(
         "--per-class",
         metavar="N",
-        type=_at_least(1, 64),
+        type=at_least(1, 64),
         default=8,
         help="images of each class in each split, default %(default)s",
     )
@@ -134,7 +131,7 @@ def _add_build(build: argparse.ArgumentParser) -> None:
     add(
         "--part",
         metavar="I/N",
-        type=_part,
+        type=part,
         help="only scan the Ith of N parts, into the folder --out: see merge",
     )
     add(
@@ -163,7 +160,7 @@ def _add_build(build: argparse.ArgumentParser) -> None:
     add(
         "--size",
         metavar="N",
-        type=_at_least(8, 4096),
+        type=at_least(8, 4096),
         default=256,
         help="side in pixels, default %(default)s",
     )
@@ -178,16 +175,16 @@ def _add_build(build: argparse.ArgumentParser) -> None:
     add(
         "--window",
         metavar="auto|first|N|percentile",
-        type=_window,
+        type=window,
         default="auto",
         help="of DICOM: the VOI LUT or first window, the first window, the Nth, or percentiles 0.5 to 99.5; "
         "default %(default)s",
     )
-    add("--workers", metavar="N", type=_at_least(1), help="processes, default: one for each CPU")
+    add("--workers", metavar="N", type=at_least(1), help="processes, default: one for each CPU")
     add(
         "--samples-per-shard",
         metavar="N",
-        type=_at_least(1),
+        type=at_least(1),
         default=256,
         help="at most, default %(default)s",
     )
@@ -199,32 +196,32 @@ def _add_merge(merge: argparse.ArgumentParser) -> None:
     add = merge.add_argument
     add("parts", metavar="PART", type=Path, nargs="+", help="the folders that build --part made, all of them")
     add("--out", metavar="DIR", type=Path, required=True, help="the shard directory to make")
-    add("--workers", metavar="N", type=_at_least(1), help="processes, default: one for each CPU")
+    add("--workers", metavar="N", type=at_least(1), help="processes, default: one for each CPU")
     add("--key-file", metavar="FILE", type=Path, help="default: that of the parts, else DIR.key")
-    add("--allow-quarantine", metavar="N", type=_at_least(0), help="default: that of the parts")
-    add("--allow-missing", metavar="N|all", type=_count_or_all, help="default: that of the parts")
+    add("--allow-quarantine", metavar="N", type=at_least(0), help="default: that of the parts")
+    add("--allow-missing", metavar="N|all", type=count_or_all, help="default: that of the parts")
     merge.set_defaults(run=_merge)
 
 
 def _add_draw(build: argparse.ArgumentParser) -> None:
     """Which images are used, in which split, and under which names."""
     add = build.add_argument
-    add("--per-class", metavar="N", type=_at_least(1), help="draw N images of each class, by --seed")
+    add("--per-class", metavar="N", type=at_least(1), help="draw N images of each class, by --seed")
     add(
         "--split",
         metavar="FRACTIONS",
-        type=_split,
+        type=split,
         default="train=0.8,val=0.1,test=0.1",
         help="default %(default)s",
     )
     add("--seed", metavar="N", type=int, default=0, help="of draw, split and order, default %(default)s")
     add("--patient-pattern", metavar="REGEX", help="group 1 of its match on the file's name is the patient")
     add("--key-file", metavar="FILE", type=Path, help="default DIR.key; made (mode 0600) when there is none")
-    add("--allow-quarantine", metavar="N", type=_at_least(0), default=0, help="exit 0 with up to N set aside")
+    add("--allow-quarantine", metavar="N", type=at_least(0), default=0, help="exit 0 with up to N set aside")
     add(
         "--allow-missing",
         metavar="N|all",
-        type=_count_or_all,
+        type=count_or_all,
         default=0,
         help="of those, don't count up to N images of the label file that have no file",
     )
@@ -236,7 +233,7 @@ def _add_draw(build: argparse.ArgumentParser) -> None:
     add(
         "--refuse",
         metavar="lateral,not-chest,burned-in",
-        type=_refuse,
+        type=refusable,
         default=(),
         help="set aside DICOM images whose headers say that the view is lateral, that another part of the "
         "body is shown, or that text is burnt in; else they are counted in a warning",
@@ -258,79 +255,17 @@ def _add_phantom(phantom: argparse.ArgumentParser) -> None:
         help="plain: images/*.dcm and labels.csv; vinbigdata: train/IMAGE_ID.dicom and train.csv with boxes; "
         "default %(default)s",
     )
-    add("--patients", metavar="N", type=_at_least(1), help="layout plain: default 40")
-    add("--images", metavar="N", type=_at_least(1), help="layout vinbigdata: default 480")
+    add("--patients", metavar="N", type=at_least(1), help="layout plain: default 40")
+    add("--images", metavar="N", type=at_least(1), help="layout vinbigdata: default 480")
     add(
         "--image-ids",
         metavar="FILE.csv",
         type=Path,
         help="layout vinbigdata: take ids and classes of the first images in this label file",
     )
-    add("--seed", metavar="N", type=_at_least(0), default=0, help="default %(default)s")
-    add("--size", metavar="N", type=_at_least(32, 4096), help="pixels, default 256; 128 in layout vinbigdata")
+    add("--seed", metavar="N", type=at_least(0), default=0, help="default %(default)s")
+    add("--size", metavar="N", type=at_least(32, 4096), help="pixels, default 256; 128 in layout vinbigdata")
     phantom.set_defaults(run=_phantom)
-
-
-def _at_least(least: int, most: int = 2**31):  # type: ignore[no-untyped-def]
-    def integer(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            number = least - 1
-        if not least <= number <= most:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
-        return number
-
-    return integer
-
-
-def _count_or_all(text: str) -> float:
-    if text == "all":
-        return math.inf
-    if text.isascii() and text.isdigit():
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number from 0 nor all")
-
-
-def _refuse(text: str) -> tuple[str, ...]:
-    given = tuple(name.strip() for name in text.split(","))
-    if set(given) <= set(REFUSABLE):
-        return given
-    raise argparse.ArgumentTypeError(f"{text!r}: of {', '.join(REFUSABLE)}, one or more with commas between")
-
-
-def _window(text: str) -> str:
-    if text in ("auto", "first", "percentile") or re.fullmatch("[1-9][0-9]?", text):
-        return text
-    raise argparse.ArgumentTypeError(f"{text!r} is not auto, first, percentile or a number from 1 to 99")
-
-
-def _split(text: str) -> dict[str, float]:
-    """`train=0.8,val=0.1,test=0.1` -> fractions by split; a split that is left out gets none."""
-    fractions = dict.fromkeys(SPLIT_NAMES, 0.0)
-    try:
-        given = [part.split("=") for part in text.split(",")]
-        values = {name.strip(): float(value) for name, value in given}
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not like train=0.8,val=0.1,test=0.1") from None
-    if len(values) < len(given) or not values.keys() <= fractions.keys():
-        raise argparse.ArgumentTypeError(f"{text!r}: the splits are train, val and test, each at most once")
-    fractions |= values
-    if not all(0 <= value <= 1 for value in fractions.values()) or not math.isclose(
-        sum(fractions.values()), 1
-    ):
-        raise argparse.ArgumentTypeError(f"{text!r}: fractions are from 0 to 1 and add up to 1")
-    if not fractions["train"]:
-        raise argparse.ArgumentTypeError(f"{text!r}: train needs a fraction above 0")
-    return fractions
-
-
-def _part(text: str) -> tuple[int, int]:
-    """`2/4` -> (2, 4)."""
-    match = re.fullmatch("([1-9][0-9]{0,5})/([1-9][0-9]{0,5})", text, re.ASCII)
-    if not match or int(match[1]) > int(match[2]):
-        raise argparse.ArgumentTypeError(f"{text!r} is not like 2/4, from 1/N to N/N")
-    return int(match[1]), int(match[2])
 
 
 def _build(options: argparse.Namespace) -> int:

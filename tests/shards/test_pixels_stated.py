@@ -9,7 +9,8 @@ from helpers.xray_files import dicom, smooth, write_dicom
 from pydicom.dataset import Dataset
 
 from shards import manifest
-from shards.__main__ import REFUSABLE, main
+from shards.__main__ import main
+from shards.options import REFUSABLE
 from shards.pixels import stated as statements
 from shards.pixels.stated import stated
 
