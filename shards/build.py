@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import re
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from shards.patients import check_several_patients, find_patients, name_reader
 from shards.pixels import render
 from shards.progress import Progress
 from shards.quarantine import Code, Entry, counts_by_code, write_list
+from shards.refusals import check_address, check_drawn, check_empty, check_enough, check_names, check_out
 from shards.registration import SIDE
 from shards.report import (
     report,
@@ -39,9 +39,6 @@ from shards.scan import Scanned, ScanOptions, scan
 from shards.sources import Listing, Source, check_apart, list_class_folders
 from shards.workers import Workers
 from shards.write import ShardTask, write_shard
-
-NOT_CLASSES = frozenset({"all", "real", "mean_image"})
-"""What numbers and pictures beside those of the classes are called."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +74,6 @@ class Options:
     part: tuple[int, int] | None = None
 
 
-ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
-"""s3:/bucket, as a path holds s3://bucket, or s3:bucket."""
-
-
 @dataclass(frozen=True)
 class Image:
     """A usable image: where it came from, its keyed name, and what the scan found."""
@@ -99,12 +92,12 @@ def build(options: Options) -> int:
     check_address(options.out)
     out = Path(os.path.abspath(options.out))
     quarantine_list = Path(f"{out}.quarantine.csv")
-    _check_out(out)
+    check_out(out)
     labels, listing = list_sources(options)
     classes, pattern = listing.classes(), options.patient_pattern
     from_name = name_reader(pattern, listing.images) if pattern is not None else None
-    _check_names(classes)
-    _check_enough(listing, options.per_class)
+    check_names(classes)
+    check_enough(listing, options.per_class)
     several_splits = sum(fraction > 0 for fraction in options.split.values()) > 1
     if several_splits:
         check_several_patients(listing.images, from_name, listing.has_patients)
@@ -123,7 +116,7 @@ def build(options: Options) -> int:
                 entries = listing.quarantine + refused
                 write_list(quarantine_list, entries)
                 report_synthetic(sum(entry.code == Code.SYNTHETIC for entry in refused))
-                _check_drawn(listing, images, options.per_class, quarantine_list)
+                check_drawn(listing, [image.source for image in images], options.per_class, quarantine_list)
                 origin, patients = find_patients(
                     [image.source for image in images],
                     [(image.scanned.dicom_patient, image.scanned.dicom_study) for image in images],
@@ -367,59 +360,6 @@ def write_splits(
         written = [shard for task, shard in zip(tasks, shards, strict=True) if task.split == name]
         splits[name] = Split.of(written, len(classes), content)
     return splits
-
-
-def _check_out(out: Path) -> None:
-    """Refuse what no build may end in; a finished directory may be what the same command asks for again."""
-    if not (out.is_dir() and Path(f"{out}.work").is_dir()):
-        check_empty(out)
-
-
-def check_address(out: Path) -> None:
-    """Refuse what is an address and no path."""
-    if ADDRESS.match(str(out)):
-        raise UserError(f"--out {out} is no folder of this machine: build into one, then copy it there")
-
-
-def check_empty(out: Path) -> None:
-    """Refuse a path at which there is something."""
-    if out.is_dir() and not any(out.iterdir()):
-        return
-    if out.exists() or out.is_symlink():
-        raise UserError(f"{out} exists and is not an empty folder: choose another --out, or remove it")
-
-
-def _check_names(classes: list[str]) -> None:
-    if taken := sorted(NOT_CLASSES.intersection(classes)):
-        raise UserError(
-            f"no class can be called {' or '.join(taken)}: metrics call all classes at once, real X-rays and "
-            "the mean image so; rename the folder, or the label in the label file"
-        )
-
-
-def _check_enough(listing: Listing, per_class: int | None) -> None:
-    counts = Counter(image.label for image in listing.images)
-    least = min(counts[name] for name in listing.classes())
-    for name in listing.classes():
-        if per_class and counts[name] < per_class:
-            missing = sum(entry.code == Code.MISSING_FILE for entry in listing.quarantine)
-            raise UserError(
-                f"--per-class {per_class}: class {name} has only {counts[name]} images in the source folders"
-                + (f"; {missing} images of the label file have no file there" if missing else "")
-                + (f": --per-class can be {least}" if least else "")
-            )
-
-
-def _check_drawn(
-    listing: Listing, images: Sequence[Image], per_class: int | None, quarantine_list: Path
-) -> None:
-    counts = Counter(image.source.label for image in images)
-    for name in listing.classes():
-        if counts[name] < (per_class or 1):
-            raise UserError(
-                f"class {name} has only {counts[name]} usable images, {per_class or 1} needed; "
-                f"the others are listed in {quarantine_list}"
-            )
 
 
 def _build_settings(

@@ -13,11 +13,12 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from shards.build import Options, build, check_address, check_empty, first_draw, list_sources, scan_options
+from shards.build import Options, build, first_draw, list_sources, scan_options
 from shards.errors import UserError
 from shards.files import flush_to_disk, replace_file
 from shards.journal import SUFFIX, scan_folder, work_folder
 from shards.quarantine import Entry
+from shards.refusals import check_address, check_empty
 from shards.scan import scan
 from shards.workers import Workers
 

@@ -11,7 +11,7 @@ from helpers.xray_files import class_folders, write_png
 from chexdist.report.collect import BASELINES
 from chexdist.run import layout
 from shards.__main__ import main
-from shards.build import NOT_CLASSES
+from shards.refusals import NOT_CLASSES
 
 
 @pytest.fixture(scope="module")
