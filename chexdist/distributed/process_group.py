@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 
 from chexdist.config.tree import Run
-from chexdist.distributed.world import World
+from chexdist.distributed.world import VARIABLES, World
 from chexdist.errors import UserError
 
 UNTRACKED = Run()
@@ -32,9 +32,8 @@ def make_accelerator(world: World, timeout_seconds: int, run: Run = UNTRACKED) -
     missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if world.size > 1 and not os.environ.get(name)]
     if missing:
         raise UserError(
-            f"WORLD_SIZE={world.size} says that there are {world.size} ranks, but not where they meet "
-            f"({' and '.join(missing)} not set): start with a launcher, or unset RANK WORLD_SIZE "
-            "LOCAL_RANK"
+            f"WORLD_SIZE={world.size} says that there are {world.size} ranks, but not at which address "
+            f"({' and '.join(missing)} not set): start with a launcher, or unset {' '.join(VARIABLES)}"
         )
     # weights with one input channel have two equal layouts; DDP guesses one and warns of the other
     warnings.filterwarnings("ignore", message="Grad strides do not match", category=UserWarning)
@@ -67,7 +66,7 @@ def _saying_what_is_waited_for(world: World, timeout: int) -> Iterator[None]:
     line = (
         f"chexdist: rank {world.rank} waits at {host}:{port} for other ranks, at most {timeout} s "
         f"(control.timeout): WORLD_SIZE={world.size} says that there are {world.size}; if no launcher has "
-        "started this process, that was left in the shell: unset RANK WORLD_SIZE LOCAL_RANK"
+        f"started this process, that was left in the shell: unset {' '.join(VARIABLES)}"
     )
     seconds = SECONDS_UNSAID * (3 if world.rank else 1)
     timer = threading.Timer(seconds, lambda: print(line, file=sys.stderr, flush=True))

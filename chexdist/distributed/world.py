@@ -8,6 +8,9 @@ from pathlib import Path
 
 from chexdist.errors import UserError
 
+VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+"""By which a launcher says to a process who it is."""
+
 
 @dataclass(frozen=True)
 class World:
@@ -25,12 +28,11 @@ class World:
         Raises:
             UserError: a variable is no number, or only some of them are set.
         """
-        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-        present = [name for name in names if environment.get(name)]
+        present = [name for name in VARIABLES if environment.get(name)]
         if not present or "RANK" not in present and "WORLD_SIZE" not in present:
             return cls(0, 1, 0, 0)
         try:
-            rank, size, local_rank = (int(environment[name]) for name in names)
+            rank, size, local_rank = (int(environment[name]) for name in VARIABLES)
         except (KeyError, ValueError) as error:
             raise UserError(
                 f"RANK, WORLD_SIZE and LOCAL_RANK must all be set, to numbers ({error}): start with a "

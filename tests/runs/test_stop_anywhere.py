@@ -113,7 +113,7 @@ def test_half_a_world_that_is_left_in_the_shell(shards: Path, tmp_path: Path) ->
     words = jobs.small(shards, tmp_path / "run", "vanilla")
     job = jobs.start(words, tmp_path / "log", 2, Without("MASTER_ADDR"), only=0)
     assert job.wait(30) == [2] and "Traceback" not in job.output, job.output
-    assert "not where they meet (MASTER_ADDR not set)" in job.output and "unset RANK" in job.output
+    assert "not at which address (MASTER_ADDR not set)" in job.output and "unset RANK" in job.output
 
 
 @dataclass(frozen=True)
