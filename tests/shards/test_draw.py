@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from helpers.build_options import build_options
 from helpers.xray_files import class_folders, contents, dicom, smooth, write_dicom, write_png
 from hypothesis import given
 from hypothesis import strategies as st
@@ -81,16 +82,7 @@ def test_the_draw_is_the_first_usable_ones_in_draw_order(
         good = SimpleNamespace(content=bytes(32))
         return [good if usable[image] else Entry(0, image.name, Code.CORRUPT, "") for image in batch]
 
-    options = SimpleNamespace(
-        per_class=per_class,
-        seed=seed,
-        size=16,
-        bits=8,
-        allow_synthetic=False,
-        fit="pad",
-        window="auto",
-        refuse=(),
-    )
+    options = build_options(per_class=per_class, seed=seed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("shards.build.scan", scan)
         listing = Listing(rng.sample(images, len(images)))

@@ -12,11 +12,11 @@ import shutil
 import tarfile
 from itertools import chain
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers.build_options import build_options
 from helpers.xray_files import class_folders
 from hypothesis import given
 from hypothesis import strategies as st
@@ -168,16 +168,7 @@ def planned(found: dict[str, Any], key: bytes, listed: list[Source]) -> dict[str
     def scan(workers: None, batch: list[Source], *_: object) -> list[Scanned]:
         return [found["scanned"][image] for image in batch]
 
-    options: Any = SimpleNamespace(
-        per_class=None,
-        seed=found["seed"],
-        size=16,
-        bits=8,
-        allow_synthetic=False,
-        fit="pad",
-        window="auto",
-        refuse=(),
-    )
+    options: Any = build_options(per_class=None, seed=found["seed"])
     names = Names(key)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("shards.build.scan", scan)
