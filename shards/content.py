@@ -7,8 +7,12 @@ against the same images. It says nothing that the pictures, classes and groups i
 import hashlib
 import json
 from collections.abc import Hashable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from shards.manifest import Shard
 
 
 def pixel_digest(levels: np.ndarray) -> str:
@@ -35,8 +39,26 @@ def split_digest(
     """
     head = json.dumps({"bits": bits, "classes": list(classes), "size": size}, separators=(",", ":"))
     columns = (pixels, labels, _numbered(patients), _numbered(clusters))
-    lines = [head, *(" ".join(map(str, sample)) for sample in zip(*columns, strict=True))]
-    return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
+    digest = hashlib.sha256(f"{head}\n".encode())
+    for sample in zip(*columns, strict=True):
+        digest.update(f"{' '.join(map(str, sample))}\n".encode())
+    return digest.hexdigest()
+
+
+def shards_digest(
+    classes: Sequence[str], size: int, bits: int, pixels: Sequence[str], shards: Sequence["Shard"]
+) -> str:
+    """`split_digest` of the samples in the index of these shards."""
+    indexes = [shard.index for shard in shards]
+    return split_digest(
+        classes,
+        size,
+        bits,
+        pixels,
+        labels=[label for index in indexes for label in index.label],
+        patients=[patient for index in indexes for patient in index.patient],
+        clusters=[cluster for index in indexes for cluster in index.cluster],
+    )
 
 
 def _numbered(names: Iterable[Hashable]) -> list[int]:

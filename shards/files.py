@@ -5,6 +5,8 @@ After a crash or on a full disk there is the old content or the new, never a par
 packages use this module; it knows nothing of either, and loads neither torch nor numpy.
 """
 
+import fcntl
+import glob
 import os
 import shutil
 from collections.abc import Iterator
@@ -26,6 +28,17 @@ def replace_file(path: Path, content: bytes | str, *, flush: bool = False, mode:
 
 
 @contextmanager
+def named(path: Path) -> Iterator[None]:
+    """An OSError of the body that names no file, as that of a write to a full disk, gets this name."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
 def replacing(path: Path, *, flush: bool = False) -> Iterator[Path]:
     """The temporary name under which the body writes a file; it replaces `path` unless the body raises.
 
@@ -35,7 +48,8 @@ def replacing(path: Path, *, flush: bool = False) -> Iterator[Path]:
     with suppress(OSError):
         temporary.unlink()  # of a killed process that had the same id
     try:
-        yield temporary
+        with named(path):
+            yield temporary
         if flush:
             flush_to_disk(temporary)
         os.replace(temporary, path)
@@ -48,7 +62,8 @@ def replacing(path: Path, *, flush: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def appearing_folder(path: Path, *, flush: bool = False) -> Iterator[Path]:
-    """An empty folder for the body to fill; renamed to `path`, or removed if the body raises.
+    """An empty folder for the body to fill; renamed to `path`, or removed if the body raises. What killed
+    processes left of it is removed too.
 
     `flush`: once this ends, a power cut does not undo the renaming. The files in it are the body's to flush.
 
@@ -57,14 +72,46 @@ def appearing_folder(path: Path, *, flush: bool = False) -> Iterator[Path]:
     """
     temporary = _temporary(path)
     shutil.rmtree(temporary, ignore_errors=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.partial-*"):
+        with locked(left) as unused:
+            if unused:
+                shutil.rmtree(left, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
-        yield temporary
-        os.rename(temporary, path)
+        with locked(temporary):
+            yield temporary
+            os.rename(temporary, path)
         if flush:
             flush_to_disk(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[bool]:
+    """Whether no other process holds a folder that is there; the body holds it, if so. A killed process holds
+    none, on whichever node it was. False on a file system without locks.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        yield False
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held = True
+    except OSError:
+        held = False
+    try:
+        yield held
+    finally:
+        os.close(descriptor)
+
+
+def clear_partial(folder: Path) -> None:
+    """Remove the temporary files that killed processes left below a folder, which the caller has `locked`."""
+    for left in folder.rglob(".*.partial-*"):
+        left.unlink(missing_ok=True)
 
 
 def _temporary(path: Path) -> Path:

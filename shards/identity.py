@@ -50,6 +50,11 @@ def load_or_make_key(path: Path) -> Names:
         raise UserError(
             f"can't write the key file {path}: {error.strerror}; choose another with --key-file"
         ) from None
+    return load_key(path)
+
+
+def load_key(path: Path) -> Names:
+    """The key in `path`. Raises UserError when it can't be read, or holds anything but 64 hex digits."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise UserError(

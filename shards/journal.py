@@ -29,9 +29,9 @@ from typing import Any, BinaryIO
 
 from shards import __version__
 from shards.errors import UserError
-from shards.files import replace_file
+from shards.files import named, replace_file
 from shards.quarantine import Code, Entry
-from shards.sources import Source
+from shards.sources.listing import Source
 
 HEAD = struct.Struct("<4sIIII")  # magic, CRC-32 of the rest, and the lengths of its three parts
 MAGIC = b"CXS1"
@@ -59,7 +59,9 @@ def work_folder(out: Path) -> Iterator[Path]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"another build is making {out}: wait for it, or choose another --out") from None
+            raise UserError(
+                f"another build is making {out}, or appends to it: wait for it, or choose another --out"
+            ) from None
         except OSError:  # a file system without locks
             pass
         yield folder
@@ -79,8 +81,7 @@ def scan_folder(work: Path, options: Any) -> Path:
 def _code_digest() -> str:
     """Of the modules that decide what a scan finds."""
     here = Path(__file__).parent
-    others = [here / name for name in ("scan.py", "duplicates.py", "registration.py")]
-    files = sorted([*here.glob("pixels/*.py"), *others])
+    files = sorted([here / "scan.py", *here.glob("pixels/*.py"), *here.glob("copies/*.py")])
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
@@ -131,7 +132,8 @@ class Writer:
 
     def __init__(self, folder: Path) -> None:
         self._name = f"{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
-        self._file = open(folder / self._name, "xb", buffering=0)  # noqa: SIM115
+        self._path = folder / self._name
+        self._file = open(self._path, "xb", buffering=0)  # noqa: SIM115
         os.chmod(self._file.fileno(), 0o600)
 
     def append(self, about: dict[str, Any], fingerprint: bytes, png: bytes) -> Spooled:
@@ -141,8 +143,9 @@ class Writer:
         record = HEAD.pack(MAGIC, zlib.crc32(body), *map(len, parts)) + body
         offset = self._file.tell()
         left = memoryview(record)
-        while left:
-            left = left[self._file.write(left) :]
+        with named(self._path):
+            while left:
+                left = left[self._file.write(left) :]
         return Spooled(self._name, offset, len(record))
 
 

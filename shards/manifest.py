@@ -6,6 +6,8 @@ complete. Its JSON Schema is `manifest.schema.json` beside this module.
 
 import hashlib
 import json
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -86,6 +88,14 @@ class Manifest:
     splits: dict[str, Split]
     quarantine: dict[str, Any]
     sha256: str | None = None
+
+
+def clusters_of_several(splits: Mapping[str, Split]) -> int:
+    """How many near-duplicate clusters have more than one image."""
+    sizes = Counter(
+        cluster for split in splits.values() for shard in split.shards for cluster in shard.index.cluster
+    )
+    return sum(size > 1 for size in sizes.values())
 
 
 def encoded(content: dict[str, Any]) -> bytes:

@@ -13,13 +13,17 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from shards.build import Options, build, first_draw, list_sources, scan_options
+from shards.build import build, list_sources
 from shards.errors import UserError
 from shards.files import flush_to_disk, replace_file
+from shards.gather import first_draw, scan_options
 from shards.journal import SUFFIX, scan_folder, work_folder
+from shards.memory import check_memory
+from shards.options import Options
 from shards.quarantine import Entry
 from shards.refusals import check_address, check_empty
 from shards.scan import scan
+from shards.upload import Publish
 from shards.workers import Workers
 
 FILE = "part.json"
@@ -41,6 +45,7 @@ def build_part(options: Options) -> int:
     index, count = options.part
     (batch, _) = first_draw(listing, options)
     images = sorted(batch, key=lambda image: image.identity)[index - 1 :: count]
+    check_memory(images, options.workers)
     out.parent.mkdir(parents=True, exist_ok=True)
     with work_folder(out) as work:
         folder = scan_folder(work, scan_options(options))
@@ -60,10 +65,17 @@ def build_part(options: Options) -> int:
     return 0
 
 
-def merge(parts: Sequence[Path], out: Path, workers: int, overrides: dict[str, Any]) -> int:
+def merge(
+    parts: Sequence[Path],
+    out: Path,
+    workers: int,
+    overrides: dict[str, Any],
+    publish: Publish | None = None,
+) -> int:
     """Build the set whose parts these folders are; returns the exit code of `build`.
 
-    `overrides`: of the options allow_quarantine, allow_missing and key_file, those that are given.
+    `overrides`: of the options allow_quarantine, allow_missing and key_file, those that are given. `publish`:
+    see `build`.
 
     Raises UserError where they are no parts, not all parts, or parts of different sets.
     """
@@ -91,7 +103,7 @@ def merge(parts: Sequence[Path], out: Path, workers: int, overrides: dict[str, A
         for part in parts:
             for file in sorted((part / folder.name).glob(f"*{SUFFIX}")):
                 _link(file, folder / file.name)
-    return build(options)
+    return build(options, publish)
 
 
 def _link(file: Path, target: Path) -> None:

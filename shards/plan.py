@@ -9,16 +9,16 @@ its hash would tell about where in the shards its images are.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from shards.errors import UserError
 
 SPLITS = ("train", "val", "test")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One image in the plan: keyed hashes as names, and `content`, the SHA-256 of its source file (32 bytes).
 
@@ -60,21 +60,33 @@ def connected(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
 
 def group_samples(samples: Sequence[Sample]) -> list[list[Sample]]:
     """Groups that must not straddle splits: samples joined by patient or cluster, directly or not."""
-    seen: dict[tuple[str, str], int] = {}
-    pairs = []
-    for index, sample in enumerate(samples):
-        for tie in (("patient", sample.patient), ("cluster", sample.cluster)):
-            pairs.append((seen.setdefault(tie, index), index))
+    ties = chain(
+        _with_the_first(sample.patient for sample in samples),
+        _with_the_first(sample.cluster for sample in samples),
+    )
     groups: dict[int, list[Sample]] = defaultdict(list)
-    for sample, component in zip(samples, connected(len(samples), pairs), strict=True):
+    for sample, component in zip(samples, connected(len(samples), ties), strict=True):
         groups[component].append(sample)
     return list(groups.values())
 
 
+def _with_the_first(names: Iterable[str]) -> Iterator[tuple[int, int]]:
+    """Each item with the first that has the same name, by their indices."""
+    seen: dict[str, int] = {}
+    for index, name in enumerate(names):
+        yield seen.setdefault(name, index), index
+
+
 def split_samples(
-    samples: Sequence[Sample], classes: int, fractions: dict[str, float], seed: int
+    samples: Sequence[Sample],
+    classes: int,
+    fractions: dict[str, float],
+    seed: int,
+    already: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, list[Sample]]:
     """Assign whole groups to splits, each class in about the asked fractions.
+
+    `already`: how many images of each class are in each split before; the fractions are of all together.
 
     The groups are taken by size, the largest first, by the smallest hash of their images within a size. Each
     goes to the split that is then the least full for the classes it holds (D'Hondt's rule), so that each
@@ -84,11 +96,12 @@ def split_samples(
     groups.sort(
         key=lambda group: (-len(group), min(hashed("split", seed, sample.content) for sample in group))
     )
-    totals = _count(samples, classes)
+    already = already or {}
+    totals = [sum(counts) for counts in zip(_count(samples, classes), *already.values(), strict=True)]
     wanted = {
         split: [fraction * total for total in totals] for split, fraction in fractions.items() if fraction > 0
     }
-    filled = {split: [0] * classes for split in wanted}
+    filled = {split: list(already.get(split, [0] * classes)) for split in wanted}
     result: dict[str, list[Sample]] = {split: [] for split in SPLITS}
     for group in groups:
         counts = _count(group, classes)

@@ -19,7 +19,7 @@ class Code(StrEnum):
     """Every reason for which an image is set aside."""
 
     NO_LABEL = "no_label"  # no class folder, or no row in the label file
-    CONFLICTING_LABEL = "conflicting_label"  # two rows of the label file disagree
+    CONFLICTING_LABEL = "conflicting_label"  # two rows of the label file, or two copies of it, disagree
     MISSING_FILE = "missing_file"  # the label file names a file that is not there
     OUTSIDE_SOURCE = "outside_source"  # a link or a path leads out of the source folder
     NOT_AN_IMAGE = "not_an_image"  # neither PNG, JPEG nor DICOM by its content
@@ -41,6 +41,7 @@ class Code(StrEnum):
     LATERAL = "lateral"  # with --refuse: the header says that the view is lateral
     NOT_CHEST = "not_chest"  # with --refuse: the header names another part of the body
     BURNED_IN = "burned_in"  # with --refuse: BurnedInAnnotation is YES
+    TWO_SPLITS = "two_splits"  # append: its patient or its near-duplicates are in two splits of the set
     CRASHED = "crashed"  # the process that read it was killed, crashed or ran out of memory, more than once
 
 
@@ -53,7 +54,7 @@ class Quarantined(Exception):
         self.detail = detail
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, slots=True)
 class Entry:
     """One line of the quarantine list. `source` is the number of the SOURCE on the command line."""
 

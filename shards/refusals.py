@@ -1,5 +1,6 @@
 """What `build` refuses: folders it can't end in, names that no class can have, classes of few images."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -7,7 +8,7 @@ from pathlib import Path
 
 from shards.errors import UserError
 from shards.quarantine import Code
-from shards.sources import Listing, Source
+from shards.sources.listing import Listing, Source
 
 NOT_CLASSES = frozenset({"all", "real", "mean_image"})
 """What numbers and pictures beside those of the classes are called."""
@@ -25,11 +26,14 @@ def check_out(out: Path) -> None:
 def check_address(out: Path) -> None:
     """Refuse what is an address and no path."""
     if ADDRESS.match(str(out)):
-        raise UserError(f"--out {out} is no folder of this machine: build into one, then copy it there")
+        raise UserError(f"{out} is no folder of this machine, and no URL such as s3://BUCKET/DIR")
 
 
 def check_empty(out: Path) -> None:
     """Refuse a path at which there is something."""
+    above = next(folder for folder in out.absolute().parents if os.path.lexists(folder))
+    if not above.is_dir():
+        raise UserError(f"{out} can't be made: {above} is not a folder; choose another --out")
     if out.is_dir() and not any(out.iterdir()):
         return
     if out.exists() or out.is_symlink():

@@ -3,15 +3,20 @@
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from shards.classes import check_classes, class_notes
-from shards.copies import copy_notes
+from shards.appending.held import Held
+from shards.copies.equal import copy_notes
 from shards.labels import Labels
 from shards.labels.matching import summary
 from shards.manifest import Manifest
 from shards.quarantine import Code
 from shards.scan import Scanned
-from shards.sources import Listing, Source, class_name
+from shards.sources.classes import check_classes, class_notes
+from shards.sources.listing import Listing, Source, class_name
+
+if TYPE_CHECKING:
+    from shards.appending.newcomers import Newcomers
 
 MOST_SHOWN = 3
 PATIENTS = {
@@ -51,7 +56,6 @@ def report_copies(images: Sequence[tuple[Source, Scanned]], patients: Sequence[s
     sources, scanned = zip(*images, strict=True)
     for line in copy_notes(
         [source.name if sources[-1].number == sources[0].number else source.path for source in sources],
-        [source.label for source in sources],
         patients,
         [found.content for found in scanned],
         [found.pixels for found in scanned],
@@ -62,15 +66,69 @@ def report_copies(images: Sequence[tuple[Source, Scanned]], patients: Sequence[s
 def report_near_copies(
     images: Sequence[Source], patients: Sequence[str | None], linked: Sequence[tuple[int, int]]
 ) -> None:
-    """Print how many pairs of images are near-duplicates, and those of two patients by name."""
+    """Print how many pairs of images are near-duplicates, and by name those of two patients or classes."""
     if not linked:
         return
     print(f"{len(linked)} pairs of images are near-duplicates, each pair in one split", file=sys.stderr)
-    two = [(a, b) for a, b in linked if patients[a] and patients[b] and patients[a] != patients[b]]
-    if two:
-        shown = "; ".join(f"{images[a].name!r} and {images[b].name!r}" for a, b in two[:MOST_SHOWN])
-        more = "; ..." if len(two) > MOST_SHOWN else ""
-        print(f"{len(two)} of these pairs are of two patients: {shown}{more}", file=sys.stderr)
+    for what, pairs in {
+        "of two patients": [
+            (a, b) for a, b in linked if patients[a] and patients[b] and patients[a] != patients[b]
+        ],
+        "in two classes, so look whether both labels are right": [
+            (a, b) for a, b in linked if images[a].label != images[b].label
+        ],
+    }.items():
+        if pairs:
+            shown = "; ".join(f"{images[a].name!r} and {images[b].name!r}" for a, b in pairs[:MOST_SHOWN])
+            more = "; ..." if len(pairs) > MOST_SHOWN else ""
+            print(f"{len(pairs)} of these pairs are {what}: {shown}{more}", file=sys.stderr)
+
+
+def report_newcomers(new: "Newcomers", near_held: Sequence[tuple[int, int]], held: Held) -> None:
+    """Print what new images have to do with those of the set that they come to."""
+    lines = []
+    if new.held:
+        lines.append(
+            f"{new.held} images are in the set already, the same picture of the same patient: they are not "
+            "packed again"
+        )
+    if new.renamed:
+        lines.append(
+            f"{new.renamed} images have the file name of another picture in the set: they are other images"
+        )
+    exact = {index for index, row in near_held if held.pixels[row] == new.images[index].scanned.pixels}
+    if exact:
+        shown = ", ".join(repr(new.images[index].source.name) for index in sorted(exact)[:MOST_SHOWN])
+        lines.append(
+            f"{len(exact)} images are exact copies of pictures of other patients in the set: {shown}"
+        )
+    if near_held:
+        two = sum(bool(new.named[at]) and new.patients[at] != held.patient[row] for at, row in near_held)
+        lines.append(
+            f"{len({index for index, _ in near_held})} images are near-duplicates of images in the set, into "
+            f"whose splits they go; {two} of these pairs are of two patients"
+        )
+    if torn := sum(entry.code == Code.TWO_SPLITS for entry in new.aside):
+        lines.append(
+            f"{torn} images are tied to two splits of the set, by patient or as near-duplicates: set aside"
+        )
+    for line in lines:
+        print(line, file=sys.stderr)
+
+
+def report_appended(out: Path, before: Manifest, after: Manifest | None) -> None:
+    """Print what came to a set; None: nothing did."""
+    if after is None:
+        print(f"{out}: nothing to append, it is as it was")
+        return
+    came = {name: split.samples - before.splits[name].samples for name, split in after.splits.items()}
+    print(f"{out}: {sum(came.values())} images more ({_counted(came)})")
+    total = {name: split.samples for name, split in after.splits.items()}
+    print(f"now {sum(total.values())} images ({_counted(total)})")
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
 def report_synthetic(count: int) -> None:
@@ -92,8 +150,13 @@ def report(
     0 when at most `allowed` are set aside; the first `allowed_missing` (math.inf: all) of the images without
     a file don't count.
     """
-    counts = ", ".join(f"{name} {split.samples}" for name, split in result.splits.items())
+    counts = _counted({name: split.samples for name, split in result.splits.items()})
     print(f"{out}: {sum(split.samples for split in result.splits.values())} images ({counts})")
+    by_class = {
+        name: sum(split.classes[label] for split in result.splits.values())
+        for label, name in enumerate(result.classes)
+    }
+    print(f"classes: {_counted(by_class)}")
     build = result.build
     print(
         f"patients: {sum(split.patients for split in result.splits.values())}, "
@@ -109,11 +172,20 @@ def report(
         print(f"synthetic images among them, by --allow-synthetic: {build['synthetic']}")
     if listing.other_files:
         print(f"files in the source folders that are neither PNG, JPEG nor DICOM: {listing.other_files}")
-    return _report_quarantine(result.quarantine["codes"], quarantine_list, allowed, allowed_missing)
+    if listing.unread:
+        endings = ", ".join(f"{count} {ending}" for ending, count in sorted(listing.unread.items()))
+        print(
+            f"files that may hold images are not read ({endings}): unpack archives, save pictures as PNG",
+            file=sys.stderr,
+        )
+    return report_quarantine(result.quarantine["codes"], quarantine_list, allowed, allowed_missing)
 
 
-def _report_quarantine(codes: dict[str, int], listed: Path, allowed: int, allowed_missing: float) -> int:
-    """Images without a file are counted apart: to build from a part of a data set may be on purpose."""
+def report_quarantine(codes: Mapping[str, int], listed: Path, allowed: int, allowed_missing: float) -> int:
+    """Print what was set aside; returns the exit code.
+
+    Images without a file are counted apart: to build from a part of a data set may be on purpose.
+    """
     missing = codes.get(Code.MISSING_FILE, 0)
     others = {code: count for code, count in codes.items() if code != Code.MISSING_FILE}
     if others:

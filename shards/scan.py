@@ -8,22 +8,22 @@ import hashlib
 import os
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from shards import journal
 from shards.content import pixel_digest
-from shards.duplicates import fingerprint
+from shards.copies.fingerprint import fingerprint
 from shards.limits import open_plain
 from shards.pixels.render import encode_png, picture, render_file
 from shards.pixels.stated import REFUSABLE
 from shards.progress import Progress
 from shards.quarantine import Code, Entry, Quarantined
-from shards.sources import Source
+from shards.sources.listing import Source
 from shards.workers import Died, Workers
 
 BATCH_BYTES = 2_000_000
@@ -31,8 +31,11 @@ BATCH_IMAGES = 16
 TRIES_ALONE = 2
 DARK_BITS = 15  # a class of 16-bit PNGs that ends at 2**15 - 1, or has fewer bits, was not scaled
 
+Numbered = tuple[int, Source]
+"""An image and its index among those that are scanned."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Scanned:
     """A usable image.
 
@@ -82,40 +85,51 @@ def scan(
     if results:
         print(f"{what}: {len(results)} of {len(sources)} images are known from before", file=sys.stderr)
     task = partial(_scan_batch, folder=folder, options=options)
-    left = [source for source in sources if source.identity not in results]
-    deadly: list[Source] = []
+    left = [number for number in range(len(sources)) if number not in results]
+    deadly: list[Numbered] = []
+    shared: dict[Any, Any] = {}
     with Progress(what, len(left), "images") as progress:
-        for batch, found in workers.each(task, _batches(left)):
+        for batch, found in workers.each(task, _batches(sources, left)):
             if isinstance(found, Died):
                 deadly += batch
             else:
-                results |= {source.identity: item for source, item in zip(batch, found, strict=True)}
+                for (number, _), item in zip(batch, found, strict=True):
+                    results[number] = _sharing(item, shared)
                 progress.advance(len(batch))
-        for source in deadly:
-            results[source.identity] = _scan_alone(workers, task, source, folder)
+        for number, source in deadly:
+            results[number] = _scan_alone(workers, task, source, folder)
             progress.advance()
-    scanned = [results[source.identity] for source in sources]
+    scanned = [results[number] for number in range(len(sources))]
     for line in warnings_of(sources, scanned):
         print(line, file=sys.stderr)
     return scanned
 
 
-def _journalled(sources: Sequence[Source], folder: Path) -> dict[tuple[bytes, bytes], Scanned | Entry]:
-    """What earlier scans found, by the identity of the source, where that is still true."""
-    wanted = {(source.number, source.name): source for source in sources}
-    results: dict[tuple[bytes, bytes], Scanned | Entry] = {}
+def _journalled(sources: Sequence[Source], folder: Path) -> dict[int, Scanned | Entry]:
+    """What earlier scans found, by the index of the source, where that is still true."""
+    wanted = {(source.number, source.name): index for index, source in enumerate(sources)}
+    results: dict[int, Scanned | Entry] = {}
+    shared: dict[Any, Any] = {}
     for spooled, record in journal.records(folder):
-        source = wanted.get(tuple(record["source"]))
-        if source and source.identity not in results and journal.still_true(source, record):
-            results[source.identity] = _result(spooled, record)
+        index = wanted.get(tuple(record["source"]))
+        if index is not None and index not in results and journal.still_true(sources[index], record):
+            results[index] = _sharing(_result(spooled, record), shared)
     return results
 
 
+def _sharing(item: Scanned | Entry, shared: dict[Any, Any]) -> Scanned | Entry:
+    """The same, with one copy in memory of what many images have."""
+    if isinstance(item, Entry):
+        return item
+    spool, notes = (shared.setdefault(value, value) for value in (item.spool, item.notes))
+    return replace(item, spool=spool, notes=notes)
+
+
 def _scan_alone(
-    workers: Workers, task: Callable[[list[Source]], list[Scanned | Entry]], source: Source, folder: Path
+    workers: Workers, task: Callable[[list[Numbered]], list[Scanned | Entry]], source: Source, folder: Path
 ) -> Scanned | Entry:
     for _ in range(TRIES_ALONE):
-        for _, found in workers.each(task, [[source]], at_most=1):
+        for _, found in workers.each(task, [[(0, source)]], at_most=1):
             if not isinstance(found, Died):
                 return found[0]
     detail = "the process that read it was killed or crashed, or memory ran out"
@@ -167,17 +181,18 @@ def warnings_of(sources: Sequence[Source], results: Sequence[Scanned | Entry]) -
     return lines + [f"{count} images: {note}" for note, count in sorted(notes.items())]
 
 
-def _batches(sources: Sequence[Source]) -> list[list[Source]]:
+def _batches(sources: Sequence[Source], numbers: Sequence[int]) -> Iterator[list[Numbered]]:
     """Tasks of about BATCH_BYTES: on a busy machine, handing a small image over takes longer than a scan."""
-    batches: list[list[Source]] = []
-    bytes_left = 0
-    for source in sources:
-        if bytes_left <= 0 or len(batches[-1]) == BATCH_IMAGES:
-            batches.append([])
-            bytes_left = BATCH_BYTES
-        batches[-1].append(source)
-        bytes_left -= _file_bytes(source.path)
-    return batches
+    batch: list[Numbered] = []
+    bytes_left = BATCH_BYTES
+    for number in numbers:
+        batch.append((number, sources[number]))
+        bytes_left -= _file_bytes(sources[number].path)
+        if bytes_left <= 0 or len(batch) == BATCH_IMAGES:
+            yield batch
+            batch, bytes_left = [], BATCH_BYTES
+    if batch:
+        yield batch
 
 
 def _file_bytes(path: str) -> int:
@@ -187,9 +202,9 @@ def _file_bytes(path: str) -> int:
         return 0
 
 
-def _scan_batch(sources: list[Source], folder: Path, options: ScanOptions) -> list[Scanned | Entry]:
+def _scan_batch(batch: list[Numbered], folder: Path, options: ScanOptions) -> list[Scanned | Entry]:
     """Scan a batch, in a worker."""
-    return [scan_one(source, folder, options) for source in sources]
+    return [scan_one(source, folder, options) for _, source in batch]
 
 
 def scan_one(source: Source, folder: Path, options: ScanOptions) -> Scanned | Entry:

@@ -174,6 +174,7 @@ def default_workers() -> int:
 def _serve(pipe: Connection) -> None:
     """What a worker does: say that it is there, then answer each task by (result, None) or (None, error)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before numpy is there: each worker is one thread
     sys.modules["torch"] = None  # type: ignore[assignment]  # makes `import torch` an ImportError
     warnings.simplefilter("ignore")  # what can be read is used, what can not is listed
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)

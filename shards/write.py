@@ -7,29 +7,37 @@ import hashlib
 import json
 import tarfile
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from shards.files import replace_file, replacing
-from shards.journal import Spooled, read_record
+from shards.journal import read_record
 from shards.manifest import Index, Shard
 from shards.plan import Sample
+from shards.scan import Scanned
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What a split holds before shards are added to it: those it has, and the digests of their pictures."""
+
+    shards: list[Shard] = field(default_factory=list)
+    pixels: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class ShardTask:
     """One shard to write into `folder`: its samples in tar order.
 
-    `records`: where they are in the journal in `spool`. `pixels`: their pixel digests. `noted`: the folder
-    for the entry of the finished shard.
+    `scanned`: what was found of each, in the journal in `spool`. `noted`: the folder for the entry of the
+    finished shard.
     """
 
     file: str
     split: str
     samples: list[Sample]
-    records: list[Spooled]
-    pixels: list[str]
+    scanned: list[Scanned]
     classes: list[str]
     spool: Path
     folder: Path
@@ -37,13 +45,17 @@ class ShardTask:
 
     def digest(self) -> str:
         """SHA-256 of what is in the shard; where the journal has it is left out."""
-        said = [self.file, self.split, self.classes, self.pixels, self.spool.name]
+        pixels = [found.pixels for found in self.scanned]
+        said = [self.file, self.split, self.classes, pixels, self.spool.name]
         samples = [[s.key, s.label, s.patient, s.cluster, s.content.hex()] for s in self.samples]
         return hashlib.sha256(json.dumps([said, samples]).encode()).hexdigest()
 
 
 def write_shard(task: ShardTask) -> Shard:
-    """The shard of the task, written unless it is there from before."""
+    """The shard of the task, written unless it is there from before.
+
+    Its index is without what the task says: `described` adds it where the task was made.
+    """
     note = task.noted / f"{task.file}.json"
     digest = task.digest()
     shard = _noted(task.folder / task.file, note, digest)
@@ -84,15 +96,27 @@ def _write(task: ShardTask) -> Shard:
         sha256=digest,
         classes=[labels.count(label) for label in range(len(task.classes))],
         index=Index(
-            key=[sample.key for sample in task.samples],
+            key=[],
             offset=[member.offset_data for member in members],
             size=[member.size for member in members],
             crc32=checksums,
-            label=labels,
-            patient=[sample.patient for sample in task.samples],
-            cluster=[sample.cluster for sample in task.samples],
+            label=[],
+            patient=[],
+            cluster=[],
         ),
     )
+
+
+def described(task: ShardTask, shard: Shard) -> Shard:
+    """What `write_shard` gave for the task, with its whole index, whose names are those of the samples."""
+    index = replace(
+        shard.index,
+        key=[sample.key for sample in task.samples],
+        label=[sample.label for sample in task.samples],
+        patient=[sample.patient for sample in task.samples],
+        cluster=[sample.cluster for sample in task.samples],
+    )
+    return replace(shard, index=index)
 
 
 def _write_tar(stream: BinaryIO, task: ShardTask) -> list[int]:
@@ -101,8 +125,8 @@ def _write_tar(stream: BinaryIO, task: ShardTask) -> list[int]:
 
     checksums = []
     with TarWriter(stream, mtime=0, user="root", group="root", mode=0o644, compress=False) as tar:
-        for sample, spooled in zip(task.samples, task.records, strict=True):
-            found, _, png = read_record(task.spool, spooled)
+        for sample, scanned in zip(task.samples, task.scanned, strict=True):
+            found, _, png = read_record(task.spool, scanned.spooled)
             checksums.append(zlib.crc32(png))
             tar.write({"__key__": sample.key, "png": png})  # one call would sort the json first
             content = sample_content(sample.label, sample.patient, sample.cluster, task.split, task.classes)

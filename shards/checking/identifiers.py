@@ -15,7 +15,7 @@ from pathlib import Path
 
 from shards.limits import open_plain
 from shards.quarantine import Quarantined
-from shards.sources import HEAD_BYTES, starts_like_dicom
+from shards.sources.listing import HEAD_BYTES, starts_like_dicom
 
 FEWEST = 4
 MOST_TEXT_BYTES = 256 * 2**20  # of a label file

@@ -21,9 +21,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from shards import duplicates, manifest
+from shards import manifest
 from shards.checking.identifiers import Identifiers, Matcher, Words, collect, decoded, words_of
 from shards.checking.verify import printable, show
+from shards.copies import linking
 from shards.errors import UserError
 from shards.manifest import Manifest
 from shards.pixels import render
@@ -114,12 +115,12 @@ def _own_words(content: Manifest) -> tuple[list[Words], list[str]]:
     ]
     texts += [
         str(look),
-        duplicates.METHOD,
+        linking.METHOD,
         manifest.CREATED_BY,
         " ".join(Code),
         "root ustar json png manifest tar",
     ]
-    labels = content.build.get("labels", {})
+    labels = [content.build.get("labels"), content.build.get("appends")]
     return [words_of(text) for text in texts], [*content.classes, *map(str, _strings(labels))]
 
 

@@ -9,17 +9,15 @@ import io
 import json
 import tarfile
 import zlib
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from shards import manifest
+from shards.appending.pending import noted
 from shards.checking.records import FIRST_WITH_RECORDS, JsonCheck
-from shards.content import pixel_digest, split_digest
-from shards.manifest import Manifest, Shard, Split
+from shards.content import pixel_digest, shards_digest
+from shards.manifest import Manifest, Shard, Split, clusters_of_several
+from shards.pixels.render import decode_png
 from shards.progress import Progress
 
 MOST_SHOWN = 20
@@ -27,8 +25,10 @@ MOST_SHOWN = 20
 
 def verify(folder: Path) -> int:
     """Check a shard directory, print where each fault is, and return the exit code: 0 sound, 1 not."""
+    present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    pending = noted(folder)  # between the two, as an append may end now
     content = manifest.read(folder)
-    faults = [*_check_manifest(folder, content), *_check_files(folder, content)]
+    faults = [*_check_manifest(folder, content), *_check_files(folder, content, present, pending)]
     faults += [*_check_counts(content), *_check_splits(content)]
     total = sum(split.samples for split in content.splits.values())
     with Progress("verify", total, "images") as progress:
@@ -69,18 +69,38 @@ def _check_manifest(folder: Path, content: Manifest) -> Iterator[str]:
         yield "manifest.json: its bytes are not those that were written"
 
 
-def _check_files(folder: Path, content: Manifest) -> Iterator[str]:
-    """Shards that are missing, listed twice or not listed, other files, and holes in the numbering."""
+def _check_files(
+    folder: Path, content: Manifest, present: set[str], pending: dict[str, str]
+) -> Iterator[str]:
+    """Shards that are missing, listed twice or not listed, other files, and holes in the numbering.
+
+    `present`: the files there. Those of an append that is not complete, `pending`, are no faults; a line says
+    how many there are.
+    """
     listed = [shard.file for split in content.splits.values() for shard in split.shards]
-    present = {path.name for path in folder.iterdir()} - {manifest.FILE}
-    for file in sorted(present - set(listed)):
-        yield f"{printable(file)}: is not in the manifest"
-    for file in sorted(set(listed) - present):
-        yield f"{file}: is missing"
+    waiting = 0
+    for file in sorted(present - {manifest.FILE, *listed}):
+        if file in pending and (not (folder / file).exists() or _is_whole(folder / file, pending[file])):
+            waiting += 1
+        else:
+            yield f"{printable(file)}: is not in the manifest"
+    if waiting:
+        print(
+            f"{waiting} shards are of an append that is running, or was stopped: until the same append is "
+            "complete, they are not in the set"
+        )
+    for file in sorted(set(listed)):
+        if not (folder / file).exists():
+            yield f"{file}: is missing"
     for name, split in content.splits.items():
         expected = [f"{name}-{number:06d}.tar" for number in range(len(split.shards))]
         if [shard.file for shard in split.shards] != expected:
             yield f"manifest.json, splits/{name}: the shards are not numbered 0 to {len(expected) - 1}"
+
+
+def _is_whole(path: Path, digest: str) -> bool:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() == digest
 
 
 def _check_counts(content: Manifest) -> Iterator[str]:
@@ -103,13 +123,7 @@ def _check_counts(content: Manifest) -> Iterator[str]:
         whole = all(len(shard.classes) == len(labels) for shard in split.shards)
         if whole and Split.of(split.shards, len(labels), split.content_sha256) != split:
             yield f"manifest.json, splits/{name}: the totals do not follow from the shards"
-    clusters = Counter(
-        cluster
-        for split in content.splits.values()
-        for shard in split.shards
-        for cluster in shard.index.cluster
-    )
-    several = sum(count > 1 for count in clusters.values())
+    several = clusters_of_several(content.splits)
     if content.build["part"]["count"] == 1 and content.build["duplicates"]["clusters"] != several:
         yield f"manifest.json, build/duplicates: {several} clusters follow from the index"
     if sum(content.quarantine["codes"].values()) != content.quarantine["total"]:
@@ -129,13 +143,14 @@ def _check_splits(content: Manifest) -> Iterator[str]:
 def _check_content(name: str, split: Split, content: Manifest, pixels: list[str]) -> Iterator[str]:
     """The digest of the split against its samples; `pixels` are theirs, fewer where a fault was found."""
     indexes = [shard.index for shard in split.shards]
-    labels = [label for index in indexes for label in index.label]
-    patients = [patient for index in indexes for patient in index.patient]
-    clusters = [cluster for index in indexes for cluster in index.cluster]
-    if split.content_sha256 is None or not len(pixels) == len(labels) == len(patients) == len(clusters):
+    lengths = {
+        sum(len(column) for column in columns)
+        for columns in zip(*((index.label, index.patient, index.cluster) for index in indexes), strict=True)
+    }
+    if split.content_sha256 is None or lengths - {len(pixels)}:
         return
     size, bits = content.render["size"], content.render["bits"]
-    if split_digest(content.classes, size, bits, pixels, labels, patients, clusters) != split.content_sha256:
+    if shards_digest(content.classes, size, bits, pixels, split.shards) != split.content_sha256:
         yield f"manifest.json, splits/{name}: content_sha256 does not follow from the samples"
 
 
@@ -180,29 +195,10 @@ def _check_shard(
             yield f"{where}.png: its CRC-32 is not the index's"
         else:
             try:
-                levels = _levels(png, content.render["size"], content.render["bits"])
+                levels = decode_png(png, content.render["size"], content.render["bits"])
                 pixels.append(pixel_digest(levels))
             except ValueError as fault:
                 yield f"{where}.png: {fault}"
         if label < len(content.classes):
             wrong = check_json(text, label, patient, cluster, levels)
             yield from [f"{where}.json: {wrong}"] if wrong else []
-
-
-def _levels(png: bytes, size: int, bits: int) -> np.ndarray:
-    """The gray levels [size, size] of a picture.
-
-    Raises ValueError that says what is wrong when it does not decode to this many gray pixels of `bits` bits.
-    """
-    try:
-        with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
-            found, mode = image.size, image.mode
-            right = found == (size, size) and mode == ("I;16" if bits == 16 else "L")
-            levels = np.asarray(image) if right else None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"it does not decode: {error}") from None
-    if levels is None:
-        raise ValueError(
-            f"it is {found[0]} x {found[1]} of mode {mode}, not {size} x {size} of {bits} bits gray"
-        )
-    return levels

@@ -5,6 +5,7 @@ the message for a file of no known format and in the manifest follows from that 
 `read_labels`; this package imports `errors`, `sources` and `quarantine` at most.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -47,6 +48,7 @@ FORMATS = {
 }
 """Name -> module, imported when a label file is read."""
 
+SPLIT_COLUMNS = frozenset({"split", "splits", "subset", "set", "fold", "partition", "data_split"})
 SHOWN = 3  # columns of a format in a message
 
 
@@ -65,10 +67,22 @@ def read_labels(path: Path, options: LabelOptions) -> Labels:
             known = "; ".join(f"{_columns(format)} ({name})" for name, format in shown.items())
             raise UserError(
                 f"{path} has the columns {quoted(','.join(table.columns), 200)}, which fit "
-                f"{'more than one format' if fitting else 'no format'} of label file\ngive one of: {known}"
+                f"{'more than one format' if fitting else 'no format'} of label file\n"
+                f"the first line has to name the columns of one: {known}"
             )
         labels = formats[fitting[0]].read(table, options)
-    return replace(labels, settings={"form": fitting[0], **labels.settings})
+        warnings = [*labels.warnings, *_split_notes(table.columns)]
+    return replace(labels, settings={"form": fitting[0], **labels.settings}, warnings=warnings)
+
+
+def _split_notes(columns: Sequence[str]) -> list[str]:
+    """What to say of a column that gives each image its split."""
+    return [
+        f"the column {quoted(column)} is not read: --split divides by patient, so that nobody is in two "
+        "splits; to keep a split that is given, build each of its parts with --split train=1"
+        for column in columns
+        if column.strip().lower().replace(" ", "_") in SPLIT_COLUMNS
+    ]
 
 
 def _columns(format: Format) -> str:

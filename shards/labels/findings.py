@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from shards.errors import UserError
 from shards.labels.labels import FINDING, NO_FINDING, OTHER_FINDINGS, SEVERAL_FINDINGS
 from shards.labels.table import quoted
-from shards.sources import class_name
+from shards.sources.listing import class_name
 
 RULES = {
     "any": lambda marked, readers: marked > 0,

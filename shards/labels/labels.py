@@ -40,7 +40,7 @@ def check_options(options: LabelOptions, path: Path, takes: Collection[str]) -> 
             raise UserError(f"{option} needs {need}; {path} has {instead}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageLabel:
     """The class of one image, and its patient, where the file has patients.
 

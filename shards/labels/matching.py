@@ -1,6 +1,7 @@
 """Which image file is which image of a label file, and what of either has no counterpart."""
 
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Collection
 from pathlib import Path
@@ -9,7 +10,7 @@ from shards.errors import UserError
 from shards.labels.labels import Labels
 from shards.labels.paths import is_outside, match_paths
 from shards.quarantine import Code, Entry
-from shards.sources import Listing, Source, image_files
+from shards.sources.listing import Listing, Source, image_files, one_form
 
 
 def list_with_labels(folders: list[Path], labels: Labels) -> Listing:
@@ -108,6 +109,8 @@ def _entry_without_image(folders: list[Path], name: str) -> Entry:
 
 def _check_classes(folders: list[Path], labels: Labels, listing: Listing) -> None:
     where = ", ".join(map(str, folders))
+    if not labels.images:
+        raise UserError(f"{labels.file} has no rows below the names of its columns")
     if not listing.images:
         example = next(iter(labels.images), "") + labels.suffix
         raise UserError(
@@ -119,7 +122,18 @@ def _check_classes(folders: list[Path], labels: Labels, listing: Listing) -> Non
         if name not in there:
             raise UserError(
                 f"no image of class {name} is under {where}: {labels.file} names {labels.counts()[name]}"
+                f"{_first_of(name, labels)}"
             )
+
+
+def _first_of(label: str, labels: Labels) -> str:
+    found = next((key for key, image in labels.images.items() if image.label == label), None)
+    return f", such as {found!r}" if found else ""
+
+
+def _loose(name: str) -> str:
+    """A path without what tables lose: the ending, upper case, zeros before a number."""
+    return re.sub(r"(?<!\d)0+(?=\d)", "", os.path.splitext(one_form(name))[0].lower())
 
 
 def _cure(folders: list[Path], labels: Labels) -> str:
@@ -129,4 +143,6 @@ def _cure(folders: list[Path], labels: Labels) -> str:
         for name, _ in image_files(folder, 0, Listing()):
             if labels.by_path and name.endswith(f"/{first}"):
                 return f"paths are relative to SOURCE, so give {folder / name.removesuffix(f'/{first}')}"
+            if labels.by_path and _loose(name) == _loose(first):
+                return f"{name!r} is there: write paths as files are called, with zeros, case and ending"
     return "check SOURCE and the label file" + ("; paths are relative to SOURCE" if labels.by_path else "")

@@ -7,7 +7,7 @@ from shards.labels.findings import asked_classes, finding_settings, image_class,
 from shards.labels.labels import NO_FINDING, OTHER_VIEWS, ImageLabel, LabelOptions, Labels, check_options
 from shards.labels.table import Table, quoted
 from shards.labels.views import view_of
-from shards.sources import class_name
+from shards.sources.listing import class_name
 
 COLUMNS = ("Image Index", "Finding Labels", "Patient ID")
 VIEW = "View Position"

@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
+from shards.sources.listing import one_form
+
 DRIVE = re.compile(r"[A-Za-z]:/")
 
 
@@ -18,22 +20,27 @@ def match_paths(
     paths: Collection[str], names: Collection[str], folders: Sequence[Path]
 ) -> tuple[dict[str, str], list[str]]:
     """(path of the label file -> one of the files' posix `names` within its SOURCE, what to say of it)."""
-    known = set(names)
-    matched = {path: path for path in paths if path in known}
+    exact = set(names)
+    matched = {path: path for path in paths if path in exact}
     left = [path for path in paths if path not in matched]
     roots = {root for folder in folders for root in (os.path.abspath(folder), os.path.realpath(folder))}
     plain = {path: _relative(path, roots) for path in left}
-    matched |= {path: name for path, name in plain.items() if name in known}
+    forms = Counter(map(one_form, names))
+    known = {one_form(name): name for name in names if forms[one_form(name)] == 1}
+    matched |= {path: known[name] for path, name in plain.items() if name in known}
     notes = []
     if found := sum(path in matched for path in left):
-        notes.append(f"{found} paths are absolute or have backslashes: taken relative to SOURCE")
+        notes.append(
+            f"{found} paths are absolute, or have backslashes or accents otherwise than the files: taken "
+            "relative to SOURCE"
+        )
     left = [path for path in left if path not in matched and ".." not in plain[path].split("/")]
-    free = known - set(matched.values())
+    free = known.keys() - {one_form(name) for name in matched.values()}
     prefix = _common_prefix([plain[path] for path in left], free, [folder.name for folder in folders])
     if prefix is None:
         return matched, notes
     rest = {path: plain[path].removeprefix(f"{prefix}/") for path in left}
-    stripped = {path: name for path, name in rest.items() if name in free and name != plain[path]}
+    stripped = {path: known[name] for path, name in rest.items() if name in free and name != plain[path]}
     notes.append(
         f"{len(stripped)} paths begin with {prefix!r}, which is not below SOURCE: taken without it, such as "
         f"{next(iter(stripped.values()))!r}"
@@ -43,10 +50,10 @@ def match_paths(
 
 def _relative(path: str, roots: Iterable[str]) -> str:
     """The path with slashes, and relative to one of the absolute `roots` where it is below one."""
-    path = os.path.normpath(path.replace("\\", "/"))
+    path = os.path.normpath(one_form(path))
     for root in roots:
-        if path.startswith(f"{root}/"):
-            return path[len(root) + 1 :]
+        if path.startswith(f"{one_form(root)}/"):
+            return path[len(one_form(root)) + 1 :]
     return path
 
 

@@ -1,15 +1,17 @@
 """The plain label file: `path,label[,patient]`; paths as in `paths`. 0, 1 and -1 as CheXpert has them."""
 
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
 
-from shards.classes import nearly_equal
 from shards.errors import UserError
 from shards.labels.labels import UNCERTAIN, ImageLabel, LabelOptions, Labels, check_options
-from shards.labels.table import Table
-from shards.sources import WHOLE_NUMBER, class_name
+from shards.labels.table import Table, quoted
+from shards.sources.classes import nearly_equal
+from shards.sources.listing import WHOLE_NUMBER, class_name
+from shards.sources.unknown import SPREADSHEET_ERRORS
 
 COLUMNS = ("path", "label")
 OPTIONAL_COLUMNS = ("patient",)
@@ -32,6 +34,8 @@ PATIENT_COLUMNS = (
 )
 """What the patient's column may be called, whatever its case, spaces and underscores."""
 MINUS_ONE = "-1"
+MISSING = frozenset({"nan", "<na>", "na", "n/a", "null"})
+ROUNDED = re.compile(r"\d([.,]\d+)?E\+\d+", re.IGNORECASE)
 UNCERTAIN_AS = {"drop": None, "finding": "1", "no_finding": "0"}
 
 
@@ -52,6 +56,7 @@ def read(table: Table, options: LabelOptions) -> Labels:
     rows: dict[str, set[tuple[str, ...]]] = {}
     written: Counter[str] = Counter()
     for path, label, *patient in table.rows(*COLUMNS, *patients, may_be_empty=patients):
+        _check_cells(table, label, patient)
         written[label] += 1
         rows.setdefault(os.path.normpath(path), set()).add((label, *patient))
     rule = uncertain_rule(table, written, options.uncertain)
@@ -73,6 +78,20 @@ def read(table: Table, options: LabelOptions) -> Labels:
         written=Counter({name: count for name, count in written.items() if not (rule and _is_minus(name))}),
         by_path=True,
     )
+
+
+def _check_cells(table: Table, label: str, patient: Sequence[str]) -> None:
+    """Refuse what programs write in place of a label that is missing, or of an id that is too long."""
+    if label.lower() in MISSING or label.upper() in SPREADSHEET_ERRORS:
+        raise table.error(
+            f"the label {quoted(label)} says that there is none: write a class, or remove the row"
+        )
+    for cell in patient:
+        if ROUNDED.fullmatch(cell):
+            raise table.error(
+                f"the patient {quoted(cell)} was rounded by a spreadsheet, so that several may look like "
+                "one: save the column as text"
+            )
 
 
 def uncertain_rule(table: Table, written: Counter[str], asked: str | None) -> str | None:

@@ -20,7 +20,7 @@ SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
 SEPARATOR_LINE = re.compile(r'^"?sep=([,;\t])"?[\r\n]*$', re.IGNORECASE)
 GUARDED = re.compile(r'="([^"]*)"')
 UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-WORKBOOK_MAGIC = b"PK\x03\x04"  # a zip archive, as .xlsx and .ods are
+WORKBOOK_MAGICS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # a zip archive, as .xlsx and .ods are; .xls
 GZIP_MAGIC = b"\x1f\x8b"  # RFC 1952, section 2.3.1
 MAX_LINE = 2**20  # characters
 MAX_CHARACTERS = 2**28  # fifty times the label file of VinBigData; a gzipped file can hold far more
@@ -33,6 +33,8 @@ class Table:
         self.path = path
         lines = self._lines(text)
         first = next(lines, "")
+        if "\0" in first:
+            raise UserError(f"{path} is not a CSV file in UTF-8 or UTF-16: save it as CSV UTF-8")
         self._skipped = 0
         if said := SEPARATOR_LINE.match(first):
             first = next(lines, "")
@@ -45,15 +47,19 @@ class Table:
         """The cells of the `wanted` columns, row by row, without surrounding space.
 
         Raises UserError with the line for a row with an empty one of these cells, unless it `may_be_empty`,
-        or more cells than columns.
+        more cells than columns, or the names of the columns again.
         """
         for column in wanted:
             if self.columns.count(column) > 1:
                 raise self.error(f"the column {column} is there more than once")
         positions = [self.columns.index(column) for column in wanted]
-        for row in self._reader:
+        for row in self._records():
             if not any(map(str.strip, row)):
                 continue
+            if [cell.strip() for cell in row] == self.columns:
+                raise self.error(
+                    "the names of the columns again: are two tables in one file? Remove the line"
+                )
             if any(row[len(self.columns) :]):
                 separator = SEPARATORS[self._separator]
                 raise self.error(
@@ -64,6 +70,18 @@ class Table:
                 if not cell and column not in may_be_empty:
                     raise self.error(f"an empty cell; each row needs its {column}")
             yield cells
+
+    def _records(self) -> Iterator[list[str]]:
+        begins = self._reader.line_num
+        try:
+            for row in self._reader:
+                yield row
+                begins = self._reader.line_num
+        except csv.Error as error:
+            line = begins + 1 + self._skipped
+            raise UserError(
+                f"{self.path} is not a CSV file: what begins in line {line}: {error}; is a quote not closed?"
+            ) from None
 
     def error(self, text: str) -> UserError:
         """The error that the line last read has the fault `text`."""
@@ -88,8 +106,8 @@ def open_table(path: Path) -> Iterator[Table]:
         with open(path, "rb") as file:
             packed = file.peek(len(GZIP_MAGIC)).startswith(GZIP_MAGIC)
             stream = io.BufferedReader(gzip.GzipFile(fileobj=file)) if packed else file
-            start = stream.peek(len(WORKBOOK_MAGIC))
-            if start.startswith(WORKBOOK_MAGIC):
+            start = stream.peek(len(WORKBOOK_MAGICS[0]))
+            if start.startswith(WORKBOOK_MAGICS):
                 raise UserError(f"{path} is a spreadsheet or an archive, not a table of text: save it as CSV")
             encoding = "utf-16" if start.startswith(UTF_16_MARKS) else "utf-8-sig"
             with io.TextIOWrapper(stream, encoding=encoding, newline="") as text:

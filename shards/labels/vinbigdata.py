@@ -8,7 +8,7 @@ import os
 from shards.labels.findings import asked_classes, finding_settings, image_class, known_findings
 from shards.labels.labels import NO_FINDING, ImageLabel, LabelOptions, Labels, check_options
 from shards.labels.table import Table, quoted
-from shards.sources import DICOM_SUFFIXES, RASTER_SUFFIXES, class_name
+from shards.sources.listing import DICOM_SUFFIXES, RASTER_SUFFIXES, class_name
 
 COLUMNS = ("image_id", "class_name", "class_id", "rad_id")
 NO_FINDING_ID = 14

@@ -25,6 +25,7 @@ HIGH_THROUGHPUT = {f"1.2.840.10008.1.2.4.{number}" for number in (201, 202, 203)
 SUPPORTED = NATIVE | {RLE} | JPEG | JPEG_LS | JPEG_2000 | HIGH_THROUGHPUT
 LOSSY = {f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 81, 91, 203)}
 MOST_BITS = 16
+MOST_ALLOCATED = 64
 OVERSHOOT = 1 / 16  # of the range, by which lossy coding may leave it
 
 
@@ -111,10 +112,14 @@ def stored_bits(dataset: "Dataset") -> tuple[int, int]:
     """BitsStored, and the number of the lowest bit by HighBit: 0 unless there are bits below."""
     allocated = int(dataset.BitsAllocated)
     stored = int(dataset.get("BitsStored") or allocated)
-    if not 1 <= stored <= allocated:
-        raise Quarantined(Code.CORRUPT, f"the header says that {stored} of {allocated} bits are stored")
     high = dataset.get("HighBit")
-    return stored, max(0, min(stored if high is None else int(high) + 1, allocated) - stored)
+    end = stored if high is None else int(high) + 1
+    if not 1 <= stored <= allocated <= MOST_ALLOCATED or not 1 <= end <= allocated:
+        raise Quarantined(
+            Code.CORRUPT,
+            f"the header says that {stored} of {allocated} bits, up to bit {end - 1}, are stored",
+        )
+    return stored, max(0, end - stored)
 
 
 def cut_bits(values: np.ndarray, bits: int, low: int, signed: bool) -> np.ndarray:
@@ -134,12 +139,3 @@ def _clipped(values: np.ndarray, bits: int, signed: bool) -> np.ndarray:
             Code.UNSUPPORTED_PIXELS, f"bits above the {bits} stored are used, and lossy coding has mixed them"
         )
     return values if beyond <= 0 else values.clip(least, most)
-
-
-def check_rle_length(dataset: "Dataset") -> None:
-    """Refuse a run-length coded frame longer than its pixels can need: it would unpack without a limit."""
-    stored = int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated) // 8
-    if len(dataset.PixelData) > 2 * stored + 65536:
-        raise Quarantined(
-            Code.CORRUPT, f"RLE Lossless: {len(dataset.PixelData)} bytes for {stored} of pixels"
-        )

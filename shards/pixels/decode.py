@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from shards.limits import check_shape
-from shards.pixels.codecs import MOST_BITS, RLE, check_rle_length, check_syntax, cut_bits, stored_bits
+from shards.pixels.codecs import MOST_BITS, RLE, check_syntax, cut_bits, stored_bits
+from shards.pixels.enhanced import state_at_the_top
 from shards.pixels.part10 import DEFLATED_FRAME, inflate_frame, read_data_set
+from shards.pixels.run_lengths import unpack_runs
 from shards.quarantine import Code, Quarantined
-from shards.sources import HEAD_BYTES, starts_like_dicom
+from shards.sources.listing import HEAD_BYTES, starts_like_dicom
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+
+INTEGERS_NEED = ("BitsStored", "PixelRepresentation")  # of type 1 (PS3.3, C.7.6.3)
 
 
 def is_dicom(file: BinaryIO) -> bool:
@@ -26,15 +30,18 @@ def is_dicom(file: BinaryIO) -> bool:
 
 
 def read_dicom(path: str) -> "Dataset":
-    """The data set of a single-frame grayscale DICOM image that can be decoded; its pixels are still encoded.
+    """The data set of a single-frame grayscale DICOM image that can be decoded; its pixels may be encoded.
 
     Raises Quarantined, or nearly anything: pydicom has no closed set of errors for a hostile file.
     """
     dataset = read_data_set(path)
     _check_header(dataset)
+    state_at_the_top(dataset)
     if dataset.file_meta.TransferSyntaxUID == DEFLATED_FRAME:
         inflate_frame(dataset)
     check_syntax(dataset.file_meta.TransferSyntaxUID)
+    if dataset.file_meta.TransferSyntaxUID == RLE:
+        unpack_runs(dataset)
     return dataset
 
 
@@ -51,13 +58,16 @@ def _check_header(dataset: "Dataset") -> None:
         raise Quarantined(
             Code.UNSUPPORTED_PIXELS, f"{dataset.BitsAllocated} bits a pixel: a mask, not an X-ray"
         )
+    for name in INTEGERS_NEED if "PixelData" in dataset else ():
+        if dataset.get(name) is None:
+            raise Quarantined(
+                Code.CORRUPT, f"the header lacks {name}, which says what the bits of a pixel are"
+            )
     check_shape(int(dataset.Rows), int(dataset.Columns))
 
 
 def native_values(dataset: "Dataset") -> np.ndarray:
-    """The stored values [rows, columns] of an image that is not compressed, or run-length coded."""
-    if dataset.file_meta.TransferSyntaxUID == RLE:
-        check_rle_length(dataset)
+    """The stored values [rows, columns] of an image that is not compressed."""
     try:
         values = _without_unused_bits(dataset)
     except ValueError as error:

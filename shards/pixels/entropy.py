@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from shards.pixels.codestream import JPEG_LS_FRAME, LOSSLESS, BadCodestream, Codestream
+from shards.pixels.codestream import END, JPEG_LS_FRAME, LOSSLESS, BadCodestream, Codestream
 
 HUFFMAN_SEQUENTIAL = (0xC0, 0xC1)
 START_OF_SCAN, HUFFMAN_TABLES, RESTART_INTERVAL, END_OF_IMAGE = 0xDA, 0xC4, 0xDD, 0xD9
 FIRST_RESTART, LAST_RESTART = 0xD0, 0xD7
+SCAN = bytes([0xFF, START_OF_SCAN])
+FILLED = re.compile(rb"\xff\xff+\x00")  # B.1.1.2: fill bytes precede a marker
 MARKER = re.compile(rb"\xff+([\x01-\xfe])")
 ROWS_AT_ONCE = 256  # bounds the memory
 MOST_BITS = 16  # of a Huffman code
@@ -59,6 +61,9 @@ def check_8_bits(data: bytes) -> None:
     """Raise BadCodestream with libjpeg's warning about a JPEG of 8 bits."""
     import simplejpeg
 
+    start = data.rfind(SCAN)
+    if FILLED.search(data, start, max(start, data.find(END, start))):
+        raise BadCodestream("fill bytes within the scan, which decoders read in several ways")
     try:  # the smallest picture: all is read, little is computed
         simplejpeg.decode_jpeg(data, "GRAY", min_height=1, min_width=1, min_factor=8, strict=True)
     except ValueError as error:

@@ -13,7 +13,7 @@ from shards.limits import MAX_FILE_BYTES, open_plain
 from shards.pixels.codecs import JPEG_2000, JPEG_LS
 from shards.pixels.codestream import JPEG_LS_FRAME, BadCodestream, Codestream, read_codestream
 from shards.quarantine import Code, Quarantined
-from shards.sources import DICOM_MAGIC, DICOM_MAGIC_AT, FILE_META
+from shards.sources.listing import DICOM_MAGIC, DICOM_MAGIC_AT, FILE_META
 
 if TYPE_CHECKING:
     from pydicom import Dataset

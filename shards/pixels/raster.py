@@ -4,6 +4,7 @@ Pillow reads them where it reads every bit, and checks them; it cuts 16-bit colo
 JPEG of another depth, so imagecodecs reads those.
 """
 
+import struct
 import zlib
 from collections.abc import Callable
 from typing import BinaryIO, NamedTuple
@@ -26,6 +27,7 @@ from shards.quarantine import Code, Quarantined
 
 GRAY_TOLERANCE = 2  # levels of 255 by which the channels of a gray picture may differ after lossy coding
 PNG_START = b"\x89PNG\r\n\x1a\n"
+PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 ORIENTATION = 0x0112  # of EXIF
 MOST_BEFORE_EXIF = 65536
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
@@ -62,6 +64,9 @@ def decode_raster(file: BinaryIO) -> Raster:
         orientation = _orientation(image.getexif())
         image = ImageOps.exif_transpose(image)
     except UnidentifiedImageError:
+        for name, start in (("PNG", PNG_START), ("JPEG", JPEG_START)):
+            if data.startswith(start):
+                raise Quarantined(Code.CORRUPT, f"{name}: what comes before its pixels is damaged") from None
         raise Quarantined(Code.NOT_AN_IMAGE, "the content is neither PNG, JPEG nor DICOM") from None
     except Image.DecompressionBombError as error:
         raise Quarantined(Code.TOO_LARGE, str(error)) from None
@@ -89,19 +94,37 @@ def decode_raster(file: BinaryIO) -> Raster:
 
 
 def _check_png(data: bytes) -> None:
-    """Raise Quarantined where the checksum of pixels is wrong, which Pillow does not look at."""
-    position = len(PNG_START)
+    """Raise Quarantined where checksums of pixels are wrong, or bytes are left over: Pillow does not look."""
+    position, packed = len(PNG_START), []
     while position + 12 <= len(data):
         size, kind = int.from_bytes(data[position : position + 4], "big"), data[position + 4 : position + 8]
         end = position + 8 + size
-        if kind == b"IDAT" and zlib.crc32(data[position + 4 : end]) != int.from_bytes(
-            data[end : end + 4], "big"
-        ):
-            raise Quarantined(Code.CORRUPT, "PNG: the checksum of its pixels is wrong")
+        if kind == b"IDAT":
+            packed.append(data[position + 8 : end])
+            if zlib.crc32(packed[-1], zlib.crc32(kind)) != int.from_bytes(data[end : end + 4], "big"):
+                raise Quarantined(Code.CORRUPT, "PNG: the checksum of its pixels is wrong")
         if kind == b"IEND":
+            _check_unpacked(data, b"".join(packed))
             return
         position = end + 4
     raise Quarantined(Code.TRUNCATED, "PNG: its end is missing")
+
+
+def _check_unpacked(data: bytes, packed: bytes) -> None:
+    """Unpack the pixels once more, by the library that does it fastest."""
+    import imagecodecs
+
+    width, height, depth, colour, *methods = struct.unpack_from(">IIBBBBB", data, 16)
+    row = -(-width * depth * PNG_CHANNELS[colour] // 8)
+    interlaced = methods[2] == 1
+    most = height * (row + 1) if not interlaced else height * row + 4 * (height + 4)  # 15 rows for 8, and 7
+    try:
+        unpacked = imagecodecs.deflate_decode(packed, out=most)
+    except RuntimeError as error:
+        raise Quarantined(Code.CORRUPT, f"PNG: {error}") from None
+    whole = interlaced or len(unpacked) == most
+    if methods[0] or not whole or zlib.adler32(unpacked).to_bytes(4, "big") != packed[-4:]:
+        raise Quarantined(Code.CORRUPT, "PNG: its compressed pixels are not those that its header calls for")
 
 
 def _is_deep_colour(data: bytes) -> bool:

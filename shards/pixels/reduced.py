@@ -17,7 +17,7 @@ from PIL import Image
 
 from shards.pixels.codestream import JPEG_2000_START, Codestream
 
-MOST_LEVELS = 2  # 12 times faster, 6 times for 9/7; at 3 the thumbnails of `duplicates` begin to differ
+MOST_LEVELS = 2  # 12 times faster, 6 times for 9/7; at 3 the thumbnails of `copies` begin to differ
 FEWEST_SAMPLES = 64  # on the shorter side, for these thumbnails
 
 

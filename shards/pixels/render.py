@@ -19,7 +19,7 @@ from PIL import Image
 
 from shards.limits import open_plain
 from shards.pixels.aspect import pixel_aspect
-from shards.pixels.codecs import JPEG_2000, NATIVE, RLE, decode_frame, read_frame, stored_bits
+from shards.pixels.codecs import JPEG_2000, NATIVE, decode_frame, read_frame, stored_bits
 from shards.pixels.decode import is_dicom, native_values, read_dicom
 from shards.pixels.fit import SQUARE_WITHIN, Field, fitting, to_square
 from shards.pixels.grayscale import AUTO, PERCENTILES, Record, dicom_field, only_windowed, window_note
@@ -154,7 +154,7 @@ def _polarity_note(dataset: "Dataset") -> str | None:
 
 def _render_dicom(dataset: "Dataset", side: int | None, fit: str, window: str) -> tuple[Field, Record]:
     syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax in NATIVE or syntax == RLE:
+    if syntax in NATIVE:
         return dicom_field(dataset, native_values(dataset), window)
     frame, stream = read_frame(dataset, syntax)
     signed = dataset.get("PixelRepresentation") == 1
@@ -194,3 +194,22 @@ def encode_png(levels: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(levels).save(buffer, "PNG", compress_level=PNG_LEVEL)
     return buffer.getvalue()
+
+
+def decode_png(png: bytes, size: int, bits: int) -> np.ndarray:
+    """The gray levels [size, size] of a picture in a shard, uint8 or uint16.
+
+    Raises ValueError that says what is wrong when it does not decode to this many gray pixels of `bits` bits.
+    """
+    try:
+        with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
+            found, mode = image.size, image.mode
+            right = found == (size, size) and mode == ("I;16" if bits == 16 else "L")
+            levels = np.asarray(image) if right else None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"it does not decode: {error}") from None
+    if levels is None:
+        raise ValueError(
+            f"it is {found[0]} x {found[1]} of mode {mode}, not {size} x {size} of {bits} bits gray"
+        )
+    return levels

@@ -2,10 +2,10 @@
 
 import argparse
 
-from shards.__main__ import _parser
+from shards.parser import parser
 
 
 def build_options(**changed: object) -> argparse.Namespace:
     """As `build in --out out` has them but for `changed`, whatever the command line would say to that."""
-    given = vars(_parser().parse_args(["build", "in", "--out", "out"]))
+    given = vars(parser().parse_args(["build", "in", "--out", "out"]))
     return argparse.Namespace(**{**given, **changed})

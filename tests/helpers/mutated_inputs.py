@@ -19,11 +19,13 @@ import imagecodecs
 import numpy as np
 import simplejpeg
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import UID
 
+from helpers import strict_decoders
 from helpers.xray_files import class_folders, dicom, dicom_bytes, smooth
 from shards import manifest
 from shards.__main__ import main
@@ -34,14 +36,22 @@ from shards.labels.matching import list_with_labels
 from shards.pixels.render import picture, render_file
 from shards.quarantine import Entry
 from shards.scan import ScanOptions, scan_one
-from shards.sources import Source
+from shards.sources.listing import Source
 
 SIDE = 64
 KINDS = ("dicom", "dicom", "png", "jpeg", "csv", "tar")
 NATIVE = {"explicit": "1.2.840.10008.1.2.1", "implicit": "1.2.840.10008.1.2"}
+BASELINE, LOSSLESS, JPEG_2000 = (f"1.2.840.10008.1.2.4.{number}" for number in (50, 70, 90))
+JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
+RLE = "1.2.840.10008.1.2.5"
 CODED: dict[str, Callable[[np.ndarray], bytes]] = {
     "1.2.840.10008.1.2.4.70": lambda x: imagecodecs.jpeg8_encode(x, lossless=True, bitspersample=12),
+    "1.2.840.10008.1.2.4.57": lambda x: imagecodecs.jpeg8_encode(
+        x, lossless=True, bitspersample=12, predictor=6
+    ),
     "1.2.840.10008.1.2.4.80": lambda x: imagecodecs.jpegls_encode(x),
+    "1.2.840.10008.1.2.4.81": lambda x: imagecodecs.jpegls_encode(x // 2, level=2),
+    "1.2.840.10008.1.2.5": strict_decoders.encode_rle,
     "1.2.840.10008.1.2.4.90": lambda x: imagecodecs.jpeg2k_encode(
         x, level=0, reversible=True, codecformat="j2k", bitspersample=12
     ),
@@ -72,10 +82,12 @@ def originals() -> dict[str, list[bytes]]:
         dataset.PixelData = encapsulate([encode(FIELD)])
         dataset["PixelData"].is_undefined_length = True
         files["dicom"].append(dicom_bytes(dataset))
+    notes = PngInfo()
+    notes.add_text("Comment", "a chunk in which changes leave the picture as it is " * 20)
     for values in ((FIELD >> 4).astype(np.uint8), FIELD * 16):
         for level in (1, 9):
             buffer = io.BytesIO()
-            Image.fromarray(values).save(buffer, "PNG", compress_level=level)
+            Image.fromarray(values).save(buffer, "PNG", compress_level=level, pnginfo=notes)
             files["png"].append(buffer.getvalue())
     for options in (
         {"quality": 90},
@@ -115,6 +127,16 @@ def mutate(data: bytes, rng: random.Random) -> bytes:
     return bytes(changed)
 
 
+def repaired(data: bytes) -> bytes:
+    """A PNG whose chunks have the checksums of what is in them, as a program with a fault writes it."""
+    fixed, position = bytearray(data), 8
+    while position + 12 <= len(fixed):
+        end = position + 8 + int.from_bytes(fixed[position : position + 4], "big")
+        fixed[end : end + 4] = zlib.crc32(fixed[position + 4 : end]).to_bytes(4, "big")[: len(fixed) - end]
+        position = end + 4
+    return bytes(fixed)
+
+
 def strict_picture(path: Path, kind: str) -> np.ndarray | None:
     """The picture in [0, 1] of a decoder that accepts the file without a warning; None where none does."""
     with warnings.catch_warnings():
@@ -131,15 +153,23 @@ def strict_picture(path: Path, kind: str) -> np.ndarray | None:
 
 
 def _checked_png(data: bytes) -> np.ndarray:
-    position, crcs = 8, 0
-    while position + 12 <= len(data) and crcs >= 0:
-        size = int.from_bytes(data[position : position + 4], "big")
-        chunk = data[position + 4 : position + 8 + size]
-        if zlib.crc32(chunk) != int.from_bytes(data[position + 8 + size : position + 12 + size], "big"):
+    """libpng's pixels, where all checksums are right: it only warns of some."""
+    position, compressed = 8, b""
+    while position + 12 <= len(data):
+        end = position + 8 + int.from_bytes(data[position : position + 4], "big")
+        chunk = data[position + 4 : end]
+        if zlib.crc32(chunk).to_bytes(4, "big") != data[end : end + 4]:
             raise ValueError("CRC")
-        position += 12 + size
+        position = end + 4
+        if chunk[:4] == b"IHDR" and any(chunk[14:16]):
+            raise ValueError("method")
+        compressed += chunk[4:] if chunk[:4] == b"IDAT" else b""
         if chunk[:4] == b"IEND":
             break
+    unpacker = zlib.decompressobj()
+    unpacker.decompress(compressed)
+    if not unpacker.eof or unpacker.unused_data:
+        raise ValueError("IDAT")
     values = imagecodecs.png_decode(data)
     full = 2 ** (8 * values.dtype.itemsize) - 1
     return (values if values.ndim == 2 else values[..., 0]) / full
@@ -152,14 +182,7 @@ def _dicom(path: Path) -> np.ndarray:
         dataset = dcmread(path, force=True)
     if "TransferSyntaxUID" not in dataset.file_meta:
         dataset.file_meta.TransferSyntaxUID = UID(_syntax_of(dataset))
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax in CODED and not syntax.endswith((".50", ".90")):
-        frame = next(iter(generate_frames(dataset.PixelData, number_of_frames=1)))
-        decode = imagecodecs.jpegls_decode if syntax.endswith("80") else imagecodecs.jpeg8_decode
-        values = decode(frame).astype(float)
-    else:
-        values = dataset.pixel_array.astype(float)
-    values = values * float(dataset.get("RescaleSlope", 1) or 1) + float(
+    values = _stored_values(dataset).astype(float) * float(dataset.get("RescaleSlope", 1) or 1) + float(
         dataset.get("RescaleIntercept", 0) or 0
     )
     if "WindowCenter" in dataset and "WindowWidth" in dataset:
@@ -173,17 +196,36 @@ def _dicom(path: Path) -> np.ndarray:
     return 1 - field if dataset.PhotometricInterpretation == "MONOCHROME1" else field
 
 
+def _stored_values(dataset: Dataset) -> np.ndarray:
+    """By a decoder that is not the product's, where there is one; only the bits that are stored."""
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if syntax == JPEG_2000:  # bits are allocated in multiples of 8, whatever the header says of a coded frame
+        dataset.BitsAllocated += -dataset.BitsAllocated % 8
+    if syntax not in CODED or syntax == JPEG_2000:
+        return dataset.pixel_array
+    frame = next(iter(generate_frames(dataset.PixelData, number_of_frames=1)))
+    if syntax == RLE:
+        values = strict_decoders.rle(frame, dataset.Rows, dataset.Columns, dataset.BitsAllocated // 8)
+    elif syntax == BASELINE:
+        values = simplejpeg.decode_jpeg(frame, "GRAY", strict=True)[..., 0]
+    else:
+        decode = strict_decoders.jpeg_ls if syntax in JPEG_LS else strict_decoders.lossless_jpeg
+        values = decode(frame)
+    bits = dataset.BitsStored
+    values = values.astype(np.int64) & (2**bits - 1)
+    return values - ((values >> (bits - 1) << bits) if dataset.PixelRepresentation else 0)
+
+
 def _syntax_of(dataset: Dataset) -> str:
     """By the frame's first markers."""
     if not dataset["PixelData"].is_undefined_length:
         return NATIVE["implicit" if dataset.original_encoding[0] else "explicit"]
     frame = next(iter(generate_frames(dataset.PixelData, number_of_frames=1)))
-    lossless, near_lossless, wavelet, baseline = CODED
     if frame.startswith(b"\xff\x4f"):
-        return wavelet
+        return JPEG_2000
     if b"\xff\xf7" in frame[:100]:
-        return near_lossless
-    return lossless if b"\xff\xc3" in frame[:700] else baseline
+        return JPEG_LS[0]
+    return LOSSLESS if b"\xff\xc3" in frame[:700] else BASELINE
 
 
 def picture_outcome(path: Path, kind: str, spool: Path) -> dict[str, Any]:
@@ -253,7 +295,8 @@ def run(folder: Path, seed: int, first: int, last: int) -> None:
         else:
             which = rng.randrange(len(files[kind]))
             path = folder / f"mutant.{kind}"
-            path.write_bytes(mutate(files[kind][which], rng))
+            changed = mutate(files[kind][which], rng)
+            path.write_bytes(repaired(changed) if kind == "png" and rng.random() < 0.5 else changed)
             outcome = picture_outcome(path, kind, folder / "spool") | {"of": which}
         outcome |= {"number": number, "kind": kind, "seconds": round(time.monotonic() - started, 2)}
         print(json.dumps(outcome), file=kept, flush=True)

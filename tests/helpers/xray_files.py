@@ -33,6 +33,14 @@ def class_folders(root: Path, patients: int = 12, images: int = 2) -> Path:
     return root
 
 
+def batch(root: Path, patients: range, image: int) -> Path:
+    """`root/{Finding,No_finding}/{patient}_{image}.png`: one image of each of these patients."""
+    for patient in patients:
+        folder = ("Finding", "No_finding")[(patient + image) % 2]
+        write_png(root / folder / f"{patient:04d}_{image}.png", 1000 * image + patient)
+    return root
+
+
 def dicom(stored: np.ndarray, bits: int = 16, **elements: Any) -> Dataset:
     """A MONOCHROME2 image of `stored` values; `elements` are set last (or, when None, removed)."""
     dataset = Dataset()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,17 @@ def test_stock_webdataset_reads_what_the_manifest_says(built: Path) -> None:
                     },
                 }
     assert [len(split.shards) for split in content.splits.values()] == [3, 1, 1]
+
+
+def test_tar_lists_every_member(built: Path) -> None:
+    for split in manifest.read(built).splits.values():
+        for shard in split.shards:
+            listed = subprocess.run(
+                ["tar", "tvf", str(built / shard.file)], capture_output=True, text=True, check=True
+            )
+            names = [line.split()[-1] for line in listed.stdout.splitlines()]
+            assert names == [f"{key}.{kind}" for key in shard.index.key for kind in ("png", "json")]
+            assert not listed.stderr
 
 
 def test_shards_hold_no_name_of_a_source(built: Path, source: Path) -> None:
@@ -224,7 +236,7 @@ def test_what_can_t_be_out_or_source(tmp_path: Path, capsys: pytest.CaptureFixtu
     (tmp_path / "link").symlink_to(source)
     out = str(tmp_path / "out")
     for words, wanted in (
-        ([str(source), "--out", "s3://bucket/shards"], "no folder of this machine"),
+        ([str(source), "--out", "s3:bucket/shards"], "no folder of this machine"),
         ([str(source), str(tmp_path / "link"), "--out", out], "twice"),
         ([str(source / "Finding"), str(source), "--out", out], "twice"),
     ):

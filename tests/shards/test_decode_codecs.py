@@ -21,7 +21,7 @@ from shards.pixels.codestream import BadCodestream, read_codestream
 from shards.pixels.decode import read_dicom
 from shards.quarantine import Code, Entry, Quarantined
 from shards.scan import Scanned, ScanOptions, scan_one
-from shards.sources import Source
+from shards.sources.listing import Source
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # as in the workers
 FIELD = smooth(1, 60, 44)

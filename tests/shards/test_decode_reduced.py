@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.uid import JPEG2000, JPEG2000Lossless
 
-from shards.duplicates import fingerprint
+from shards.copies.fingerprint import fingerprint
 from shards.pixels.codestream import read_codestream
 from shards.pixels.fit import to_square
 from shards.pixels.reduced import Reduced, decode_reduced, levels_for

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from shards import manifest
 from shards.__main__ import main
-from shards.build import gather
+from shards.gather import gather
 from shards.identity import Names
 from shards.plan import draw_order
 from shards.quarantine import Code, Entry
-from shards.sources import Listing, Source
+from shards.sources.listing import Listing, Source
 
 SMALL = ["--size", "16", "--workers", "1"]
 
@@ -79,12 +79,16 @@ def test_the_draw_is_the_first_usable_ones_in_draw_order(
 
     def scan(workers: None, batch: list[Source], *_: object) -> list[SimpleNamespace | Entry]:
         read.extend(batch)
-        good = SimpleNamespace(content=bytes(32))
-        return [good if usable[image] else Entry(0, image.name, Code.CORRUPT, "") for image in batch]
+        return [
+            SimpleNamespace(content=bytes(32), pixels=image.name)
+            if usable[image]
+            else Entry(0, image.name, Code.CORRUPT, "")
+            for image in batch
+        ]
 
     options = build_options(per_class=per_class, seed=seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shards.build.scan", scan)
+        patch.setattr("shards.gather.scan", scan)
         listing = Listing(rng.sample(images, len(images)))
         drawn, refused = gather(None, listing, names, Path(), options)  # type: ignore[arg-type]
     by_identity = {image.identity: image for image in images}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shards.files import appearing_folder, replace_file, replacing
+from shards.files import appearing_folder, clear_partial, locked, replace_file, replacing
 
 
 def names(folder: Path) -> list[str]:
@@ -56,6 +56,14 @@ def test_a_failure_leaves_the_old_file_and_no_temporary(
         with pytest.raises(OSError, match="No space"):
             replace_file(path, "new", flush=True)
     assert path.read_text() == "old" and names(tmp_path) == ["a"]
+
+
+def test_an_error_that_names_no_file_gets_the_name(tmp_path: Path) -> None:
+    """As that of a write to a full disk; one that names another file keeps that."""
+    for filename in (None, "other"):
+        with pytest.raises(OSError, match="No space") as raised, replacing(tmp_path / "file"):
+            raise OSError(errno.ENOSPC, "No space left on device", *([filename] if filename else []))
+        assert raised.value.filename == (filename or str(tmp_path / "file"))
 
 
 def test_the_error_is_the_writers_even_where_no_temporary_can_be_removed(tmp_path: Path) -> None:
@@ -125,6 +133,39 @@ def test_a_folder_appears_when_it_is_whole(tmp_path: Path, there: bool) -> None:
         (folder / "a").write_text("1")
         assert not path.exists() or not list(path.iterdir())
     assert names(path) == ["a"] and names(path.parent) == ["out"]
+
+
+def test_what_a_killed_process_left_of_a_folder_goes_and_a_live_one_s_stays(tmp_path: Path) -> None:
+    script = (
+        "import pathlib, sys, time; from shards.files import *\n"
+        "with appearing_folder(pathlib.Path(sys.argv[1])) as folder:\n"
+        "    (folder / 'a').write_text('half'); print(flush=True); time.sleep(60)"
+    )
+    words = [sys.executable, "-c", script, str(tmp_path / "out")]
+    started = [subprocess.Popen(words, stdout=subprocess.PIPE) for _ in range(2)]
+    for process in started:
+        assert process.stdout and process.stdout.readline()
+    killed, alive = (f".out.partial-{process.pid}" for process in started)
+    assert {killed, alive} == {*names(tmp_path)}
+    started[0].kill()
+    started[0].wait()
+    with appearing_folder(tmp_path / "out") as folder:
+        assert {*names(tmp_path)} == {alive, folder.name}
+    started[1].kill()
+    started[1].wait()
+    assert {*names(tmp_path)} == {alive, "out"}
+
+
+def test_what_killed_processes_left_below_a_locked_folder_goes(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("in/.a.partial-1", ".b.partial-2", ".c", "d"):
+        (tmp_path / name).touch()
+    with locked(tmp_path) as alone, locked(tmp_path) as again:
+        assert (alone, again) == (True, False)
+        clear_partial(tmp_path)
+    assert names(tmp_path) == [".c", "d", "in"] and not names(tmp_path / "in")
+    with locked(tmp_path / "none") as alone:
+        assert not alone
 
 
 @pytest.mark.parametrize("error", [OSError("full"), KeyboardInterrupt()])

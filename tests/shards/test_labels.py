@@ -19,7 +19,7 @@ from shards.labels import LabelOptions, Labels, read_labels, table
 from shards.labels.findings import RULES, classify, known_finding
 from shards.labels.matching import list_with_labels, summary
 from shards.quarantine import Code, Entry
-from shards.sources import Listing
+from shards.sources.listing import Listing
 
 VIN = "image_id,class_name,class_id,rad_id,x_min,y_min,x_max,y_max\n"
 NIH = (

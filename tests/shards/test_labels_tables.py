@@ -13,7 +13,7 @@ from shards.labels.matching import list_with_labels, summary
 from shards.labels.paths import match_paths
 from shards.labels.plain import patient_columns
 from shards.quarantine import Code
-from shards.sources import Listing
+from shards.sources.listing import Listing
 
 CELLS = [["path", "label", "patient"], ["a.png", "Finding", "00123"], ["ü/b.png", "No finding", "7"]]
 FOUND = {"a.png": ("finding", "00123"), "ü/b.png": ("no_finding", "7")}

@@ -5,6 +5,7 @@ import os
 import resource
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -65,4 +66,20 @@ def test_two_thousand_mutants(tmp_path: Path) -> None:
     found = [
         item for first in range(0, 2000, 250) for item in outcomes(tmp_path / f"{first}", first, first + 250)
     ]
+    for line in summary(found):
+        print(line)
     check(found)
+
+
+def summary(found: list[dict[str, Any]]) -> list[str]:
+    """For each kind: how many were accepted, how far off at most, and how many refused by which code."""
+    lines = []
+    for kind in sorted({item["kind"] for item in found}):
+        of_kind = [item for item in found if item["kind"] == kind]
+        accepted = [item for item in of_kind if item.get("accepted")]
+        codes = Counter(item["code"] for item in of_kind if "code" in item)
+        worst = max((item["off"] for item in accepted if "off" in item), default=None)
+        lines.append(
+            f"{kind}: {len(of_kind)}, accepted {len(accepted)}, off by {worst} at most, {dict(codes)}"
+        )
+    return lines

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.xray_files import dicom, smooth, write_dicom
+from helpers.xray_files import dicom, smooth, write_dicom, write_png
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards import patients
 from shards.__main__ import main
 from shards.errors import UserError
 from shards.manifest import read
-from shards.patients import UNKNOWN, check_several_patients, find_patients
-from shards.sources import Source
-from shards.unknown import PLACEHOLDERS, known
+from shards.sources import patients
+from shards.sources.listing import Source
+from shards.sources.patients import UNKNOWN, check_several_patients, find_patients
+from shards.sources.unknown import PLACEHOLDERS, known
 
 NOBODY = [
     "",
@@ -145,9 +145,23 @@ def test_headers_are_read_up_to_the_second_patient(tmp_path: Path, monkeypatch: 
     check_several_patients(images[:2], None, False)  # what can't be read is left to the scan
 
 
-@pytest.mark.parametrize("out", ["s3://bucket/x", "s3:bucket/x", "gs:x", "file:x"])
+@pytest.mark.parametrize("out", ["s3:bucket/x", "gs:x", "file:x"])
 def test_an_address_is_no_folder(out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     films(tmp_path / "in", {"PatientID": "p"})
     assert main(["build", str(tmp_path / "in"), "--out", out]) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+@pytest.mark.parametrize("below", ["x", "x/y", "x/y/z"])
+@pytest.mark.parametrize("what", ["/dev/null", "file", "link"])
+def test_a_folder_below_what_is_none_is_named(
+    what: str, below: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_png(tmp_path / "in/a/1.png", 1)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    above = tmp_path / what  # which is /dev/null for an absolute one
+    for more in ((), ("--part", "1/2")):
+        assert main(["build", str(tmp_path / "in"), "--out", str(above / below), *more]) == 2
+        assert f"{above} is not a folder" in capsys.readouterr().err

@@ -13,8 +13,8 @@ from PIL import Image
 from shards.__main__ import main
 from shards.errors import UserError
 from shards.labels.plain import patient_columns
-from shards.patients import find_patients
-from shards.sources import Source
+from shards.sources.listing import Source
+from shards.sources.patients import find_patients
 
 OPTIONS = ("--size", "32", "--workers", "1", "--split", "train=0.5,val=0.25,test=0.25")
 

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import UID
 
 from shards.pixels.codestream import BadCodestream, read_codestream
-from shards.pixels.entropy import check_jpeg
+from shards.pixels.entropy import check_8_bits, check_jpeg
+from shards.pixels.raster import decode_raster
 from shards.quarantine import Code, Entry
 from shards.scan import Scanned, ScanOptions, scan_one
-from shards.sources import Source
+from shards.sources.listing import Source
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # as in the workers
 RNG = np.random.default_rng(8)
@@ -198,6 +200,85 @@ def test_a_png_whose_pixels_have_a_wrong_checksum_is_refused(tmp_path: Path) -> 
     assert isinstance(
         scan_one(Source(0, "c", str(tmp_path / "c.png"), "a"), tmp_path, ScanOptions(32, 8)), Scanned
     )
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(values: np.ndarray, rows: bytes, methods: bytes = bytes(3), packed: bytes | None = None) -> bytes:
+    """A gray PNG of 8 bits; `rows` with their filter bytes, or `packed` in their place."""
+    head = struct.pack(">IIBB", values.shape[1], values.shape[0], 8, 0) + methods
+    data = zlib.compress(rows) if packed is None else packed
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", data[:99])
+        + chunk(b"IDAT", data[99:])
+        + chunk(b"IEND", b"")
+    )
+
+
+def interlaced(values: np.ndarray) -> bytes:
+    """The rows of Adam7's seven passes, each with its filter byte (ISO/IEC 15948, 8.2)."""
+    passes = [
+        (0, 0, 8, 8),
+        (4, 0, 8, 8),
+        (0, 4, 4, 8),
+        (2, 0, 4, 4),
+        (0, 2, 2, 4),
+        (1, 0, 2, 2),
+        (0, 1, 1, 2),
+    ]
+    return b"".join(
+        b"\0" + row.tobytes() for x, y, dx, dy in passes for row in values[y::dy, x::dx] if len(row)
+    )
+
+
+def test_a_png_whose_checksums_are_right_but_not_its_pixels_is_refused(tmp_path: Path) -> None:
+    """As a program writes it whose memory or compressor has a fault."""
+    rows = b"".join(b"\0" + row.tobytes() for row in LOW)
+    packed = zlib.compress(rows)
+    for name, data in {
+        "adler": png(LOW, rows, packed=packed[:-4] + bytes(4)),
+        "left over": png(LOW, rows, packed=packed + b"more"),
+        "a row more": png(LOW, rows + rows[: LOW.shape[1] + 1]),
+        "compression": png(LOW, rows, bytes([1, 0, 0])),
+    }.items():
+        (tmp_path / "a.png").write_bytes(data)
+        result = scan_one(Source(0, "a", str(tmp_path / "a.png"), "a"), tmp_path, ScanOptions(32, 8))
+        assert isinstance(result, Entry) and result.code == Code.CORRUPT, name
+
+
+@pytest.mark.parametrize("height", range(16, 26))
+def test_png_of_every_layout_is_read(height: int) -> None:
+    for width in (16, 17, 23, 31):
+        values = RNG.integers(0, 256, (height, width)).astype(np.uint8)
+        pictures = [png(values, interlaced(values), bytes([0, 0, 1]))]
+        for options in ({"compress_level": 0}, {"optimize": True}):
+            file = io.BytesIO()
+            Image.fromarray(values).save(file, "PNG", **options)
+            pictures.append(file.getvalue())
+        for data in pictures:
+            np.testing.assert_array_equal(decode_raster(io.BytesIO(data)).values, values)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA", "I;16"])
+def test_png_of_every_kind_is_read(mode: str) -> None:
+    image = Image.fromarray(deep(16)) if mode == "I;16" else Image.fromarray(LOW).convert(mode)
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    assert decode_raster(io.BytesIO(file.getvalue())).values.shape == LOW.shape
+
+
+def test_fill_bytes_within_a_jpegs_scan_are_refused() -> None:
+    """libjpeg takes FF FF 00 for one byte of the scan, others for two, or for the end."""
+    frame = pillow(quality=95)
+    stuffed = frame.index(b"\xff\x00", frame.rindex(b"\xff\xda"))
+    check_8_bits(frame)
+    check_8_bits(frame[:-2] + b"\xff" + frame[-2:])  # before a marker they are allowed
+    with pytest.raises(BadCodestream, match="fill bytes"):
+        check_8_bits(frame[:stuffed] + b"\xff" + frame[stuffed:])
 
 
 @pytest.mark.parametrize("reversible", [True, False])

@@ -17,7 +17,7 @@ from shards.pixels.codestream import on_own_grid, read_codestream
 from shards.pixels.render import render_file
 from shards.quarantine import Code, Quarantined
 from shards.scan import Scanned, ScanOptions, scan_one, warnings_of
-from shards.sources import Source
+from shards.sources.listing import Source
 
 
 def folder_warnings(tmp_path: Path, peaks: dict[str, list[int]]) -> list[str]:
@@ -129,17 +129,31 @@ def test_lossless_jpeg_files_are_read_at_their_depth(tmp_path: Path, bits: int) 
     np.testing.assert_allclose(field, values / (2**bits - 1), atol=1e-7)
 
 
-@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
-def test_twelve_bit_jpeg_files_are_read(tmp_path: Path, orientation: int) -> None:
-    values = (smooth(1, 60, 44) * 4095).astype(np.uint16)
+UPRIGHT = {
+    1: lambda stored: stored,
+    2: np.fliplr,
+    3: lambda stored: np.rot90(stored, 2),
+    4: np.flipud,
+    5: np.transpose,
+    6: lambda stored: np.rot90(stored, -1),
+    7: lambda stored: np.rot90(stored.T, 2),
+    8: np.rot90,
+}
+"""By the tag Orientation of Exif 2.32, section 4.6.4: what is done to the stored rows and columns."""
+
+
+@pytest.mark.parametrize("shape", [(60, 44), (61, 43)], ids=["whole blocks", "odd"])
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_twelve_bit_jpeg_files_are_read(tmp_path: Path, orientation: int, shape: tuple[int, int]) -> None:
+    values = (smooth(orientation, *shape) * 4095).astype(np.uint16)
     exif = Image.Exif()
     exif[0x0112] = orientation
     segment = exif.tobytes()
     frame = imagecodecs.jpeg8_encode(values, level=98, bitspersample=12)
     frame = frame[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + frame[2:]
     (tmp_path / "a.jpg").write_bytes(frame)
-    turned = np.rot90(values, {1: 0, 3: 2, 6: -1, 8: 1}[orientation])
-    assert np.abs(np.asarray(render_file(str(tmp_path / "a.jpg")).field) - turned / 4095).max() < 0.01
+    upright = UPRIGHT[orientation](values)
+    assert np.abs(np.asarray(render_file(str(tmp_path / "a.jpg")).field) - upright / 4095).max() < 0.01
 
 
 def test_twelve_bit_colour_jpeg_is_named(tmp_path: Path) -> None:

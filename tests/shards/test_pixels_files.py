@@ -31,7 +31,7 @@ from shards.pixels import part10
 from shards.pixels.render import render_file
 from shards.quarantine import Code, Entry, Quarantined
 from shards.scan import ScanOptions, scan_one
-from shards.sources import Source, list_class_folders, starts_like_dicom
+from shards.sources.listing import Source, list_class_folders, starts_like_dicom
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # as in the workers
 VALUES = (smooth(6, 64, 56) * 4095).astype(np.uint16)

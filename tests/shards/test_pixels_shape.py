@@ -14,7 +14,7 @@ from shards.pixels.fit import to_square
 from shards.pixels.render import render_file
 from shards.quarantine import Code, Entry
 from shards.scan import Scanned, ScanOptions, scan_one, warnings_of
-from shards.sources import Source
+from shards.sources.listing import Source
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # as in the workers
 SIDE = 48

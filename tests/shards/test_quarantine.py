@@ -16,7 +16,7 @@ from pydicom.data import get_testdata_file, get_testdata_files
 
 from shards.quarantine import Code, Entry, write_list
 from shards.scan import Scanned, ScanOptions, scan_one
-from shards.sources import Source, list_class_folders
+from shards.sources.listing import Source, list_class_folders
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # as in the workers
 RAMP = np.arange(48 * 48, dtype=np.uint16).reshape(48, 48)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from shards.__main__ import main
 from shards.manifest import read
 from shards.quarantine import Code
-from shards.sources import Listing, list_class_folders
-from shards.trees import SPLIT_FOLDERS, read_tree
+from shards.sources.listing import Listing, list_class_folders
+from shards.sources.trees import SPLIT_FOLDERS, read_tree
 
 KERMANY = [
     "train/NORMAL/IM-0115-0001.jpeg",

@@ -20,7 +20,7 @@ from shards.__main__ import main
 from shards.pixels.synthetic import PNG_TITLE
 from shards.quarantine import Code, Entry
 from shards.scan import Scanned, ScanOptions, scan_one
-from shards.sources import Source
+from shards.sources.listing import Source
 
 FORMATS = ("png", "dicom")
 SMALL = ["--size", "16", "--workers", "1"]

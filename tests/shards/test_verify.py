@@ -70,7 +70,7 @@ def test_a_sound_directory(sound: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_the_schema_knows_every_code_and_no_other() -> None:
-    codes = SCHEMA["properties"]["quarantine"]["properties"]["codes"]["propertyNames"]["enum"]
+    codes = SCHEMA["$defs"]["quarantine"]["properties"]["codes"]["propertyNames"]["enum"]
     assert sorted(codes) == sorted(Code)
 
 

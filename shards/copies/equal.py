@@ -1,18 +1,38 @@
-"""Equal pictures and files among the images of a build: what to say of them.
+"""Equal pictures and files among the images of a build: which can't be used, and what to say of the others.
 
-The split never separates equal pictures (see `duplicates`); whether they belong in the set at all, and which
-of two labels is right, only a person knows.
+The split never separates equal pictures (see `linking`); whether they belong in the set at all only a
+person knows. Which of two labels is right as well, so a picture in two classes is in none.
 """
 
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 
+from shards.quarantine import Code, Entry
+from shards.sources.listing import Source
+
 SHOWN = 3
+
+
+def in_two_classes(images: Sequence[Source], pictures: Sequence[Hashable]) -> dict[int, Entry]:
+    """An entry for each image whose picture is there under another label too, by its index.
+
+    `pictures` are digests of their pixels.
+    """
+    found = {}
+    for group in _groups(pictures):
+        by_label = {images[i].label: images[i].name for i in reversed(group)}
+        for image, i in ((images[i], i) for i in group if len(by_label) > 1):
+            others = [f"{name!r} ({label})" for label, name in by_label.items() if label != image.label]
+            detail = (
+                f"in class {image.label}, but the same picture as {' and '.join(others[:SHOWN])}: remove "
+                "one, or correct its label"
+            )
+            found[i] = Entry(image.number, image.name, Code.CONFLICTING_LABEL, detail)
+    return found
 
 
 def copy_notes(
     names: Sequence[str],
-    labels: Sequence[str],
     patients: Sequence[str | None],
     files: Sequence[Hashable],
     pictures: Sequence[Hashable],
@@ -27,15 +47,6 @@ def copy_notes(
             f"{names[group[0]]!r}: they are packed as often as they are given, in one split"
         )
     groups = [group for group in _groups(pictures) if len(group) > 1]
-    two_labels = [group for group in groups if len({labels[i] for i in group}) > 1]
-    if two_labels:
-        shown = "; ".join(
-            " and ".join(f"{names[i]!r} ({labels[i]})" for i in group[:SHOWN]) for group in two_labels[:SHOWN]
-        )
-        lines.append(
-            f"{len(two_labels)} pictures are in more than one class, under each of its labels: {shown}"
-            f"{'; ...' if len(two_labels) > SHOWN else ''}; remove one, or correct its label"
-        )
     two_patients = sum(len({patients[i] for i in group if patients[i]}) > 1 for group in groups)
     if two_patients:
         lines.append(f"{two_patients} pictures are of more than one patient, who stay in one split")

@@ -4,13 +4,14 @@ own. Placeholders such as ANONYMOUS are no patients (see `unknown`).
 
 import re
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 
 from shards.errors import UserError
+from shards.identity import Names
 from shards.limits import open_plain
-from shards.sources import HEAD_BYTES, Source, starts_like_dicom
-from shards.unknown import known
+from shards.sources.listing import HEAD_BYTES, Source, starts_like_dicom
+from shards.sources.unknown import known
 
 NameReader = Callable[[Source], str]
 UNKNOWN = "an unknown patient"
@@ -43,6 +44,11 @@ def name_reader(pattern: str, images: Sequence[Source]) -> NameReader:
     return patient
 
 
+def name_alone(names: Names, identity: Sequence[bytes], study: str | None) -> str:
+    """The keyed name of the patient of an image that is alone: its study's, of which more may come later."""
+    return names.name("patient", f"study {study}".encode()) if study else names.name("file", *identity)
+
+
 def find_patients(
     images: Sequence[Source],
     headers: Sequence[tuple[str | None, str | None]],
@@ -64,9 +70,26 @@ def find_patients(
         origin, patients = "csv", _by_labels(images, headers)
     else:
         origin, patients = _by_headers(headers)
+    patients = _one_form_each(patients)
     if several_splits and len(images) > 1 and len(set(patients)) == 1 and patients[0] is not None:
         raise _one_patient(origin)
     return origin, patients
+
+
+def _one_form_each(patients: Sequence[str | None]) -> list[str | None]:
+    """`P001` also for `p1` where both are there: case and zeros before a number are lost in tables."""
+    forms: dict[str, set[str]] = defaultdict(set)
+    for patient in filter(None, patients):
+        forms[re.sub(r"(?<![\d.])0+(?=\d)", "", patient.casefold())].add(patient)
+    several = [sorted(written) for written in forms.values() if len(written) > 1]
+    if several:
+        print(
+            f"{len(several)} patients are written in several ways, with other case or zeros before a number: "
+            "each is taken as one",
+            file=sys.stderr,
+        )
+    first = {patient: written[0] for written in several for patient in written}
+    return [first.get(patient, patient) if patient else None for patient in patients]
 
 
 def check_several_patients(images: Sequence[Source], from_name: NameReader | None, from_labels: bool) -> None:

@@ -13,10 +13,14 @@ PLACEHOLDERS = frozenset(
 )
 """In lower case, without spaces and signs. A number behind one (anon17) makes it a pseudonym: known."""
 
+SPREADSHEET_ERRORS = frozenset({"#N/A", "#NAME?", "#NULL!", "#NUM!", "#REF!", "#VALUE!", "#DIV/0!"})
+
 
 def known(patient: str | None) -> str | None:
     """The id without surrounding space, or None where it names nobody: a placeholder, signs, 0000, XX."""
     text = (patient or "").strip().strip("\0").strip()
+    if text.upper() in SPREADSHEET_ERRORS:
+        return None
     plain = "".join(filter(str.isalnum, text.lower()))
     if plain in PLACEHOLDERS or not plain.strip("0") or (len(plain) > 1 and not plain.strip("x")):
         return None

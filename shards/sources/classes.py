@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from itertools import combinations
 
 from shards.errors import UserError
-from shards.vocabulary import GIVEN_NAMES, ID_WORDS, PERSON_TITLES, TERMS
+from shards.sources.vocabulary import GIVEN_NAMES, ID_WORDS, PERSON_TITLES, TERMS
 
 MANY_CLASSES = 10
 FEW_IMAGES = 20
@@ -28,10 +28,12 @@ def check_classes(written: Mapping[str, int], what: str = "folders in SOURCE") -
         UserError: more than `MANY_CLASSES` names, half of which have fewer than `FEW_IMAGES` images; or half
             of the names (one with ^ is enough) look like people's names or ids.
     """
-    cure = (
-        "names of classes are in every sample. Name the classes with --labels FILE.csv, or give "
-        "--many-classes if these are classes"
+    cure = "names of classes are in every sample. " + (
+        "Give --one-class if all images are of one class, name classes with --labels FILE.csv"
+        if "folders" in what
+        else "Write other names there"
     )
+    cure += ", or give --many-classes if these are classes"
     few = sum(count < FEW_IMAGES for count in written.values())
     if len(written) > MANY_CLASSES and 2 * few > len(written):
         raise UserError(

@@ -43,6 +43,10 @@ GIVEN_NAMES = _words(
 
 TERMS = _words(
     """
+    akut auffällig befund entzündung erguss gesund krank lungenentzündung normalbefund ohne pleuraerguss
+    pneumonie unauffällig
+    derrame neumonia neumotórax sano
+    anormal malade sain
     abnormal abnormality abnormals abscess active acute adenopathy adult air airspace all alveolar any aorta
     aortic apical ards artefact artifact aspergillosis asthma atelectasis bacteria bacterial bad baseline
     benign bilateral blunting bone bronchial bronchiectasis bronchiolitis bronchitis calcification calcified

@@ -1,8 +1,10 @@
-"""Whether one picture is another under a small similarity: laid over it by least squares, then correlated.
+"""Whether one picture is another under a small affine map: laid over it by least squares, then correlated.
 
-Angle, scale and shift are improved by Gauss-Newton steps on the detail of both pictures (Lucas & Kanade 1981,
-"An iterative image registration technique"), many pairs at a time. The score is the median correlation of
-the parts of the picture, so that what is pasted over one of them does not count.
+Scales, angle and shift are improved by Gauss-Newton steps on the detail of both pictures (Lucas & Kanade
+1981, "An iterative image registration technique"), many pairs at a time. What is pasted over a part of one of
+them does not decide: where the two differ most counts least (the weights of Cauchy's M-estimator), and the
+score is the median correlation of the parts of the picture. Where one was made so bright that it is clipped,
+the other is clipped at the same ranks.
 """
 
 import math
@@ -15,7 +17,10 @@ STAGES = ((32, (1.5, 4.0), 4, 0.7), (32, (0.9, 2.5), 3, 0.75), (64, (1.0, 3.0), 
 MARGIN = 3 / 64  # of the side: what counts nowhere, as resampling mixes it with what is around
 PARTS = 4
 LEAST = 0.5  # share of a part that both pictures must cover
-FARTHEST_TURN, FARTHEST_SCALE, FARTHEST_SHIFT = 0.14, 0.2, 0.25
+DOUBTED = 2.0  # mean differences: a pixel that differs by so much counts half
+MOST_CLIPPED = 0.6  # share of a picture
+# Scales differ by axis, and much, where what is pasted around one of them was cut off of the other.
+FARTHEST_TURN, FARTHEST_SKEW, FARTHEST_SCALE, FARTHEST_SHIFT = 0.14, 0.05, 0.45, 0.45
 
 
 def blur_matrix(side: int, sigma: float) -> np.ndarray:
@@ -33,13 +38,13 @@ def detail(pictures: np.ndarray, band: tuple[float, float]) -> np.ndarray:
 
 
 def scores(moving: np.ndarray, still: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """How well pairs of pictures [n, SIDE, SIDE] agree, -1 to 1, once `moving` is laid over `still`.
+    """How well pairs of pictures uint8 [n, SIDE, SIDE] agree, -1 to 1, once `moving` is laid over `still`.
 
-    `scale` [n]: a first guess of how many of the pixels of `moving` one of `still` is wide. Inverted copies
-    agree too: the sign of the whole correlation does not count.
+    `scale` [n]: a first guess of how many of the pixels of `moving` one of `still` is wide.
     """
-    warp = np.zeros((len(moving), 4), np.float32)
-    warp[:, 0] = scale
+    moving, still = clipped_alike(moving, still)
+    warp = np.zeros((len(moving), 6), np.float32)
+    warp[:, 0] = warp[:, 3] = scale
     found, left = np.zeros(len(moving)), np.arange(len(moving))
     for side, band, steps, least in STAGES:
         if not len(left):
@@ -48,10 +53,29 @@ def scores(moving: np.ndarray, still: np.ndarray, scale: np.ndarray) -> np.ndarr
         warp[left], score = _laid(a, b, warp[left], band, steps)
         found[left] = score
         left = left[score >= least]
-    turn, size = np.arctan2(warp[:, 1], warp[:, 0]), np.hypot(warp[:, 0], warp[:, 1])
-    far = (np.abs(turn) > FARTHEST_TURN) | (np.abs(size - 1) > FARTHEST_SCALE)
-    far |= np.abs(warp[:, 2:]).max(axis=1) > FARTHEST_SHIFT
+    a, b, c, d = warp[:, :4].T
+    turn, skew = np.arctan2(c - b, a + d), np.abs(b + c) / 2
+    far = (np.abs(turn) > FARTHEST_TURN) | (skew > FARTHEST_SKEW)
+    far |= np.maximum(np.abs(a - 1), np.abs(d - 1)) > FARTHEST_SCALE
+    far |= np.abs(warp[:, 4:]).max(axis=1) > FARTHEST_SHIFT
     return np.where(far, 0.0, found)
+
+
+def clipped_alike(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures of ranks [n, SIDE, SIDE] in which as many pixels tie at either end, the more of each two."""
+    pictures = [picture.reshape(len(picture), -1).astype(np.float32) for picture in (first, second)]
+    low, high = (
+        np.maximum(*[(picture == end(picture, axis=1, keepdims=True)).mean(1) for picture in pictures])
+        for end in (np.min, np.max)
+    )
+    low, high = (
+        np.where(share > MOST_CLIPPED, 0, share)[:, None].astype(np.float32) for share in (low, high)
+    )
+    clipped = []
+    for picture in pictures:
+        dark = np.where(picture < 255 * low, 255 * low / 2, picture)
+        clipped.append(np.where(dark > 255 * (1 - high), 255 * (1 - high / 2), dark).reshape(first.shape))
+    return clipped[0], clipped[1]
 
 
 def _halved(pictures: np.ndarray, side: int) -> np.ndarray:
@@ -63,27 +87,31 @@ def _halved(pictures: np.ndarray, side: int) -> np.ndarray:
 def _laid(
     moving: np.ndarray, still: np.ndarray, warp: np.ndarray, band: tuple[float, float], steps: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The similarities [n, 4] after so many steps, and the scores there."""
+    """The affine maps [n, 6] after so many steps, and the scores there."""
     n, side = len(moving), moving.shape[-1]
     axis = np.linspace(-1, 1, side, dtype=np.float32)
     x, y = np.broadcast_to(axis, (side, side)).ravel(), np.repeat(axis, side)
     a, b = detail(moving, band), detail(still, band).reshape(n, -1)
     down_slope, right_slope = np.gradient(a, axis=(1, 2))
     layers = np.stack([a, right_slope * (side / 2), down_slope * (side / 2)], axis=-1).reshape(n, -1, 3)
-    terms = np.empty((n, 6, side * side), np.float32)
+    terms = np.empty((n, 8, side * side), np.float32)
+    trust = np.ones_like(b)
     for _ in range(steps):
         sampled, inside = _sampled(layers, side, warp, x, y)
         value, right, down = sampled.transpose(2, 0, 1)
-        terms[:, 0], terms[:, 1] = right * x + down * y, down * x - right * y
-        terms[:, 2], terms[:, 3], terms[:, 4], terms[:, 5] = right, down, value, 1.0
-        terms *= inside[:, None]
-        normal = terms @ terms.transpose(0, 2, 1)
+        terms[:, 0], terms[:, 1], terms[:, 2], terms[:, 3] = right * x, right * y, down * x, down * y
+        terms[:, 4], terms[:, 5], terms[:, 6], terms[:, 7] = right, down, value, 1.0
+        weight = inside * trust
+        weighted = terms * weight[:, None]
+        normal = weighted @ terms.transpose(0, 2, 1)
         damping = np.einsum("nii->ni", normal) * 1e-3 + 1e-6
-        normal += damping[:, :, None] * np.eye(6, dtype=np.float32)
-        solved = np.linalg.solve(normal, terms @ b[..., None])[..., 0]
-        gain = solved[:, 4:5]
-        gain = np.where(np.abs(gain) < 0.2, np.where(gain < 0, -0.2, 0.2), gain)
-        warp = warp + np.clip(solved[:, :4] / gain, -0.05, 0.05)
+        normal += damping[:, :, None] * np.eye(8, dtype=np.float32)
+        solved = np.linalg.solve(normal, weighted @ b[..., None])[..., 0]
+        differs = np.abs(b - (solved[:, None] @ terms)[:, 0])
+        mean = (differs * weight).sum(1, keepdims=True) / np.maximum(weight.sum(1, keepdims=True), 1.0)
+        trust = 1 / (1 + np.square(differs / (DOUBTED * mean + 1e-6)))
+        gain = solved[:, 6:7]
+        warp = warp + np.clip(solved[:, :6] / np.maximum(gain, 0.2), -0.05, 0.05)
     sampled, inside = _sampled(layers[..., :1], side, warp, x, y)
     return warp, _agreement(sampled[..., 0], b, inside)
 
@@ -91,10 +119,10 @@ def _laid(
 def _sampled(
     layers: np.ndarray, side: int, warp: np.ndarray, x: np.ndarray, y: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Layers [n, side**2, k] of pictures where similarities [n, 4] lead each point; 1 where it may count."""
-    a, b, right, down = (part[:, None] for part in warp.T)
+    """Layers [n, side**2, k] of pictures where affine maps [n, 6] lead each point; 1 where it may count."""
+    a, b, c, d, right, down = (part[:, None] for part in warp.T)
     half = np.float32((side - 1) / 2)
-    columns, rows = ((a * x - b * y + right) + 1) * half, ((b * x + a * y + down) + 1) * half
+    columns, rows = ((a * x + b * y + right) + 1) * half, ((c * x + d * y + down) + 1) * half
     margin = MARGIN * side
     own = (np.maximum(np.abs(x), np.abs(y)) * half <= half - margin)[None]
     inside = own & (np.maximum(np.abs(columns - half), np.abs(rows - half)) <= half - margin)
@@ -122,8 +150,7 @@ def _agreement(first: np.ndarray, second: np.ndarray, inside: np.ndarray) -> np.
     a = (a - ((a * weight).sum(2) / total)[..., None]) * weight
     b = (b - ((b * weight).sum(2) / total)[..., None]) * weight
     both = (a * b).sum(2) / np.maximum(np.sqrt((a * a).sum(2) * (b * b).sum(2)), 1e-6)
-    sign = np.sign((first * second * inside).sum(axis=1))[:, None]
-    both = np.where(count >= LEAST * step * step, both * sign, np.nan)
+    both = np.where(count >= LEAST * step * step, both, np.nan)
     enough = np.isfinite(both).sum(axis=1) >= PARTS**2 // 2
     both[~enough] = 0.0
     return np.nanmedian(both, axis=1)

@@ -1,0 +1,1 @@
+"""What decides which files, classes and patients there are, before any picture is decoded."""
