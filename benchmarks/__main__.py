@@ -17,10 +17,12 @@ BENCHMARKS = {
     "step": "training: chexdist's step against a notebook's loop, same networks, images and batches",
     "stream": "reading: chexdist's loader against stock WebDataset and against a notebook's PNG folder",
     "ranks": "training: two DDP ranks against two independent trainings",
-    "build": "shards: two worker processes against one, and JPEG 2000 against pydicom's full decode",
+    "build": "shards by encoding: two worker processes against one and decoding alone; memory; JPEG 2000 "
+    "against pydicom's full decode",
     "exactness": "samples lost and doubled over two nodes, a kill and a restart: chexdist against WebDataset "
     "with Accelerate",
     "planted": "metrics: which number sees images played back, mirrored, of the wrong class (--data.shards)",
+    "copies": "near-duplicates: which kinds of planted copies the shard builder finds (--source)",
     "quality": "KID after as many images: a chexdist run (--run) against a notebook's training on its shards",
     "peers": "KID after as many images: other projects' GANs trained on --data.shards, kept in --work",
 }
@@ -48,6 +50,12 @@ def parser() -> argparse.ArgumentParser:
         "--workers",
         type=int,
         help="loader processes of every side of `stream` (default: 1) and `exactness` (2)",
+    )
+    top.add_argument("--source", type=Path, metavar="DIR", help="of `copies`: a folder of pictures")
+    top.add_argument(
+        "--patient-pattern",
+        metavar="REGEX",
+        help="of `copies`: group 1 of the match on a file's name is the patient (default: each has its own)",
     )
     top.add_argument(
         "--run", type=Path, metavar="RUN", help="of `quality`: a run directory with its metrics.jsonl"
@@ -98,6 +106,8 @@ def check(options: argparse.Namespace) -> None:
         raise UserError("quality needs --run and --shards")
     if "planted" in options.names and not options.shards:
         raise UserError("planted needs --data.shards")
+    if "copies" in options.names and not (options.source and options.source.is_dir()):
+        raise UserError("copies needs --source, a folder of pictures")
     if "peers" in options.names and not (options.shards and options.work):
         raise UserError("peers needs --data.shards and --work")
     for name in ("rounds", "batch", "workers"):
@@ -112,7 +122,7 @@ def check(options: argparse.Namespace) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measure, show and write."""
     check(options)
-    from benchmarks import build, exactness, planted, quality, ranks, record, step, stream
+    from benchmarks import build, copies, exactness, planted, quality, ranks, record, step, stream
     from benchmarks.alternate import Effort
     from benchmarks.machine import BUSY, commit, machine
     from benchmarks.peers import measure as peers
@@ -124,7 +134,9 @@ def run(options: argparse.Namespace) -> int:
     about, source = machine(), commit()
     for name in options.names:
         date = datetime.now(UTC).isoformat(timespec="seconds")
-        result: record.Result | exactness.Result | quality.Result | planted.Result | peers.Result
+        result: (
+            record.Result | exactness.Result | quality.Result | planted.Result | peers.Result | copies.Result
+        )
         with tempfile.TemporaryDirectory(prefix="chexdist-benchmarks-") as work:
             if name == "step":
                 result = step.measure(effort, step_setting)
@@ -139,6 +151,11 @@ def run(options: argparse.Namespace) -> int:
             elif name == "planted":
                 wanted = planted.TINY if options.tiny else planted.Setting("")
                 result = planted.measure(replace(wanted, shards=options.shards))
+            elif name == "copies":
+                planted_copies = 4 if options.tiny else 20
+                result = copies.measure(
+                    copies.Setting(options.source, planted_copies, options.patient_pattern)
+                )
             elif name == "peers":
                 result = peers.measure(peers.setting(options))
             else:

@@ -1,8 +1,8 @@
-"""`build`: files/s of the shard builder with two workers against one, and of decoding JPEG 2000 radiographs.
+"""`build`: files/s of the shard builder by encoding, with two workers, with one, and of decoding alone.
 
-Built from are DICOM files of the procedural phantom; decoded are two radiographs that pydicom-data brings
-along, all of them compressed by JPEG 2000 without loss. Both ways of decoding end with the same square
-picture; they differ in how much of the file is decoded.
+Built from are radiographs of the procedural phantom in each encoding. Decoded are, besides, two radiographs
+that pydicom-data brings along, compressed by JPEG 2000 without loss. Both ways of decoding these end with the
+same square picture; they differ in how much of the file is decoded. Memory is that of builds of small PNGs.
 """
 
 import subprocess
@@ -15,12 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+from PIL import Image
 from pydicom.data import get_testdata_file
 
 from benchmarks.alternate import Comparison, Effort, Side, alternate
+from benchmarks.encodings import ENCODINGS, decoded, write_encodings
 from benchmarks.record import Result
 from shards.errors import WorkError
-from shards.phantom.image import draw_image, write_image
 from shards.pixels.fit import to_square
 from shards.pixels.grayscale import dicom_field
 from shards.pixels.render import render_file
@@ -28,29 +29,51 @@ from shards.progress import Progress
 from shards.workers import Workers, default_workers
 
 RADIOGRAPHS = {"RG1 (1955 x 1841)": "RG1_J2KR.dcm", "RG3 (1760 x 1760)": "RG3_J2KR.dcm"}
-COMPARISONS = [
-    Comparison("build, two workers / one worker", "two workers", "one worker"),
-    *(Comparison(f"decode {name} / pydicom, whole", name, f"{name}, whole") for name in RADIOGRAPHS),
-]
 NOTES = (
-    "build: `chexdist-shards build` from start to end, with reading headers, fingerprints, splits, "
-    + "rendering and the tars.",
+    "workers: `chexdist-shards build` from start to end, with reading headers, fingerprints, "
+    + "near-duplicates, splits, rendering and the tars.",
+    "decoding alone: the same files read and decoded by the same decoders, by processes that share nothing "
+    + "and are there already: what two of them gain is what this machine's two cores have to give.",
     "decode: read, decoded, windowed and scaled to a picture by one process. chexdist decodes no finer "
     + "than the picture needs, and finds that out for each file. PSNR: of its picture against the other's.",
 )
+MEASURED = """
+import re, resource, sys
+from shards.__main__ import main
+code = main(sys.argv[1:])
+own = re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]
+print(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Shards of `size` px are built from `files` of `side` px."""
+    """Shards of `size` px are built from `files` of `side` px, and for memory from so many `small` ones."""
 
-    files: int = 64
+    files: int = 96
     side: int = 1024
     size: int = 256
+    small: tuple[int, int] = (1000, 10_000)
+    encodings: tuple[str, ...] = ENCODINGS
 
 
 SHIPPED = Setting()
-TINY = Setting(files=10, side=256, size=32)
+TINY = Setting(files=10, side=256, size=32, small=(10, 20), encodings=("RLE",))
+
+
+def comparisons(encodings: tuple[str, ...]) -> list[Comparison]:
+    """The rows: three for each encoding, one for each radiograph."""
+    rows = []
+    for name in encodings:
+        rows += [
+            Comparison(f"{name}: two workers / one", f"{name}, two", f"{name}, one"),
+            Comparison(f"{name}: decoding in two processes / one", f"{name}, 2", f"{name}, 1"),
+            Comparison(f"{name}: one worker / decoding alone", f"{name}, one", f"{name}, 1"),
+        ]
+    return rows + [
+        Comparison(f"decode {name} / pydicom, whole", name, f"{name}, whole") for name in RADIOGRAPHS
+    ]
 
 
 def measure(effort: Effort, work: Path, setting: Setting = SHIPPED) -> Result:
@@ -59,39 +82,36 @@ def measure(effort: Effort, work: Path, setting: Setting = SHIPPED) -> Result:
     Raises:
         WorkError: a build failed, or pydicom-data is missing.
     """
-    files = [work / "dicom" / f"{number:04d}.dcm" for number in range(setting.files)]
-    (work / "dicom").mkdir()
-    with Progress("drawing", len(files), "files") as progress, Workers(default_workers()) as workers:
-        workers.run(
-            partial(write_radiograph, side=setting.side),
-            files,
-            progress,
-            lambda file: 1,
-            lambda lost: ["a file"],
-        )
-    labels = work / "labels.csv"
-    rows = [f"dicom/{file.name},{('no_finding', 'finding')[i % 2]}" for i, file in enumerate(files)]
-    labels.write_text("\n".join(["path,label", *rows]) + "\n")
-    found = [
-        Side(
-            f"{name} worker{'s' * (count > 1)}",
-            len(files),
-            partial(_build, work, labels, count, setting.size),
-        )
-        for name, count in (("two", 2), ("one", 1))
-    ]
     radiographs = {name: _radiograph(file) for name, file in RADIOGRAPHS.items()}
-    for name, file in radiographs.items():
-        found.append(Side(name, 1, partial(_decode, as_built, file, setting.size)))
-        found.append(Side(f"{name}, whole", 1, partial(_decode, whole, file, setting.size)))
-    rates = alternate("build", found, effort)
+    with Progress("drawing", setting.files, "films") as progress, Workers(default_workers()) as workers:
+        workers.run(
+            partial(write_encodings, folder=work, side=setting.side),
+            range(setting.files),
+            progress,
+            lambda number: 1,
+            lambda lost: ["a film"],
+        )
+    found = []
+    with Workers(1) as one, Workers(2) as two:
+        for encoding in setting.encodings:
+            for name, count in (("two", 2), ("one", 1)):
+                run = partial(_build, work / encoding, _labels(work / encoding), count, setting.size)
+                found.append(Side(f"{encoding}, {name}", setting.files, run))
+            for pool, count in ((two, 2), (one, 1)):
+                run = partial(_decode_alone, pool, count, work / encoding, setting.size)
+                found.append(Side(f"{encoding}, {count}", setting.files, run))
+        for name, file in radiographs.items():
+            found.append(Side(name, 1, partial(_decode, as_built, file, setting.size)))
+            found.append(Side(f"{name}, whole", 1, partial(_decode, whole, file, setting.size)))
+        rates = alternate("build", found, effort)
     settings = {
-        "files": len(files),
+        "files": setting.files,
         "side": setting.side,
         "size": setting.size,
         "PSNR": " and ".join(f"{_psnr(file, setting.size):.0f} dB" for file in radiographs.values()),
     }
-    return Result("build", "files/s", settings, NOTES, COMPARISONS, rates)
+    notes = (*NOTES, _memory(work, setting.small))
+    return Result("build", "files/s", settings, notes, comparisons(setting.encodings), rates)
 
 
 def as_built(file: Path, size: int) -> np.ndarray:
@@ -105,22 +125,81 @@ def whole(file: Path, size: int) -> np.ndarray:
     return to_square(dicom_field(dataset, dataset.pixel_array)[0], size)
 
 
-def write_radiograph(file: Path, side: int) -> None:
-    """A phantom of `side` px as DICOM, JPEG 2000 without loss; the file's name is its number."""
-    number = int(file.stem)
-    write_image(file, draw_image(number, 0, 0, bool(number % 2)), side, compressed=True)
+def _labels(folder: Path) -> Path:
+    """A label file for the files of a folder, beside it."""
+    labels = folder.with_suffix(".csv")
+    rows = [
+        f"{path.name},{('no_finding', 'finding')[int(path.stem) % 2]}" for path in sorted(folder.iterdir())
+    ]
+    labels.write_text("\n".join(["path,label", *rows]) + "\n")
+    return labels
 
 
-def _build(work: Path, labels: Path, workers: int, size: int) -> float:
-    out = work / f"shards-{time.monotonic_ns()}"
-    command: list[object] = [sys.executable, "-m", "shards", "build", work, "--labels", labels, "--out", out]
-    command += ["--size", size, "--workers", workers]
-    begun = time.perf_counter()
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
-    seconds = time.perf_counter() - begun
+def _command(sources: Path, workers: int, size: int) -> list[str]:
+    """The words of a build into a directory that is not there."""
+    out = sources.with_name(f"shards-{time.monotonic_ns()}")
+    words = [
+        "build",
+        sources,
+        "--out",
+        out,
+        "--size",
+        size,
+        "--workers",
+        workers,
+        "--patient-pattern",
+        "(.+)",
+    ]
+    return [str(word) for word in words]
+
+
+def _run(command: list[str]) -> str:
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
     if done.returncode:
         raise WorkError(f"the shards could not be built: {done.stderr.strip()}")
-    return seconds
+    return done.stdout
+
+
+def _build(sources: Path, labels: Path, workers: int, size: int) -> float:
+    begun = time.perf_counter()
+    _run(["-m", "shards", *_command(sources, workers, size), "--labels", str(labels)])
+    return time.perf_counter() - begun
+
+
+def _decode_alone(pool: Workers, count: int, folder: Path, size: int) -> float:
+    files = sorted(folder.iterdir())
+    parts = [files[number::count] for number in range(count)]
+    begun = time.perf_counter()
+    for _ in pool.each(partial(_decode_part, size=size), parts):
+        pass
+    return time.perf_counter() - begun
+
+
+def _decode_part(files: list[Path], size: int) -> None:
+    for file in files:
+        decoded(file, size)
+
+
+def _memory(work: Path, counts: tuple[int, int]) -> str:
+    """The most memory of a build's own process and of its workers, and what a file adds."""
+    own, workers = [], []
+    for count in counts:
+        sources = work / f"small-{count}"
+        for number in range(count):
+            levels = np.random.default_rng(number).integers(0, 256, (9, 9), dtype=np.uint8)
+            path = sources / "ab"[number % 2] / f"{number:06d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(levels).resize((48, 48), Image.Resampling.BICUBIC).save(path)
+        lines = _run(["-c", MEASURED, *_command(sources, 2, 32)]).splitlines()
+        of_both = [int(word) * 1024 for word in lines[-1].split()]
+        own.append(of_both[0])
+        workers.append(of_both[1])
+    a_file = (own[1] - own[0]) / (counts[1] - counts[0])
+    return (
+        f"memory: the process of a build takes {own[0] / 1e6:.0f} MB at {counts[0]:,} small PNGs and "
+        f"{own[1] / 1e6:.0f} MB at {counts[1]:,}, {a_file:,.0f} bytes a file; the larger of two workers "
+        f"{workers[0] / 1e6:.0f} and {workers[1] / 1e6:.0f} MB, with the fingerprints, a file that it maps."
+    )
 
 
 def _decode(render: Callable[[Path, int], np.ndarray], file: Path, size: int) -> float:

@@ -28,17 +28,10 @@ from chexdist.training.schedule import phases
 from chexdist.training.step import Step
 
 UNCONDITIONAL = ["--model.conditional", "false"]
+PLAIN = [*UNCONDITIONAL, "--augment.name", "none", "--model.upsampling", "transposed"]
 BARE = {
-    "dcgan": [
-        *UNCONDITIONAL,
-        "--penalty.name",
-        "none",
-        "--augment.name",
-        "none",
-        "--model.upsampling",
-        "transposed",
-    ],
-    "wgan-gp": UNCONDITIONAL,
+    "dcgan": [*PLAIN, "--penalty.name", "none"],
+    "wgan-gp": [*PLAIN, "--penalty.every", "0"],
 }
 ALONE = World(rank=0, size=1, node=0, local_rank=0)
 PICTURES = 128
@@ -46,10 +39,10 @@ CLASS_COUNTS = (PICTURES // 2, PICTURES // 2)
 
 NOTES = (
     "as shipped: chexdist also takes classes, keeps an averaged generator (EMA) and draws fresh latents "
-    + "for the generator's step; its dcgan also computes R1 every 128 images and augments. The notebook "
-    + "does none of these.",
-    "bare: without classes, EMA, R1 and augmentation. batch norm: bare, and with batch norm in the "
-    + "critic, as in the notebook.",
+    + "for the generator's step, and augments; its dcgan also computes R1 every 128 images, its wgan-gp the "
+    + "gradient penalty every 32 images. The notebook does none of these.",
+    "bare: without classes, EMA, R1 and augmentation, and with a WGAN's penalty in every batch. batch norm: "
+    + "bare, and with batch norm in the critic, as in the notebook.",
     "RGB: the notebook as found, gray images in three equal channels, so its first and last layers are "
     + "larger. gray: one channel, so that both sides have the same layers and equally many parameters.",
 )

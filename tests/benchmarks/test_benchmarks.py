@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from torch import Tensor
 
-from benchmarks import build, notebook, record, step, stream
+from benchmarks import build, encodings, notebook, record, step, stream
 from benchmarks.__main__ import main
 from benchmarks.alternate import Comparison, Effort, Side, alternate, compare
 from chexdist.errors import UserError
@@ -84,7 +86,8 @@ def test_every_side_learns(name: str, pixels: Tensor) -> None:
 def test_a_period_holds_what_is_scheduled(pixels: Tensor) -> None:
     shipped = step.sides("dcgan", step.TINY, pixels)["dcgan as shipped"]
     assert shipped.period == 8  # R1 comes every 128 images, batches have 16
-    assert {side.period for side in step.sides("wgan-gp", step.TINY, pixels).values()} == {2}
+    periods = {name: side.period for name, side in step.sides("wgan-gp", step.TINY, pixels).items()}
+    assert periods["wgan-gp as shipped"] == 2  # the penalty comes every 32 images
 
 
 def test_bare_leaves_the_average_alone(pixels: Tensor) -> None:
@@ -139,7 +142,8 @@ def test_the_command_writes_what_it_shows(tmp_path: Path, capsys: pytest.Capture
         assert all(row["name"] in shown for row in document["rows"])
     assert main(["--markdown", *map(str, files)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    rows = sum(map(len, step.COMPARISONS.values())) + len(stream.COMPARISONS) + len(build.COMPARISONS)
+    rows = sum(map(len, step.COMPARISONS.values())) + len(stream.COMPARISONS)
+    rows += len(build.comparisons(build.TINY.encodings))
     assert sum(line.startswith("|") for line in lines) == rows + 3 * 2  # and two lines of each head
 
 
@@ -148,6 +152,18 @@ def test_ranks_compare_two_worlds(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["ranks", "--tiny", "--out", str(tmp_path)]) == 0
     (file,) = tmp_path.iterdir()
     assert [row["ratio"] > 0 for row in json.loads(file.read_text())["rows"]] == [True, True]
+
+
+def test_a_radiograph_is_the_same_in_each_encoding(tmp_path: Path) -> None:
+    """To the last bit where nothing is lost; PNG has 8 bits, and so has baseline, which is lossy."""
+    encodings.write_encodings(3, tmp_path, 64)
+    files = {name: next((tmp_path / name).iterdir()) for name in encodings.ENCODINGS}
+    levels = {name: encodings.decoded(file, 64) for name, file in files.items()}
+    for name in ("RLE", "JPEG lossless", "JPEG-LS", "JPEG 2000"):
+        np.testing.assert_array_equal(levels[name], levels["uncompressed"])
+    assert np.abs(levels["JPEG baseline"].astype(int) - levels["PNG"]).max() <= 12
+    syntaxes = {dcmread(file).file_meta.TransferSyntaxUID for file in files.values() if file.suffix == ".dcm"}
+    assert len(syntaxes) == 6
 
 
 @pytest.mark.parametrize("name", build.RADIOGRAPHS.values())
