@@ -39,15 +39,17 @@ MORE_PATIENTS = (
 def run(options: argparse.Namespace, settings: list[str]) -> int:
     """Exit code 0, or 1 when nothing could be measured; raises `UserError` and `WorkError`."""
     _check(options)
-    if World.detect().size > 1:
+    world = World.detect()
+    if world.size > 1:
         raise UserError("evaluate is the work of one process: start it without a launcher")
 
     import torch
 
+    from chexdist.distributed.devices import Visible, choose
     from chexdist.evaluation.measure import EvaluationOptions
 
     plan = EvaluationOptions(options.split, options.samples, options.pairs, options.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(choose(os.environ, Visible.here(), world))
     folder, found = (_of_pictures if options.pictures else _of_run)(options, plan, device)
     _show(folder, found)
     return 0 if found.metrics else 1

@@ -17,7 +17,7 @@ COMMANDS = {
     "report": "runs side by side on one page that needs no network",
     "diagnose": "whether a training is healthy, from its log: a verdict, its numbers, what usually helps",
     "doctor": "what this machine and a configuration can and can't do, each fault with its cure",
-    "demo": "phantom X-rays -> shards -> the three GANs -> metrics -> report, on this CPU",
+    "demo": "phantom X-rays -> shards -> four GANs -> metrics -> report, on this CPU",
 }
 
 EXAMPLES = {
@@ -122,7 +122,8 @@ def _train(command: Parser) -> None:
     command.add_argument(
         "--dry-run",
         action="store_true",
-        help="print all settings as they are now, and what each rank will read",
+        help="print all settings as they are now, and what each rank will read, of CHEXDIST_WORLD_SIZE (a "
+        "variable) ranks where no launcher is used",
     )
 
 
@@ -321,6 +322,7 @@ def _doctor(command: Parser) -> None:
 
 def _demo(command: Parser) -> None:
     command.add_argument("--out", default="demo", help="directory to make (default: demo)")
+    command.add_argument("--seed", type=int, default=0, help="other phantoms and weights (default: 0)")
 
 
 def _add_checkpoint(command: Parser) -> None:

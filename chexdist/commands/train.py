@@ -25,7 +25,7 @@ def train(words: list[str], stop: Event | None = None) -> int:
 
 def run(options: argparse.Namespace, settings: list[str], stop: Event | None = None) -> int:
     """Exit code 0, or 75 after an agreed early stop; raises `UserError` and `WorkError`."""
-    world = World.detect()
+    world = World.asked() if options.dry_run else World.detect()
     config = load_config(options.config, settings)
     manifest = check(config, world)
     if options.dry_run:

@@ -5,6 +5,7 @@ has from `distributed.partition`. It is never wrapped by Accelerate, which would
 workers have read ahead does not count: the cursor is the trainer's batch number.
 """
 
+import ctypes
 import signal
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from chexdist.data.ahead import READ_AHEAD, ReadAhead, max_skew
 from chexdist.data.order import batch_samples
@@ -150,9 +152,13 @@ def _started(loader: DataLoader[Batch]) -> Iterator[Iterator[Batch | WorkError]]
     """A pass of the loader; its processes end with it, also one that hangs and, since it ignores the signals,
     would be waited for when this process ends.
     """
+    if loader.num_workers:
+        _give_freed_memory_back()
     try:
         started: Any = iter(loader)
     except OSError as error:
+        # what torch has half made asks for this when it is deleted, and would print a traceback without
+        setattr(_MultiProcessingDataLoaderIter, "_shutdown", True)  # noqa: B010
         raise _no_room(error) from None
     try:
         yield started
@@ -161,6 +167,15 @@ def _started(loader: DataLoader[Batch]) -> Iterator[Iterator[Batch | WorkError]]
             started._shutdown_workers()  # else torch does the same when it finds no reference any more
             for worker in started._workers:
                 worker.kill()
+
+
+def _give_freed_memory_back() -> None:
+    """What the allocator has kept of an evaluation's memory is otherwise in a forked process as well, as soon
+    as this one writes to it again. For glibc; other allocators have no such call.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim:
+        trim(0)
 
 
 def _patiently(

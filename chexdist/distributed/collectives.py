@@ -5,6 +5,7 @@ that all of them share: the batch number, or a value that an earlier collective 
 elsewhere too:
 
 - in the rendezvous: `process_group.make_accelerator`, and the new group below
+- in the first sum of the group that gradients use: `backend.first_sum`
 - in DDP: its construction in `training.networks`, its all-reduce in the backward passes of `training.step`
 - in the doctor, which has collectives of its own: `doctor.peers`
 - for files: `heartbeat.lost` for other ranks' beats, `doctor.storage` for other ranks' test files, and the
@@ -123,6 +124,12 @@ class Collectives:
         failure = self.broadcast(failure)
         if failure is not None:
             raise failure
+
+    def share(self, count: int, part: Callable[[int], T]) -> list[T]:
+        """part(0), ..., part(count - 1) on every rank, of which each computes every W-th."""
+        rank, size = self.world.rank, self.world.size
+        ranks = self.gather([part(number) for number in range(rank, count, size)])
+        return [ranks[number % size][number // size] for number in range(count)]
 
     def rows_of_rank(self, rows: int) -> range:
         """This rank's part of `rows` independent rows, such that `all_gather` puts them back in order."""

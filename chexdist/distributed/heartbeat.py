@@ -17,12 +17,14 @@ from shards.files import replace_file
 
 LOST = "lost another rank"
 """Prefix of the reason that a rank gives when it ends only because another rank is gone."""
+STOPPED = "asked to stop"
+"""The reason of a rank that was asked to stop where ranks could not agree on it."""
 SHOWN = 3
 
 
 @dataclass(frozen=True)
 class Beat:
-    """What a rank says of itself; `ended` is why it gave up."""
+    """What a rank says of itself; `ended` is why it gave up, `told` what its backend said then."""
 
     rank: int
     node: str
@@ -30,6 +32,7 @@ class Beat:
     doing: str
     time: float
     ended: str | None = None
+    told: str = ""
 
     @classmethod
     def read(cls, path: Path) -> "Beat | None":
@@ -50,6 +53,7 @@ class Heartbeat:
         self.seconds = 2 + world.size / 100  # however many ranks, at most a hundred files a second
         self.images, self.doing = 0, "starting"
         self._ended: str | None = None
+        self._told = ""
         self._changed = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         if world.size > 1:
@@ -69,17 +73,18 @@ class Heartbeat:
         if self._thread.is_alive():
             self._thread.join()
 
-    def lost(self) -> str:
+    def lost(self, told: str = "") -> str:
         """This rank gives up: which others left it waiting, as far as is known. Takes as long as one of them
-        may be silent.
+        may be silent. `told` is what the backend told it, where that is a reason of the backend's own.
         """
+        self._told = told
         self.end(LOST)
         before = self._others()
         end = time.monotonic() + 1.5 * self.seconds
         while not (failed := self._failed()) and time.monotonic() < end:
             time.sleep(0.2)
         if failed:
-            return _listed([f"{_who(beat)} failed at image {beat.images}: {beat.ended}" for beat in failed])
+            return _listed([f"{_who(beat)} {_end(beat)}" for beat in failed])
         now = self._others()
         unseen = [f"rank {rank} was never seen" for rank, beat in now.items() if beat is None]
         silent = [
@@ -97,8 +102,16 @@ class Heartbeat:
         ]
         if stuck:
             return _listed(stuck)
-        cut = [f"{_who(beat)} at image {beat.images}" for beat in now.values() if beat]
-        return f"{_listed(cut)} gave up too: the network between them is cut, or too slow for control.timeout"
+        gone = [beat for beat in now.values() if beat]
+        if knowing := [f"at image {beat.images}, {beat.told}" for beat in gone if beat.told]:
+            return _listed(knowing)
+        cut = f"{_listed([f'{_who(beat)} at image {beat.images}' for beat in gone])} gave up too"
+        return cut if told else f"{cut}: the network between them is cut, or too slow for control.timeout"
+
+    def stopped(self) -> str:
+        """Which other ranks ended as they were asked to; empty where there are none, or one failed."""
+        ended = self._failed()
+        return _listed([_who(beat) for beat in ended]) if {beat.ended for beat in ended} == {STOPPED} else ""
 
     def _failed(self) -> list[Beat]:
         return [beat for beat in self._others().values() if beat and beat.ended and beat.ended != LOST]
@@ -120,13 +133,18 @@ class Heartbeat:
             self._changed.clear()
 
     def _write(self, ended: str | None) -> None:
-        beat = Beat(self.world.rank, platform.node(), self.images, self.doing, time.time(), ended)
+        beat = Beat(self.world.rank, platform.node(), self.images, self.doing, time.time(), ended, self._told)
         with suppress(OSError):  # a full disk must not end a run for the sake of this
             replace_file(self._path(self.world.rank), json.dumps(asdict(beat)))
 
 
 def _who(beat: Beat) -> str:
     return f"rank {beat.rank} on {beat.node}"
+
+
+def _end(beat: Beat) -> str:
+    how = "was asked to stop" if beat.ended == STOPPED else "failed"
+    return f"{how} at image {beat.images}" + ("" if beat.ended == STOPPED else f": {beat.ended}")
 
 
 def _listed(lines: list[str]) -> str:

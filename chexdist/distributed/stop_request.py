@@ -1,8 +1,8 @@
 """Which signals ask a run to stop early, and how long each may be waited on.
 
-A signal sets a flag. `training.trainer.Trainer.loop` reads it before each batch, sums it over the ranks
-meanwhile, and after that batch saves and stops all of them. Where the loop does not come by, as in start-up
-and in an evaluation, the process ends itself once the time is over that `patience` gives.
+A signal sets a flag, which `training.stop_vote` sums over the ranks; the loop then saves and stops all of
+them. Where the loop does not come by, as in start-up and in an evaluation, the process ends itself once the
+time is over that `patience` gives.
 """
 
 import os

@@ -21,6 +21,17 @@ class World:
     node: int
     local_rank: int
 
+    @property
+    def ddp_device(self) -> int:
+        """The number of the GPU that Accelerate gives DDP, however many GPUs the process sees."""
+        return self.local_rank
+
+    def gpu(self, visible: int) -> int:
+        """The number of this rank's GPU among those that it sees; where each rank sees fewer than the node
+        has ranks, as Slurm tasks do by --gpus-per-task, counted around.
+        """
+        return self.local_rank % visible
+
     @classmethod
     def detect(cls, environment: Mapping[str, str] = os.environ) -> "World":
         """The world that the launcher's variables describe; without them, a world of one.
@@ -43,6 +54,14 @@ class World:
         return cls(
             rank, size, int(environment.get("GROUP_RANK") or environment.get("SLURM_NODEID") or 0), local_rank
         )
+
+    @classmethod
+    def asked(cls, environment: Mapping[str, str] = os.environ) -> "World":
+        """The world that `detect` sees, or, where no launcher has started this process, rank 0 of
+        CHEXDIST_WORLD_SIZE ranks: what is to be launched can be checked before that.
+        """
+        world, size = cls.detect(environment), _whole(environment.get("CHEXDIST_WORLD_SIZE"))
+        return cls(0, size, 0, 0) if size and not environment.get("RANK") else world
 
     @property
     def is_main(self) -> bool:

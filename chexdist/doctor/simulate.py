@@ -10,6 +10,7 @@ import numpy as np
 from chexdist.config.tree import Config
 from chexdist.data.manifest import Manifest, Split
 from chexdist.data.order import batch_samples
+from chexdist.distributed.open_files import hard_limit, needed
 from chexdist.distributed.partition import share
 from chexdist.doctor.finding import Note, amount, counted
 
@@ -86,6 +87,21 @@ def with_enough_groups(note: Note, config: Config, ranks: int) -> Config:
     return config.model_copy(update={"train": train.model_copy(update={"batch": batch})})
 
 
+def check_open_files(note: Note, ranks: int) -> None:
+    """What a rank's process groups hold open, against what it may have here."""
+    held, limit = needed(ranks), hard_limit()
+    if held > limit:
+        note.fault(
+            f"each of {counted(ranks, 'rank')} holds up to {held:,} files and sockets open, but a process "
+            f"here may have {limit:,.0f}",
+            f"raise the hard limit of open files (ulimit -Hn) to {held:,} on every node",
+        )
+    else:
+        note.ok(
+            f"each rank holds up to {held:,} files and sockets open; a process here may have {limit:,.0f}"
+        )
+
+
 def simulate(
     note: Note,
     config: Config,
@@ -112,6 +128,7 @@ def simulate(
             f"{counted(wrong, 'sample')} would not be read exactly once an epoch",
             "report this: it must not be",
         )
+    check_open_files(note, ranks)
     yield (
         f"{counted(ranks, 'rank')}, train.batch {train.batch:,} in groups of {train.group}; "
         f"{counted(len(split), 'training sample')}"

@@ -1,11 +1,11 @@
-"""How large what a configuration describes is: parameters, checkpoints, activations. Worked out, nothing is
-allocated.
+"""How large what a configuration describes is: parameters, checkpoints, what a step and an evaluation hold.
+Worked out, nothing is allocated.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,11 +23,16 @@ FLOAT = 4
 
 @dataclass(frozen=True)
 class Sizes:
-    """Parameters of both networks, and the bytes that autograd keeps of an image until the backward pass."""
+    """Parameters of both networks, and bytes of what their passes hold at once, weights and gradients aside.
+
+    image: of a training step, for each image of its part.
+    evaluation: of an evaluation's largest pass, which keeps nothing for a backward pass.
+    """
 
     generator: int
     critic: int
     image: int
+    evaluation: int
 
     @property
     def checkpoint(self) -> int:
@@ -35,6 +40,11 @@ class Sizes:
         generator.
         """
         return FLOAT * (4 * self.generator + 3 * self.critic)
+
+    @property
+    def largest_file(self) -> int:
+        """Bytes of the largest of a checkpoint's files, an optimizer's, which is assembled in memory."""
+        return 2 * FLOAT * max(self.generator, self.critic)
 
     @property
     def gradients(self) -> tuple[int, int]:
@@ -49,7 +59,7 @@ class Sizes:
 
 def sizes_of(config: Config, classes: int) -> Sizes:
     """Both networks of a configuration, built and run on torch's meta device, where tensors have shapes and
-    no content.
+    no content. Passes of some images and of twice as many are compared, so that gradients are out.
 
     Args:
         classes: of the shards.
@@ -58,47 +68,92 @@ def sizes_of(config: Config, classes: int) -> Sizes:
 
     from chexdist.config.spec import spec_of
     from chexdist.gan.models import FAMILIES
-    from chexdist.gan.penalties import PENALTIES
+    from chexdist.gan.models.norms import GhostBatchNorm
+    from chexdist.run.sampling import CALIBRATION_GROUPS, CHUNK
 
-    images, family = config.train.group, FAMILIES[config.model.name]
-    spec, penalty = spec_of(config, classes), PENALTIES[config.penalty.name]
+    group, family, spec = config.train.group, FAMILIES[config.model.name], spec_of(config, classes)
     with torch.device("meta"):
         generator, critic = family.Generator(spec), family.Critic(spec)
-        real = torch.empty(images, 1, spec.size, spec.size)
-        latent, weights = torch.empty(images, spec.latent), torch.empty(images)
-        label = torch.zeros(images, dtype=torch.int64)
-    with _kept_by_autograd() as in_critic:
-        critic(torch.cat([real, real]), torch.cat([label, label]))
-        if penalty is not None:
-            penalty.penalty(critic, real, real, label, weights)
-    with _kept_by_autograd() as in_generator:
-        critic(generator(latent, label), label)
-    parameters = tuple(sum(weight.numel() for weight in net.parameters()) for net in (generator, critic))
-    own = {
-        weight.untyped_storage()._cdata for network in (generator, critic) for weight in network.parameters()
-    }
-    kept = [
-        sum(size for key, (size, _) in part.items() if key not in own) for part in (in_critic, in_generator)
-    ]
-    return Sizes(parameters[0], parameters[1], max(kept) // images)
+    some = -(-CHUNK // group) * group
+    passes = [_passes(config, generator, critic, images) for images in (some, 2 * some)]
+    once, twice = ([peak_of(step) for step in steps] for steps in passes)
+    grown = [(after - before) // some for before, after in zip(once, twice, strict=True)]
+    drawn, scored = grown[2:]
+    calibrated = any(isinstance(layer, GhostBatchNorm) for layer in generator.modules())
+    evaluation = max(CHUNK * max(drawn, scored), calibrated * CALIBRATION_GROUPS * group * drawn)
+    parameters = [sum(weight.numel() for weight in net.parameters()) for net in (generator, critic)]
+    return Sizes(parameters[0], parameters[1], max(grown[:2]), evaluation)
 
 
-@contextmanager
-def _kept_by_autograd() -> Iterator[dict[int, tuple[int, "torch.Tensor"]]]:
-    """What autograd saves for the backward pass: bytes of each storage, and a tensor that keeps its address
-    taken.
-    """
+def _passes(
+    config: Config, generator: "torch.nn.Module", critic: "torch.nn.Module", images: int
+) -> list[Callable[[], object]]:
+    """The critic's step and the generator's; images drawn, and scored, with nothing kept."""
     import torch
 
-    kept: dict[int, tuple[int, torch.Tensor]] = {}
+    from chexdist.gan.penalties import PENALTIES
 
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage._cdata] = storage.nbytes(), tensor
-        return tensor
+    penalty = PENALTIES[config.penalty.name]
+    with torch.device("meta"):
+        real = torch.empty(images, 1, config.model.size, config.model.size)
+        latent, weights = torch.empty(images, config.model.latent), torch.empty(images)
+        label = torch.zeros(images, dtype=torch.int64)
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        yield kept
+    def critic_step() -> None:
+        with torch.no_grad():
+            fake = generator(latent, label)
+        total = critic(torch.cat([real, fake]), torch.cat([label, label])).sum()
+        if penalty is not None:
+            total = total + penalty.penalty(critic, real, fake, label, weights).sum()
+        total.backward()
+        critic.zero_grad()
+
+    def generator_step() -> None:
+        critic(generator(latent, label), label).sum().backward()
+        generator.zero_grad()
+        critic.zero_grad()
+
+    return [
+        critic_step,
+        generator_step,
+        torch.no_grad()(lambda: generator(latent, label)),
+        torch.no_grad()(lambda: critic(real, label)),
+    ]
+
+
+def peak_of(work: Callable[[], object]) -> int:
+    """Bytes of the tensors that are made in `work` and live at once, at most."""
+    from torch import Tensor, UntypedStorage
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Watch(TorchDispatchMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.known: set[int] = set()
+            self.live = self.peak = 0
+
+        def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            made = operator(*args, **(kwargs or {}))
+            for tensor in made if isinstance(made, tuple | list) else (made,):
+                if isinstance(tensor, Tensor):
+                    self.note(tensor.untyped_storage())
+            return made
+
+        def note(self, storage: UntypedStorage) -> None:
+            key, size = storage._cdata, storage.nbytes()
+            if key not in self.known:
+                self.known.add(key)
+                self.live += size
+                self.peak = max(self.peak, self.live)
+                weakref.finalize(storage, self.gone, key, size)
+
+        def gone(self, key: int, size: int) -> None:
+            self.known.discard(key)
+            self.live -= size
+
+    with Watch() as watch:
+        work()
+    return watch.peak
 
 
 def largest_share(config: Config, world_size: int) -> range:

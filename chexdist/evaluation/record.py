@@ -19,7 +19,7 @@ from chexdist.evaluation.source import GeneratorSource, Source
 from chexdist.run import draws, layout
 from chexdist.run.directory import draw_grid
 from chexdist.run.provenance import provenance
-from shards.files import replace_file
+from shards.files import clear_partial, locked, replace_file
 
 GRID = 32
 """Images in a picture of a class."""
@@ -61,26 +61,35 @@ def write(
             for pair in found.closest
         ],
     }
-    labels = dict(enumerate(manifest.classes)) if source.conditional else {None: None}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        draws.write(layout.draws(folder), found.draws)
-        for label, name in labels.items():
-            available = source.available(label)
-            rows = range(GRID if available is None else min(GRID, available))
-            draw_grid(layout.evaluation_grid(folder, name), source.draw(rows, label))
-        if isinstance(source, GeneratorSource):
-            layout.interpolation(folder).parent.mkdir(exist_ok=True)
-            ways = [source.ways(label) for label in [*labels][:MOST_WAYS]]
-            draw_grid(layout.interpolation(folder), torch.cat(ways))
-        if found.closest:
-            layout.closest(folder).parent.mkdir(exist_ok=True)
-            pairs = [each for pair in found.closest for each in (pair.picture, pair.training)]
-            draw_grid(layout.closest(folder), torch.stack(pairs))
-        replace_file(folder / layout.EVALUATION, json.dumps(document, indent=1, allow_nan=False))
+        with locked(folder) as alone:
+            if alone:
+                clear_partial(folder)
+            _write(folder, document, source, manifest, found)
     except OSError as error:
         raise WorkError(f"{error.filename or folder}: {error.strerror or error}") from None
     return folder
+
+
+def _write(
+    folder: Path, document: dict[str, object], source: Source, manifest: Manifest, found: Findings
+) -> None:
+    labels = dict(enumerate(manifest.classes)) if source.conditional else {None: None}
+    draws.write(layout.draws(folder), found.draws)
+    for label, name in labels.items():
+        available = source.available(label)
+        rows = range(GRID if available is None else min(GRID, available))
+        draw_grid(layout.evaluation_grid(folder, name), source.draw(rows, label))
+    if isinstance(source, GeneratorSource):
+        layout.interpolation(folder).parent.mkdir(exist_ok=True)
+        ways = [source.ways(label) for label in [*labels][:MOST_WAYS]]
+        draw_grid(layout.interpolation(folder), torch.cat(ways))
+    if found.closest:
+        layout.closest(folder).parent.mkdir(exist_ok=True)
+        pairs = [each for pair in found.closest for each in (pair.picture, pair.training)]
+        draw_grid(layout.closest(folder), torch.stack(pairs))
+    replace_file(folder / layout.EVALUATION, json.dumps(document, indent=1, allow_nan=False))
 
 
 def _digest(options: EvaluationOptions, found: Findings) -> str:

@@ -7,8 +7,9 @@ variance of a mean over clusters. `fid` has none and says why. How two numbers a
 """
 
 from bisect import bisect_right
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,25 +42,32 @@ class BootstrapWeights:
     def __init__(self, random: np.random.Generator, units: Tensor) -> None:
         """`units` int64 [N], from 0; leaves `random` after its last draw of them."""
         self.units = units
-        self._start = random.bit_generator.state
         order = torch.argsort(units, stable=True)
         ends = torch.bincount(units).cumsum(0).tolist()
-        self._blocks: list[tuple[Tensor, int, int]] = []
+        self._blocks: list[tuple[Tensor, int, int, Mapping[str, Any]]] = []
         unit = image = 0
         while unit < len(ends):
             last = max(unit + 1, bisect_right(ends, image + HELD))
-            self._blocks.append((order[image : ends[last - 1]], unit, last))
+            self._blocks.append((order[image : ends[last - 1]], unit, last, random.bit_generator.state))
             random.standard_exponential((last - unit, DRAWS))
             unit, image = last, ends[last - 1]
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """The numbers [n] of some images and their weights [1 + DRAWS, n]; each image once."""
+    def __len__(self) -> int:
+        """The number of blocks of images."""
+        return len(self._blocks)
+
+    def __getitem__(self, block: int) -> tuple[Tensor, Tensor]:
+        """The numbers [n] of a block's images and their weights [1 + DRAWS, n]."""
+        images, first, last, state = self._blocks[block]
         random = np.random.Generator(np.random.Philox())
-        random.bit_generator.state = self._start
-        for images, first, last in self._blocks:
-            weights = torch.ones(1 + DRAWS, last - first, dtype=torch.float64)
-            weights[1:] = torch.from_numpy(random.standard_exponential((last - first, DRAWS)).T)
-            yield images, weights.to(self.units.device)[:, self.units[images] - first]
+        random.bit_generator.state = state
+        weights = torch.ones(1 + DRAWS, last - first, dtype=torch.float64)
+        weights[1:] = torch.from_numpy(random.standard_exponential((last - first, DRAWS)).T)
+        return images, weights.to(self.units.device)[:, self.units[images] - first]
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Each block in turn: each image once."""
+        return (self[block] for block in range(len(self)))
 
     def sums(self, values: Tensor) -> Tensor:
         """The sums of values [N, ...] under each row: float64 [1 + DRAWS, ...]."""

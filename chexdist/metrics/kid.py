@@ -14,6 +14,7 @@ from torch import Tensor
 from chexdist.metrics.difference import DRAWS
 from chexdist.metrics.estimate import Estimate
 from chexdist.metrics.intervals import BootstrapWeights
+from chexdist.metrics.sharing import total
 from chexdist.metrics.sides import Side, Sides, remembered
 
 UNIT = "squared MMD x 1000"
@@ -59,41 +60,60 @@ class Mmd:
     all_pairs: Tensor
 
 
-@remembered
+@remembered(lambda sides: sides.digest)
 def mmd(sides: Sides) -> Mmd:
     """Both, in one pass over the pairs."""
-    real_weights, generated_weights = sides.weights()
-    real, generated = _within(sides.real, real_weights), _within(sides.generated, generated_weights)
-    between = _between(sides, real_weights, generated_weights)
+    real, generated = _within_real(sides), _within(sides.generated, sides.weights()[1])
+    between = _between(sides)
     return Mmd(SCALE * (real[0] + generated[0] - 2 * between), SCALE * (real[1] + generated[1] - 2 * between))
+
+
+@remembered(lambda sides: sides.real_digest)
+def _within_real(sides: Sides) -> tuple[Tensor, Tensor]:
+    """Of the real side, which is the same each time that a generator is measured."""
+    return _within(sides.real, sides.weights()[0])
 
 
 def _within(side: Side, weights: BootstrapWeights) -> tuple[Tensor, Tensor]:
     """Weighted means of the kernel over pairs of images of two units, and over all pairs of two images."""
-    features, units = side.features, side.units
-    different, squares, pairs_of_one_unit, pairs_of_one_image = weights.totals().new_zeros(4, 1 + DRAWS)
+    features, units, blocks = side.features, side.units, len(weights)
     images = torch.bincount(units)
-    for rows, row_weights in weights:
+
+    def of_rows(block: int) -> Tensor:
+        """Of pairs whose first image is in this block: sums [4, 1 + DRAWS]. The kernel is symmetric, so of
+        two blocks' pairs those of the later one's rows are counted with the earlier one's.
+        """
+        rows, row_weights = weights[block]
         x = features[rows].to(torch.float64)
-        for columns, column_weights in weights:
+        different, squares = row_weights.new_zeros(2, 1 + DRAWS)
+        for other in range(block, blocks):
+            columns, column_weights = weights[other]
             same_unit = units[rows, None] == units[columns]
             gram = polynomial_kernel(x, features[columns].to(torch.float64))
-            different += (row_weights @ gram.masked_fill(same_unit, 0) * column_weights).sum(1)
-            if bool(same_unit.any()):  # a unit's images are in one block and have one weight
+            ways = 1 if other == block else 2
+            different += ways * (row_weights @ gram.masked_fill(same_unit, 0) * column_weights).sum(1)
+            if other == block:  # a unit's images are in one block and have one weight
                 other_image = same_unit & (rows[:, None] != columns)
                 squares += row_weights**2 @ gram.masked_fill(~other_image, 0).sum(1)
-        pairs_of_one_unit += row_weights**2 @ images[units[rows]].to(torch.float64)
-        pairs_of_one_image += (row_weights**2).sum(1)
-    total = weights.totals() ** 2
-    return different / (total - pairs_of_one_unit), (different + squares) / (total - pairs_of_one_image)
+        pairs_of_one_unit = row_weights**2 @ images[units[rows]].to(torch.float64)
+        return torch.stack([different, squares, pairs_of_one_unit, (row_weights**2).sum(1)])
+
+    different, squares, pairs_of_one_unit, pairs_of_one_image = total(blocks, of_rows)
+    square = weights.totals() ** 2
+    return different / (square - pairs_of_one_unit), (different + squares) / (square - pairs_of_one_image)
 
 
-def _between(sides: Sides, real: BootstrapWeights, generated: BootstrapWeights) -> Tensor:
+def _between(sides: Sides) -> Tensor:
     """Weighted mean of the kernel over all pairs of a real and a generated image, for each row of weights."""
-    total = torch.zeros((), dtype=torch.float64, device=sides.real.features.device)
-    for rows, row_weights in real:
+    real, generated = sides.weights()
+
+    def of_rows(block: int) -> Tensor:
+        rows, row_weights = real[block]
         x = sides.real.features[rows].to(torch.float64)
+        found = row_weights.new_zeros(1 + DRAWS)
         for columns, column_weights in generated:
             gram = polynomial_kernel(x, sides.generated.features[columns].to(torch.float64))
-            total = total + (row_weights @ gram * column_weights).sum(1)
-    return total / (real.totals() * generated.totals())
+            found += (row_weights @ gram * column_weights).sum(1)
+        return found
+
+    return total(len(real), of_rows) / (real.totals() * generated.totals())

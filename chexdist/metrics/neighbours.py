@@ -94,7 +94,7 @@ def _prior(sides: Sides, side: Side) -> tuple[Tensor, Tensor]:
     return weights[0], weights[1]
 
 
-@remembered
+@remembered(lambda sides: sides.digest)
 def neighbours(sides: Sides) -> Neighbours:
     """Every image's neighbours on the other side, in float64, a block of each side at a time."""
     real, generated = _balls(sides.real), _balls(sides.generated)

@@ -58,6 +58,16 @@ class Side:
             )
         return cls(features, numbered(units).to(features.device), None if patients is None else count)
 
+    @cached_property
+    def digest(self) -> str:
+        """Of features and units."""
+        digest = hashlib.sha256(
+            f"{self.features.dtype} {list(self.features.shape)} {self.features.device}".encode()
+        )
+        for part in (self.features, self.units):
+            digest.update(part.cpu().contiguous().numpy().data)
+        return digest.hexdigest()
+
     def blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The numbers [n] of some images and their features [n, D] in float64; each image once, in order."""
         for images in torch.arange(len(self.features), device=self.features.device).split(BLOCK):
@@ -130,27 +140,37 @@ class Sides:
     @cached_property
     def digest(self) -> str:
         """Of all that a number between these sides depends on."""
-        digest = hashlib.sha256(f"{self.seed}".encode())
-        for side in (self.real, self.generated):
-            digest.update(
-                f"{side.features.dtype} {list(side.features.shape)} {side.features.device}".encode()
-            )
-            for part in (side.features, side.units):
-                digest.update(part.cpu().contiguous().numpy().data)
-        return digest.hexdigest()
+        return f"{self.real_digest} {self.generated.digest}"
+
+    @property
+    def real_digest(self) -> str:
+        """Of all that a number of the real side alone depends on."""
+        return f"{self.seed} {self.real.digest}"
 
 
-def remembered(compute: Callable[[Sides], Result]) -> Callable[[Sides], Result]:
-    """What several metrics compute of the same sides is computed once: the last results, by content."""
-    results: dict[str, Result] = {}
+def remembered(
+    key: Callable[[Sides], str],
+) -> Callable[[Callable[[Sides], Result]], Callable[[Sides], Result]]:
+    """What several metrics, or several measurements, compute of one content is computed once.
 
-    @wraps(compute)
-    def of(sides: Sides) -> Result:
-        if sides.digest not in results:
-            result = compute(sides)
-            if len(results) == REMEMBERED:
-                del results[next(iter(results))]
-            results[sides.digest] = result
-        return results[sides.digest]
+    key: the digest of what the function depends on; the last results are kept by it.
+    """
 
-    return of
+    def decorate(compute: Callable[[Sides], Result]) -> Callable[[Sides], Result]:
+        results: dict[str, Result] = {}
+
+        @wraps(compute)
+        def of(sides: Sides) -> Result:
+            digest = key(sides)
+            if digest not in results:
+                result = compute(sides)
+                if len(results) == REMEMBERED:
+                    del results[next(iter(results))]
+                results[digest] = result
+            else:
+                results[digest] = results.pop(digest)
+            return results[digest]
+
+        return of
+
+    return decorate

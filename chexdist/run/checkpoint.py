@@ -38,7 +38,7 @@ class State:
     `classes` its training samples by class, so that images can be drawn without the shards; `machine` is the
     hardware and the versions on which bitwise equality depends. `unlogged` holds each rank's sums of the
     losses of the batches after `since`, which are not in the log yet. `started_from` says with which
-    checkpoint of another run the networks began."""
+    checkpoint of another run the networks began. `early`: written for a stop, not by the schedule."""
 
     t: int
     images: int
@@ -49,6 +49,7 @@ class State:
     since: int = 0
     unlogged: list[list[float]] = field(default_factory=list)
     started_from: dict[str, str] | None = None
+    early: bool = False
 
 
 def snapshot(tensors: Tensors) -> Tensors:

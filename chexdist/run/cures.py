@@ -90,6 +90,12 @@ def cures(verdict: str, settings: Mapping[str, object], unmoved: bool = False) -
     elif verdict == "diverged":
         found = rates + add_penalty + ["lower --optim.critic.lr and --optim.generator.lr by 4"]
         found += ["--clip.name norm --clip.value 1", "--train.precision no"]
+    elif verdict == "labels swapped":
+        found = [
+            "look at both splits: chexdist-shards preview DIR --out sheet.png",
+            "build the shards anew from labels that say the same of all sources",
+            "resume from a checkpoint of before",
+        ]
     elif verdict == "too early":
         found = ["train on, until two evaluations are below the mean image's KID"]
     return tuple(dict.fromkeys(found))

@@ -7,6 +7,8 @@ import json
 import os
 import platform
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,9 @@ LEFT_BY_A_KILL = (
     f"{layout.HEARTBEATS}/.*.partial*",
     f"{layout.TRAINING_DRAWS}/.*.partial*",
 )
+
+SECONDS_FOR_STATUS = 5
+"""For which a rank waits for another that replaces the status; it takes milliseconds."""
 
 
 class RunDirectory:
@@ -68,7 +73,9 @@ class RunDirectory:
             for path in self.path.glob(pattern):
                 path.unlink(missing_ok=True)
         os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, f"process {os.getpid()} on {platform.node()}\n".encode(), 0)
+        holder = f"process {os.getpid()} on {platform.node()}\n"
+        with naming(file, len(holder)):
+            os.pwrite(self._lock, holder.encode(), 0)
 
     def describe(
         self, config: Config, manifest_digest: str, world: World, started_from: dict[str, str] | None
@@ -95,9 +102,38 @@ class RunDirectory:
         """Replace the status by a failure that this rank reports, after as many images as it said before: the
         last checkpoint's.
         """
-        before = json.loads(self._status())
-        self.health = self.health or before.get("health")
-        self.status("failed", before.get("images", 0), rank, cause)
+        with self._status_alone():
+            before = json.loads(self._status())
+            self.health = self.health or before.get("health")
+            self.status("failed", before.get("images", 0), rank, cause)
+
+    def saved(self, images: int) -> None:
+        """Replace the status by a run that resumes from a checkpoint, unless a rank has recorded a failure,
+        whose cause stays.
+        """
+        with self._status_alone():
+            if not self.failed():
+                self.status("running", images)
+
+    @contextmanager
+    def _status_alone(self) -> Iterator[None]:
+        """No other rank replaces the status in between. One that stands still meanwhile, or a file system
+        without such locks, is not waited for.
+        """
+        folder = os.open(self.path, os.O_RDONLY)
+        try:
+            end = time.monotonic() + SECONDS_FOR_STATUS
+            while time.monotonic() < end:
+                try:
+                    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    time.sleep(0.01)
+                except OSError:
+                    break
+            yield
+        finally:
+            os.close(folder)
 
     def stopped(self) -> None:
         """Replace the status by an early stop, as `fail` does, where this process holds the lock."""
@@ -152,6 +188,7 @@ class RunDirectory:
             for after, file in files.items():
                 if after > images:
                     file.unlink()
+        layout.animation(self.path).unlink(missing_ok=True)
 
     def draw_samples(self, name: str, images: Tensor) -> None:
         """Draw images [N, 1, S, S] in [-1, 1] as the picture called `name`, eight in a row."""

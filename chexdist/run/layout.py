@@ -8,6 +8,7 @@ checks read it too.
     RUN/metrics.jsonl                  a line for each loss and metric
     RUN/fetched.jsonl                  bytes of remote shards by node, a line an epoch
     RUN/samples/{real,images-N}.png    real X-rays; generated ones after N images
+    RUN/samples/learning.webp          those of generated ones, as an animation; made when training ends
     RUN/draws/{real,images-N}.safetensors
                                        what training measured of real X-rays and of the mean image, and of
                                        generated images after N, under the bootstrap's weights
@@ -106,6 +107,11 @@ def samples(run: Path) -> dict[int, Path]:
     """The pictures of generated images by the number of images after which they were drawn."""
     found = {images_of(path.stem): path for path in (run / SAMPLES).glob("images-*.png")}
     return {images: path for images, path in found.items() if images is not None}
+
+
+def animation(run: Path) -> Path:
+    """How the run learned, in moving pictures."""
+    return run / SAMPLES / "learning.webp"
 
 
 def training_draws(run: Path) -> dict[int, Path]:

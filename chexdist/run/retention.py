@@ -11,7 +11,7 @@ from chexdist.errors import WorkError
 from chexdist.metrics import METRICS
 from chexdist.metrics.value import Metric
 from chexdist.run import layout
-from chexdist.run.checkpoint import read_state
+from chexdist.run.checkpoint import State, read_state
 
 
 def best_images(measured: Iterable[Metric], name: str) -> int | None:
@@ -29,21 +29,23 @@ def best_images(measured: Iterable[Metric], name: str) -> int | None:
 def prune(run: Path, keep: int, best: int | None = None) -> None:
     """Delete all but the newest `keep` whole checkpoints and that of `best` images, and what an interrupted
     save left.
+
+    One that was written early, for a stop, goes with the next: the schedule's stay as if nobody had stopped.
     """
     for path in layout.partials(run):
         shutil.rmtree(path)
     kept = 0
     for path in layout.checkpoints(run):
-        if (kept < keep or layout.images_of(path.name) == best) and _is_whole(path):
+        wanted = kept < keep or layout.images_of(path.name) == best
+        if wanted and (state := _whole(path)) and not (state.early and kept):
             kept += 1
         else:
             # killed in between, this leaves no directory without a last file, which nobody would ever delete
             shutil.rmtree(path.rename(layout.partial(path)))
 
 
-def _is_whole(path: Path) -> bool:
+def _whole(path: Path) -> State | None:
     try:
-        read_state(path, verify=True)
+        return read_state(path, verify=True)
     except WorkError:
-        return False
-    return True
+        return None

@@ -82,7 +82,6 @@ class Saver:
             self.run.flush_log()
             checkpoint.save(self.run.path, tensors, state)
             prune(self.run.path, self.settings.keep, best)
-            if not self.run.failed():  # by another rank, which knew the cause while this was being written
-                self.run.status("running", state.images)
+            self.run.saved(state.images)
         except Exception as error:  # noqa: BLE001 - whatever it is, the thread that trains must raise it
             self._failure = error

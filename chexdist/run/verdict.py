@@ -16,11 +16,17 @@ from chexdist.run.curves import KID, LEAST_WINDOW, MEAN_IMAGE, REAL, Curves, win
 HEALTHY, TOO_EARLY = "healthy", "too early"
 VERDICTS = (
     *(HEALTHY, TOO_EARLY, "critic at chance", "critic wins", "critic memorises", "collapsed"),
-    *("worse than the mean image", "past its best", "diverged"),
+    *("worse than the mean image", "past its best", "diverged", "labels swapped"),
 )
 CHANCE = {"non-saturating": 2 * math.log(2), "relativistic": math.log(2), "hinge": 2.0}
 """The loss of a critic that gives all images one score; a Wasserstein critic's has no scale."""
 NEAR_CHANCE, CHANCE_WINS, RARELY_WRONG = 0.97, 0.55, 0.9
+ALWAYS_FOOLED = 0.25
+"""Share of pairs below which a critic is not learning, so that images collapse for that reason."""
+FLAT = 0.5
+"""Standard deviation of scores above which a loss as at chance is that of a sure critic, often wrong."""
+WASSERSTEIN, NO_DIFFERENCE = "wasserstein", 0.1
+"""A Wasserstein critic at chance: its loss, the difference of mean scores, over their standard deviation."""
 FAR_ABOVE = 3.0
 """Times the loss of chance from which a critic that is mostly right has scores without any bound."""
 SURE, SURE_WINS = 0.05, 0.98
@@ -33,6 +39,8 @@ SUSTAINED = ("critic at chance", "critic wins")
 """What must have lasted for LEAST_WINDOW images, since losses come and go."""
 EARLIEST, GROWN = 4_000, 20_000
 UNMOVED = 0.005
+TELLING = 0.2
+"""How far from 0.5 the agreement of training images' labels with held-out ones' must be to judge others'."""
 CLOSE = 0.1
 """Share of the mean image's KID below which a critic at chance is one that can't know better."""
 IMPROVED, WORSENED = 0.9, 1.15
@@ -116,10 +124,28 @@ class Case:
             and (abs(found[-1].value - found[0].value) < UNMOVED * abs(found[0].value))
         )
 
+    @property
+    def falling(self) -> bool:
+        """Whether KID is below all before it, by however little."""
+        found = self.curves.evaluations(self.images)
+        over_best = self.curves.at("health/kid_over_best", self.images)
+        if over_best is None:  # there is but the untrained generator's
+            return len(found) > 1 and found[-1].value < found[0].value
+        return over_best.high is not None and over_best.high < 0
+
+    @property
+    def stuck(self) -> bool:
+        """Whether KID is above the mean image's, and no longer below the best before."""
+        over_best, mean = self.curves.at("health/kid_over_best", self.images), self.mean_image
+        if self.kid is None or mean is None or over_best is None or over_best.high is None:
+            return False
+        return self.kid.value > mean and over_best.high >= 0
+
     def against(self) -> str:
         """KID beside what it is measured by."""
         if self.kid is None:
-            return "not evaluated yet"
+            refused = not self.curves.all(KID) and self.curves.all("health/wins_held_out")
+            return "KID can't be measured of so few X-rays" if refused else "not evaluated yet"
         real, mean = self.curves.value(REAL, self.images), self.mean_image
         beside = [f"{mean:.0f} of the mean image"] if mean is not None else []
         beside += [f"{real:.0f} of real X-rays"] if real is not None else []
@@ -152,13 +178,16 @@ def collapsed(case: Case) -> Sign | None:
     """Images, or those of a class, that are nearly one image."""
     if case.kid is None or case.unmoved or case.images < EARLIEST:
         return None
+    wins = case.curves.mean("health/wins", case.images)
+    if wins is not None and wins < ALWAYS_FOOLED:
+        return None
     share = case.curves.value("health/diversity", case.images)
     if share is None:
         ours = case.curves.value("feature_distance", case.images)
         real = case.curves.value("feature_distance/real", case.images)
         share = ours / real if ours is not None and real else None
     # a plain generator begins with one image, and learns to draw others
-    least = NEARLY_ZERO if case.improving else ONE_IMAGE
+    least = NEARLY_ZERO if case.improving or case.falling else ONE_IMAGE
     if share is not None and share < least:
         return f"generated images differ by {share:.2f} of what real X-rays do; {case.against()}", "whole"
     for name in case.curves.names("health/diversity/"):
@@ -170,6 +199,27 @@ def collapsed(case: Case) -> Sign | None:
     return None
 
 
+def labels_swapped(case: Case) -> Sign | None:
+    """Labels, of the training split or of generated images, that mean what another label means held out."""
+    training = case.curves.value("health/labels/training", case.images)
+    if training is None or abs(training - 0.5) < TELLING:
+        return None
+    if training < 0.5:
+        said = (
+            "by held-out images, training images have each other's labels: of a pair of two classes the right"
+        )
+        return f"{said} one looks like its own in {training:.0%}; {case.against()}", "training images"
+    values = [
+        each.value for each in case.curves.all("health/labels") if EARLIEST <= each.images <= case.images
+    ]
+    if len(values) < 2 or max(values[-2:]) > 0.5 - TELLING:
+        return None
+    said = (
+        f"of two generated images of different classes the right one looks like its class in {values[-1]:.0%}"
+    )
+    return f"{said}, of two training images in {training:.0%}; {case.against()}", "generated images"
+
+
 def at_chance(case: Case) -> Sign | None:
     """A critic that can't tell real from generated images, though they are far from real."""
     kid, mean = case.kid, case.mean_image
@@ -178,7 +228,10 @@ def at_chance(case: Case) -> Sign | None:
     wins, loss = (case.curves.mean(name, case.images) for name in ("health/wins", "loss/critic"))
     chance = _chance(case)
     by_loss = chance is not None and loss is not None and loss > NEAR_CHANCE * chance
-    by_loss = by_loss and (wins is None or wins < RARELY_WRONG)
+    spread = case.curves.mean("health/score_real_std", case.images)
+    by_loss = by_loss and (wins is None or wins < RARELY_WRONG) and (spread is None or spread < FLAT)
+    if case.settings.get("loss.name") == WASSERSTEIN and loss is not None and spread:
+        by_loss = -loss < NO_DIFFERENCE * spread
     if not by_loss and (wins is None or wins >= CHANCE_WINS):
         return None
     said = [f"the critic's loss is {loss:.3f}, {chance:.3f} at chance"] if chance and loss is not None else []
@@ -190,6 +243,8 @@ def critic_wins(case: Case) -> Sign | None:
     """A critic that is never wrong, and a generator that does not improve."""
     if case.images < EARLIEST or case.improving:
         return None
+    if case.settings.get("loss.name") == WASSERSTEIN and not case.stuck:
+        return None  # such a critic is to win: its gradient does not fade
     wins, loss = (case.curves.mean(name, case.images) for name in ("health/wins", "loss/critic"))
     chance = _chance(case)
     if wins is not None and wins >= SURE_WINS:
@@ -255,9 +310,10 @@ def past_best(case: Case) -> Sign | None:
 RULES: dict[str, Callable[[Case], Sign | None]] = {
     "diverged": diverged,
     "collapsed": collapsed,
+    "labels swapped": labels_swapped,
     "critic at chance": at_chance,
-    "critic wins": critic_wins,
     "critic memorises": memorises,
+    "critic wins": critic_wins,
     "worse than the mean image": worse_than_mean,
     "past its best": past_best,
 }

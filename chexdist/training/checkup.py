@@ -36,9 +36,12 @@ class Checkup:
         for metric in metrics:
             self.curves.add(metric)
 
-    def judge(self) -> Verdict:
-        """The verdict now; it stands in the status from the next time on that this is written."""
-        self.verdict = judge(self.curves, self.settings)
+    def judge(self, failed: str = "") -> Verdict:
+        """The verdict now; it stands in the status from the next time on that this is written.
+
+        failed: why the training is about to fail, if it is.
+        """
+        self.verdict = judge(self.curves, self.settings, "failed" if failed else "", failed)
         self.run.health = self.verdict.to_dict()
         return self.verdict
 

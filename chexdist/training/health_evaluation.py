@@ -1,7 +1,10 @@
 """Decides what an evaluation notes of the health of a training: how the critic scores images that it has
-never seen, and how unlike each other generated images are.
+never seen, and how unlike each other generated images are,
+and whether their labels are those of real ones.
 
 All ranks compute the same numbers: the critic scores whole chunks, whichever rank has them."""
+
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -86,6 +89,25 @@ def diversity(
         if min(len(ours), len(theirs)) >= FEWEST:
             found[f"health/diversity/{name}"] = _spread(ours) / _spread(theirs)
     return found
+
+
+def labels_told(features: Tensor, labels: np.ndarray, real: Embedded, classes: int) -> float | None:
+    """How well images' labels agree with those of held-out ones: 1 always, 0.5 by chance, 0 if swapped.
+
+    The mean over pairs of classes of the share of pairs of an image of each, features [n, D], labels [n], in
+    which that of the first class lies further on the way from the held-out images of the second to those of
+    the first. None where there are no two classes of FEWEST images each.
+    """
+    known = [
+        (features[torch.from_numpy(labels == label)].double(), real.only(label).features.double())
+        for label in range(classes)
+    ]
+    known = [each for each in known if min(map(len, each)) >= FEWEST]
+    found = []
+    for (ours, held_out), (others, held_out_others) in combinations(known, 2):
+        way = held_out.mean(0) - held_out_others.mean(0)
+        found.append(wins(ours @ way, others @ way))
+    return sum(found) / len(found) if found else None
 
 
 def _spread(features: Tensor) -> float:

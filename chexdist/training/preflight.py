@@ -139,7 +139,10 @@ def check_resumed(settings: dict[str, Any], digest: str, config: Config, manifes
     """
     check_unchanged(settings, frozen(config))
     if digest != manifest.digest:
-        raise UserError(f"this run began with other shards than {manifest.directory}: choose another run.dir")
+        raise UserError(
+            f"this run began with other shards than {manifest.directory} holds now, built anew or extended: "
+            "give those, or choose another run.dir; --train.start RUN begins there with this run's weights"
+        )
 
 
 def dry_run_lines(config: Config, manifest: Manifest, world: World) -> Iterator[str]:

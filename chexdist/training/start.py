@@ -2,25 +2,29 @@
 of a failure.
 """
 
+import platform
 import re
+import sys
 from contextlib import suppress
 from pathlib import Path
 from threading import Event
 
 import torch
-from torch import distributed
 
 from chexdist.config.tree import Config
 from chexdist.data.loader import DIED
 from chexdist.data.manifest import Manifest
+from chexdist.distributed.backend import first_sum, is_of_backend, not_set_up, own_reason, place, reason
 from chexdist.distributed.collectives import Collectives
-from chexdist.distributed.heartbeat import LOST, Heartbeat
+from chexdist.distributed.heartbeat import LOST, STOPPED, Heartbeat
+from chexdist.distributed.open_files import raise_limit
 from chexdist.distributed.process_group import make_accelerator
 from chexdist.distributed.stop_request import StopRequest
 from chexdist.distributed.world import World
-from chexdist.errors import AgreedError, UserError, WorkError
+from chexdist.errors import EXIT_STOPPED_EARLY, AgreedError, UserError, WorkError
 from chexdist.run import checkpoint, layout
 from chexdist.run.directory import RunDirectory
+from chexdist.training.cpus import cpu_shortage
 from chexdist.training.patience import SECONDS_TO_STOP
 from chexdist.training.precision import automatic, with_precision
 from chexdist.training.shared_memory import check_shared_memory
@@ -38,6 +42,7 @@ def train(config: Config, manifest: Manifest, world: World, asked: Event | None 
         UserError, WorkError: as the parts do; the cause is then in the run's status, unless another job holds
             the lock.
     """
+    raise_limit(world.size)
     stop = StopRequest(world.is_main, asked)
     run = RunDirectory(Path(config.run.dir))
     stop.leave = run.stopped
@@ -45,23 +50,27 @@ def train(config: Config, manifest: Manifest, world: World, asked: Event | None 
         accelerator = make_accelerator(world, config.control.timeout, config.run)
         collectives = Collectives(world, config.control.timeout)
         collectives.run_on_main(run.lock)
+    except UserError as error:
+        _record_first(run, world, str(error))
+        raise
     except RuntimeError as error:
-        if not _lost(error, world):
+        if not is_of_backend(error, world):
             raise
-        cause = (
-            f"the {world.size} ranks did not all come within {config.control.timeout} s: "
-            f"{_first_sentence(error)}"
-        )
-        if world.is_main:
-            with suppress(UserError):  # of a live job, which is not the one that failed
-                run.lock()
-                _record(run, world, cause)
+        cause = _not_met(error, world, config.control.timeout)
+        _record_first(run, world, cause)
         raise WorkError(cause) from None
     heartbeat = Heartbeat(run.path / layout.HEARTBEATS, world)
     stop.patience = lambda: PATIENCE.get(heartbeat.doing)
+    stop.leave = lambda: _leave(run, heartbeat)
+    works = False
     try:
+        first_sum(collectives, accelerator.device)
+        works = True
         collectives.check_same(manifest.digest, f"{manifest.directory}/manifest.json")
         check_shared_memory(config, manifest, collectives)
+        short = cpu_shortage(config, accelerator.device, collectives)
+        if short and world.is_main:
+            print(f"chexdist: {short}", flush=True)
         if config.train.precision == "auto":
             config = with_precision(config, _precision(run.path, accelerator.device, collectives))
         return Trainer(config, manifest, world, run, accelerator, collectives, stop, heartbeat).run()
@@ -71,9 +80,19 @@ def train(config: Config, manifest: Manifest, world: World, asked: Event | None 
             _record(run, world, str(error))
         raise
     except Exception as error:
-        if _lost(error, world):
-            cause = f"{LOST}: {heartbeat.lost()} ({_first_sentence(error)})"
-            if not run.failed():  # the rank that knows more has been first
+        if is_of_backend(error, world):
+            told = f"{place(world, accelerator.device)} was told: {reason(error)}"
+            others = heartbeat.lost(told if own_reason(error) else "")
+            cause = (
+                f"{LOST}: {others}; the group was lost, {told}"
+                if works
+                else f"{not_set_up(world)}: {told}; {others}"
+            )
+            if stopped := heartbeat.stopped():
+                run.stopped()
+                print(f"chexdist: {stopped} was asked to stop; the same command resumes", file=sys.stderr)
+                return EXIT_STOPPED_EARLY
+            if own_reason(error) or not run.failed():  # else a rank that knows more has been first
                 _record(run, world, cause)
             raise WorkError(cause) from None
         cause = f"{type(error).__name__}: {error}"
@@ -82,6 +101,12 @@ def train(config: Config, manifest: Manifest, world: World, asked: Event | None 
         if DIED in cause:  # torch raises this wherever the rank is at that instant
             raise WorkError(cause) from None
         raise
+
+
+def _leave(run: RunDirectory, heartbeat: Heartbeat) -> None:
+    """The last words of a rank that was asked to stop: to the others, then in the status."""
+    heartbeat.end(STOPPED)
+    run.stopped()
 
 
 def _precision(run: Path, device: torch.device, collectives: Collectives) -> str:
@@ -94,14 +119,23 @@ def _precision(run: Path, device: torch.device, collectives: Collectives) -> str
     return collectives.broadcast(precision)
 
 
-def _lost(error: Exception, world: World) -> bool:
-    """Whether this is what a rank gets when another is gone, or does not come."""
-    return world.size > 1 and ("gloo" in str(error).lower() or isinstance(error, distributed.DistError))
+def _not_met(error: Exception, world: World, timeout: int) -> str:
+    """Why there is no group of ranks at all."""
+    said = reason(error)
+    if world.size == 1:
+        return f"the launcher did not answer within {timeout} s: {said}"
+    if re.search("time[d ]*out|failed to connect", said, re.IGNORECASE):  # tried until then
+        said = f"the {world.size} ranks did not all come within {timeout} s: {said}"
+    where = f"rank {world.rank} on {platform.node()}"
+    return f"{where}: {not_set_up(world)}: {said}"
 
 
-def _first_sentence(error: Exception) -> str:
-    """Without the line of torch's sources that it begins with."""
-    return re.sub(r"^\[[^]]*\] *", "", str(error).splitlines()[0]).partition(". ")[0]
+def _record_first(run: RunDirectory, world: World, cause: str) -> None:
+    """What ended the start before this run directory was locked."""
+    if world.is_main:
+        with suppress(UserError):  # of a live job, which is not the one that failed
+            run.lock()
+            _record(run, world, cause)
 
 
 def _record(run: RunDirectory, world: World, cause: str) -> None:

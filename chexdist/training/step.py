@@ -4,6 +4,7 @@ Notation: C critic, G generator, x real image, z latent, y label, T augmentation
 size. Every loss is a sum over this rank's images, scaled by W / B; DDP takes the mean over ranks, so
 gradients are those of the mean over the global batch, however uneven the shares."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -60,8 +61,14 @@ class Losses:
 class Step:
     """One batch of training on this rank's share of it."""
 
-    def __init__(self, gan: Gan, world: World) -> None:
+    def __init__(self, gan: Gan, world: World, between_parts: Callable[[], None] = lambda: None) -> None:
+        """
+        Args:
+            between_parts: called within the critic's step, while nothing but `losses` has changed; if it
+                raises, the batch is as if it had not begun.
+        """
         config = gan.config
+        self.between_parts = between_parts
         self.gan, self.world, self.seed = gan, world, config.train.seed
         self.share = share(config.train.batch, config.train.group, world.size, world.rank)
         self.parts = micro_batches(self.share, config.train.group, config.train.accumulate)
@@ -88,6 +95,7 @@ class Step:
         self.values = Values.at(self.gan.config, t * batch)
         due = {phase.name: phase.gain for phase in self.schedule if phase.due(t * batch, (t + 1) * batch)}
         self.critic_gradients(t, images, labels, due.get("penalty", 0.0))
+        self.between_parts()
         self.update_critic()
         if "generator" in due:
             self.generator_gradients(t, images, labels)
@@ -114,6 +122,8 @@ class Step:
         out."""
         gan, critic = self.gan, self.gan.ddp_critic
         for part in self.parts:
+            if part is not self.parts[0]:
+                self.between_parts()
             rows = self.rows(part)
             real, label = self.augmented(images[rows], Draw.AUGMENT_REAL, t, part), labels[rows]
             with torch.no_grad(), self.precision():

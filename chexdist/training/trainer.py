@@ -2,31 +2,34 @@
 resume.
 """
 
+import copy
+import os
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from chexdist.config.rules import differences, frozen
+from chexdist.config.rules import frozen
 from chexdist.config.tree import Config
 from chexdist.data.loader import Batch, batches, to_unit_range
 from chexdist.data.manifest import Manifest
 from chexdist.data.reader import SampleReader
 from chexdist.distributed.collectives import Collectives, Pending
+from chexdist.distributed.devices import Device, described
 from chexdist.distributed.heartbeat import Heartbeat
 from chexdist.distributed.replica_check import check_replicas
 from chexdist.distributed.stop_request import StopRequest
 from chexdist.distributed.world import World
-from chexdist.errors import EXIT_STOPPED_EARLY, AgreedError, UserError
+from chexdist.errors import EXIT_STOPPED_EARLY, AgreedError
 from chexdist.evaluation.findings import Findings
 from chexdist.metrics import METRICS
 from chexdist.metrics.value import Metric
 from chexdist.run import checkpoint, layout, tracking
+from chexdist.run.animation import animate
 from chexdist.run.directory import RunDirectory
 from chexdist.run.provenance import machine
 from chexdist.run.saver import Saver
@@ -39,7 +42,9 @@ from chexdist.training.patience import Patience
 from chexdist.training.preflight import check_resumed
 from chexdist.training.progress_line import TrainingProgress, closing_lines
 from chexdist.training.schedule import Phase
+from chexdist.training.start_from import begin_with
 from chexdist.training.step import Losses, Step
+from chexdist.training.stop_vote import StoppedInABatch, StopVote
 from chexdist.training.traffic import Traffic
 from chexdist.training.validation import Validation
 
@@ -73,7 +78,8 @@ class Trainer:
         self.collectives, self.stop, self.heartbeat = collectives, stop, heartbeat
         self.accelerator, self.device = accelerator, accelerator.device
         self.gan = Gan(config, manifest.class_counts("train"), accelerator)
-        self.step = Step(self.gan, world)
+        self.vote = StopVote(collectives, stop)
+        self.step = Step(self.gan, world, self.vote.between_parts)
         self.validation = Validation(self.gan, manifest, collectives)
         self.saver = Saver(run, config)
         self.checkup = Checkup(config, run)
@@ -81,6 +87,8 @@ class Trainer:
         self.started_from: dict[str, str] | None = None
         self.since = 0
         """Batches whose losses are in the log."""
+        self.saved = 0
+        """Batches of the newest checkpoint."""
         batch = config.train.batch
         self.total = -(-config.train.images // batch)
         self.evaluations = Phase("evaluate", config.eval.every or self.total * batch)
@@ -88,11 +96,14 @@ class Trainer:
 
     def run(self) -> int:
         """Resume, train, leave; see `train`."""
+        began = time.monotonic()
         self.step.warm_up()
+        self.vote.warmed_up(time.monotonic() - began)
         first = self.resume()
+        devices = self.collectives.gather(Device.here(self.world, os.environ))
         progress = TrainingProgress(self.total * self.config.train.batch, first * self.config.train.batch)
         if self.world.is_main:
-            progress.print_line(self.summary(first))
+            progress.print_line(self.summary(first, described(devices)))
             for each in advice(self.config, len(self.manifest.splits["train"])):
                 progress.print_line(f"unusual: {each}")
         self.collectives.run_on_main(lambda: self.begin(first))
@@ -102,19 +113,21 @@ class Trainer:
         with display, closing(self.data(first)) as data, self.saver:
             t = self.loop(first, data, progress)
             self.collectives.run_on_main(self.saver.wait)
+            self.collectives.run_on_main(lambda: animate(self.run_directory.path))
         done, images = t >= self.total, t * self.config.train.batch
         if self.world.is_main:
             self.run_directory.status("done" if done else "preempted", images)
             print("\n".join(closing_lines(self.checkup.judge())), flush=True)
             if not done:
-                print(f"chexdist: saved {layout.after(images)}; the same command resumes from it", flush=True)
+                saved = f"saved {layout.after(images)}" if images else "stopped in the first batch"
+                print(f"chexdist: {saved}; the same command resumes from it", flush=True)
             elif first == t:
                 print(
                     f"chexdist: all {images} images were done before; give more by --train.images", flush=True
                 )
         return 0 if done else EXIT_STOPPED_EARLY
 
-    def summary(self, first: int) -> str:
+    def summary(self, first: int, devices: str) -> str:
         """What is about to be trained, by whom and on what: the world that was got may not be the one that
         was meant.
         """
@@ -123,7 +136,7 @@ class Trainer:
         return (
             f"{config.model.name} of {config.model.size} px on {len(self.manifest.splits['train'])} X-rays, "
             f"images {first * config.train.batch} to {self.total * config.train.batch} in batches of "
-            f"{config.train.batch}; ranks: {self.world.size} ({self.device.type}, threads: "
+            f"{config.train.batch}; ranks: {self.world.size} ({devices}, threads: "
             f"{torch.get_num_threads()}), {precision}"
         )
 
@@ -145,12 +158,12 @@ class Trainer:
             self.collectives.run_on_main(lambda: self.run_directory.truncate(-1))
             self.run_directory.health = None
             if self.config.train.start:
-                self.load_start()
+                self.started_from = begin_with(self.config, self.gan, self.collectives)
             return 0
         state = checkpoint.read_state(path)
         check_resumed(state.settings, state.manifest, self.config, self.manifest)
         checkpoint.load(path, self.gan.state())
-        self.since = state.since if state.unlogged else state.t
+        self.since, self.saved = state.since if state.unlogged else state.t, state.t
         self.started_from = state.started_from
         self.step.losses = Losses.of(state.unlogged, self.world, self.device)
         self.collectives.run_on_main(lambda: self.saver.resume(state.images))
@@ -160,33 +173,6 @@ class Trainer:
             note = f"; {', '.join(sorted(changed))} changed, so rounding will differ" if changed else ""
             print(f"chexdist: resuming from {path.name}{note}", flush=True)
         return state.t
-
-    def load_start(self) -> None:
-        """Begin with the networks of another run's checkpoint; optimizers and order begin anew.
-
-        Raises:
-            UserError: on all ranks, where there is no checkpoint, or one of other networks.
-            AgreedError: on all ranks, where it is damaged.
-        """
-        found: list[Path] = []
-        self.collectives.run_on_main(lambda: found.append(checkpoint.find(Path(self.config.train.start))))
-        path = self.collectives.broadcast(found[0] if found else Path())
-        state, live = checkpoint.read_state(path), self.gan.state()
-        try:
-            checkpoint.load(
-                path, {name: live[name] for name in (layout.GENERATOR, layout.CRITIC, layout.EMA)}
-            )
-        except UserError as error:
-            unlike = differences(state.settings, frozen(self.config))
-            models = "; ".join(line for line in unlike if line.startswith("model."))
-            raise UserError(f"train.start: {error}. {models or 'The classes are others'}") from None
-        self.started_from = {
-            "checkpoint": str(path),
-            "images": str(state.images),
-            "manifest": state.manifest,
-        }
-        if self.world.is_main:
-            print(f"chexdist: beginning with the networks of {path}", flush=True)
 
     def prepare_validation(self, first: int, progress: TrainingProgress) -> None:
         """Measure what does not change, and the untrained generator on a fresh start."""
@@ -207,9 +193,8 @@ class Trainer:
     def loop(self, t: int, data: Iterator[Batch], progress: TrainingProgress) -> int:
         """Train from batch t on; returns the number of batches done.
 
-        Before each batch the ranks start to sum their stop requests, and read the sum after the batch, so
-        that neither they nor the device wait for it. So it is with losses: their sum is read after the batch
-        that follows, unless something is done with it at once."""
+        The sum of losses over ranks is read after the batch that follows, so that neither ranks nor the
+        device wait for it, unless something is done with it at once. So it is with stop requests."""
         batch = self.config.train.batch
         pending: PendingLosses | None = None
         while t < self.total:
@@ -217,12 +202,14 @@ class Trainer:
             last = t == self.total
             save = last or self.checkpoints.due((t - 1) * batch, t * batch)
             evaluate = last or self.evaluations.due((t - 1) * batch, t * batch)
-            stop_requests = self.collectives.all_reduce_async(torch.tensor([float(self.stop.requested)]))
-            self.train_batch(t - 1, data, progress)
+            self.vote.begin()
+            trained = self.train_batch(t - 1, data, progress)
             if pending:
                 self.log_losses(pending, progress)
                 pending = None
-            stopping = bool(stop_requests.result()) and not last
+            if not trained:
+                return self.stop_before(t - 1)
+            stopping = self.vote.end() and not last
             if save or evaluate or t % self.config.control.every == 0:
                 pending = self.sum_losses(t)
                 if save or evaluate or stopping:
@@ -237,21 +224,36 @@ class Trainer:
                 save = save or self.config.train.unhealthy == "stop"
             if save or stopping:
                 self.heartbeat.at(t * batch, "saving")
-                self.save(t)
+                self.save(t, early=not save)
             if evaluate and self.config.train.unhealthy == "stop":
                 self.stop_if_hopeless()
             if stopping:
                 break
         return t
 
-    def train_batch(self, t: int, data: Iterator[Batch], progress: TrainingProgress) -> None:
-        """Global batch t, from the loader into the networks."""
+    def stop_before(self, t: int) -> int:
+        """Save the t batches that are done, unless they are saved; returns t."""
+        if t != self.saved:
+            self.heartbeat.at(t * self.config.train.batch, "saving")
+            self.save(t, early=True)
+        return t
+
+    def train_batch(self, t: int, data: Iterator[Batch], progress: TrainingProgress) -> bool:
+        """Global batch t, from the loader into the networks. Returns whether it was done: if not, all ranks
+        are as before it.
+        """
         self.heartbeat.at(t * self.config.train.batch, "training")
         waiting = time.monotonic()
         pixels, labels = next(data)
         progress.waited += time.monotonic() - waiting
         images = to_unit_range(pixels.to(self.device, non_blocking=True), self.manifest.bits, self.step.dtype)
-        self.step(t, images, labels.to(self.device, non_blocking=True))
+        before = copy.deepcopy(self.step.losses) if self.vote.slow else self.step.losses
+        try:
+            self.step(t, images, labels.to(self.device, non_blocking=True))
+        except StoppedInABatch:
+            self.step.losses = before
+            return False
+        return True
 
     def data(self, first: int) -> Generator[Batch, None, None]:
         """This rank's share of each global batch, from batch `first` on."""
@@ -302,10 +304,13 @@ class Trainer:
         if count:
             batch = self.config.train.batch
             ranks = self.collectives.gather(not_finite.Seen.of(own, self.gan.weight_norm()))
-            raise AgreedError(
+            cause = (
                 f"gradients or weights are not finite between images {since * batch} and {t * batch}; the "
                 f"last checkpoint is from before: {not_finite.cause(ranks)}"
             )
+            if self.world.is_main:
+                self.checkup.judge(cause)
+            raise AgreedError(cause)
 
     def log(self, metrics: list[Metric]) -> None:
         """Rank 0 writes these."""
@@ -354,8 +359,9 @@ class Trainer:
         if verdict is not None:
             raise AgreedError("; ".join(closing_lines(verdict)) + " (train.unhealthy stop)")
 
-    def save(self, t: int) -> None:
-        """Compare the ranks' states, then rank 0 copies its own and writes it while training continues.
+    def save(self, t: int, early: bool = False) -> None:
+        """Compare the ranks' states, then rank 0 copies its own and writes it while training continues;
+        `early`: for a stop alone.
 
         Raises:
             AgreedError: on all ranks, when their states differ, when the save before this one failed (one
@@ -387,5 +393,7 @@ class Trainer:
             since=self.since,
             unlogged=torch.cat([unlogged[:, :3], unlogged[:, 4:]], 1).tolist(),
             started_from=self.started_from,
+            early=early,
         )
         self.collectives.run_on_main(lambda: self.saver.start(tensors, state))
+        self.saved = t

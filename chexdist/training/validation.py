@@ -1,5 +1,5 @@
-"""Decides how a generator is measured while it trains: all ranks generate and embed, all compute the same
-numbers.
+"""Decides how a generator is measured while it trains: all ranks generate, embed and sum up their part, and
+have the same numbers.
 """
 
 from torch import Tensor
@@ -13,8 +13,9 @@ from chexdist.metrics import METRICS
 from chexdist.metrics.estimate import Estimate, Refusal
 from chexdist.metrics.extractor import load_extractor
 from chexdist.metrics.protocol import Protocol
+from chexdist.metrics.sharing import shared
 from chexdist.run.sampling import prepare, sample, sampled_labels
-from chexdist.training.health_evaluation import HeldOutHealth, diversity
+from chexdist.training.health_evaluation import HeldOutHealth, diversity, labels_told
 from chexdist.training.networks import Gan
 
 
@@ -51,10 +52,9 @@ class Validation:
             if not spec.in_training:
                 continue
             try:
-                real, flat = (
-                    self._reference.real_baseline(spec, len(mean)),
-                    self._reference.measure(spec, mean),
-                )
+                with shared(self.collectives.share):
+                    real = self._reference.real_baseline(spec, len(mean))
+                    flat = self._reference.measure(spec, mean)
             except Refusal as refusal:
                 self.refused[name] = str(refusal)
                 continue
@@ -79,10 +79,22 @@ class Validation:
         findings = Findings(self.gan.config, images)
         if self._reference is not None:
             for name, real in self.real_baselines.items():
-                measured = self._reference.measure(METRICS[name], features)
+                with shared(self.collectives.share):
+                    measured = self._reference.measure(METRICS[name], features)
                 findings.add(name, measured, real, self.protocols[name])
         health = self.health.measure(grid)
         if self._reference is not None:
             labels = sampled_labels(config.train.seed, range(self.config.samples), counts).numpy()
-            health |= diversity(features, labels, self._reference.held_out, self.classes)
+            held_out, training = self._reference.held_out, self._reference.training
+            health |= diversity(features, labels, held_out, self.classes)
+            of_training = training.split.label[training.samples]
+            for name, told in (
+                ("health/labels", labels_told(features, labels, held_out, len(self.classes))),
+                (
+                    "health/labels/training",
+                    labels_told(training.features, of_training, held_out, len(self.classes)),
+                ),
+            ):
+                if told is not None:
+                    health[name] = told
         return findings, grid, health

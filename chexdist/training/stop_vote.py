@@ -1,0 +1,61 @@
+"""Decides, with all ranks at once, whether to stop early; and how long a request waits for that.
+
+Before each batch the ranks begin to sum their requests, and read the sum after it, so that neither they nor
+the device wait. Where batches take longer than `SLOW` that would be long: there they vote once more after the
+batch, and between the parts of the critic's step (`train.accumulate`), after which the batch can still be
+undone. A request then waits for one part of the critic's step, or for the generator's, whichever is longer;
+else for the batch that follows, less than twice `SLOW`."""
+
+import time
+
+import torch
+
+from chexdist.distributed.collectives import Collectives, Pending
+from chexdist.distributed.stop_request import StopRequest
+
+SLOW = 5.0
+"""Seconds of a batch, beside which those of a vote are nothing."""
+
+
+class StoppedInABatch(Exception):
+    """All ranks have agreed to leave the batch undone."""
+
+
+class StopVote:
+    """The votes of a start. All of its methods are called by all ranks, in the same order."""
+
+    def __init__(self, collectives: Collectives, stop: StopRequest) -> None:
+        self._collectives, self._stop = collectives, stop
+        self._pending: Pending | None = None
+        self._began, self._seconds = 0.0, 0.0
+        self.slow = False
+        """Whether some rank's batches take longer than `SLOW`: agreed."""
+
+    def warmed_up(self, seconds: float) -> None:
+        """What the first batches may take, by the warm-up, which does the same."""
+        self._seconds = seconds
+        self.slow = bool(self._sum()[1])
+
+    def begin(self) -> None:
+        """Before a batch."""
+        self._pending = self._collectives.all_reduce_async(self._own())
+        self._began = time.monotonic()
+
+    def end(self) -> bool:
+        """After the batch: whether to stop."""
+        assert self._pending is not None
+        self._seconds = time.monotonic() - self._began
+        asked, slow = self._pending.result()
+        voted_within, self.slow = self.slow, bool(slow)
+        return bool(asked) or (voted_within and bool(self._sum()[0]))
+
+    def between_parts(self) -> None:
+        """Raises StoppedInABatch, on all ranks, if one was asked."""
+        if self.slow and self._sum()[0]:
+            raise StoppedInABatch
+
+    def _own(self) -> torch.Tensor:
+        return torch.tensor([float(self._stop.requested), float(self._seconds > SLOW)])
+
+    def _sum(self) -> torch.Tensor:
+        return self._collectives.all_reduce(self._own())
