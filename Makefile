@@ -2,16 +2,18 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-DEFAULT := not slow and not slurm and not gpu
+DEFAULT := not slow and not slurm and not gpu and not chaos
 
-.PHONY: help demo test test-fast test-slow test-slurm lint type format clean
+.PHONY: help demo test test-fast test-slow test-slurm test-chaos lint type format clean
 help:
-	@echo "make demo        phantom X-rays -> shards -> three GANs over two processes -> metrics -> report"
+	@echo "make demo        phantom X-rays -> shards -> four GANs over two processes -> metrics -> report"
 	@echo "make test        lint, types and the default tests"
 	@echo "make test-fast   lint, types and the tests that train no whole run: under three minutes on two cores"
 	@echo "make test-slow   the tests of minutes each: 50 kills, every instruction set, an empty environment"
 	@echo "make test-slurm  training on a real Slurm of two nodes, and over a cut link, on this machine;"
 	@echo "                 CHEXDIST_ALLOW_APT=1 may install both"
+	@echo "make test-chaos  random faults against training, builds, evaluate and generate; CHAOS_SECONDS=600, CHAOS_TRIALS,"
+	@echo "                 CHAOS_SEED=0; CHAOS_ONLY=SEED repeats one trial; as root, for disks and hosts of its own"
 	@echo "make format      rewrite the sources in the project's style"
 
 .venv/.ready: setup.cfg pyproject.toml shards/__init__.py
@@ -37,6 +39,9 @@ test-slow: .venv/.ready
 
 test-slurm: .venv/.ready
 	$(BIN)/python -m pytest -m slurm tests/slurm tests/network
+
+test-chaos: .venv/.ready
+	$(BIN)/python -m pytest -m chaos tests/chaos
 
 format: .venv/.ready
 	$(BIN)/ruff check --fix .

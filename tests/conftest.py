@@ -1,4 +1,6 @@
-"""Which fixtures every test may use: shard directories, made by the shard builder, once a session each."""
+"""Which fixtures every test may use: shard directories, made by the shard builder, once a session each, and a
+control group.
+"""
 
 import os
 
@@ -6,7 +8,8 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: many small proc
 
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +17,14 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
+pytest.register_assert_rewrite("helpers", "chaos")  # so that their assertions say what differed
 settings.register_profile("busy machine", deadline=None)
 settings.load_profile("busy machine")
 
 BuildShards = Callable[..., Path]
 TESTS = Path(__file__).parent
+GROUPS = Path("/sys/fs/cgroup/memory")
+"""Version 1's memory controller."""
 TRAINS = (
     "benchmarks",
     "cli/test_compare_command.py",
@@ -29,6 +35,7 @@ TRAINS = (
     "data/test_remote_command.py",
     "data/test_remote_reading.py",
     "doctor/test_command.py",
+    "doctor/test_memory_limit.py",
     "doctor/test_ranks.py",
     "extension",
     "metrics/test_adding_a_metric.py",
@@ -88,3 +95,19 @@ def build_shards(tmp_path_factory: pytest.TempPathFactory) -> BuildShards:
         return made[wanted]
 
     return build
+
+
+@pytest.fixture
+def group() -> Iterator[Path]:
+    """A control group of its own, of version 1's memory controller."""
+    if os.geteuid() or not (GROUPS / "memory.limit_in_bytes").exists():
+        pytest.skip("needs root and version 1's memory controller at /sys/fs/cgroup/memory")
+    own = GROUPS / f"chexdist-test-{os.getpid()}"
+    own.mkdir()
+    yield own
+    for _ in range(50):  # processes that ended leave it a moment later
+        try:
+            own.rmdir()
+            return
+        except OSError:
+            time.sleep(0.1)

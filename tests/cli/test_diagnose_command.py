@@ -8,21 +8,21 @@ import pytest
 
 from chexdist.__main__ import main
 
-SHIPPED = Path(__file__).parents[2] / "results" / "nih64"
+EARLIER = Path(__file__).parents[1] / "earlier_runs"
 
 
 def test_each_run_has_a_verdict_and_an_ill_one_its_cures(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["diagnose", str(SHIPPED / "dcgan"), str(SHIPPED / "wgan-gp")]) == 1
+    assert main(["diagnose", str(EARLIER / "dcgan"), str(EARLIER / "wgan-gp")]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("dcgan: critic at chance, from the start: ")
     assert lines[1].startswith("  1. --penalty.weight auto")
     assert lines[-1].startswith("wgan-gp: healthy: ")
-    assert main(["diagnose", str(SHIPPED / "wgan-gp")]) == 0
+    assert main(["diagnose", str(EARLIER / "wgan-gp")]) == 0
 
 
 def test_the_picture_shows_what_it_is_judged_by(tmp_path: Path) -> None:
     out = tmp_path / "curves.svg"
-    assert main(["diagnose", str(SHIPPED / "dcgan"), "--out", str(out)]) == 1
+    assert main(["diagnose", str(EARLIER / "dcgan"), "--out", str(out)]) == 1
     texts = [each.text for each in ElementTree.fromstring(out.read_text()).iter() if each.text]
     assert "dcgan: critic at chance" in texts and "critic at chance 1.386" in texts
     assert {"KID x1000, lower is better", "loss of the critic"} <= {*texts}
@@ -31,7 +31,7 @@ def test_the_picture_shows_what_it_is_judged_by(tmp_path: Path) -> None:
 def test_what_can_not_be_judged_is_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["diagnose", str(tmp_path)]) == 2
     assert "is no run directory" in capsys.readouterr().err
-    run = SHIPPED / "dcgan"
+    run = EARLIER / "dcgan"
     assert main(["diagnose", str(run), "--out", str(tmp_path / "curves.png")]) == 2
     assert ".svg" in capsys.readouterr().err
     shutil.copy(run / "config.yaml", tmp_path)
@@ -41,7 +41,7 @@ def test_what_can_not_be_judged_is_a_line(tmp_path: Path, capsys: pytest.Capture
 
 def test_the_report_says_it_on_top(tmp_path: Path) -> None:
     out = tmp_path / "report.html"
-    assert main(["report", str(SHIPPED / "dcgan"), str(SHIPPED / "wgan-gp"), "--out", str(out)]) == 0
+    assert main(["report", str(EARLIER / "dcgan"), str(EARLIER / "wgan-gp"), "--out", str(out)]) == 0
     page = out.read_text()
     said = page.index("dcgan is ill: critic at chance, from the start")
     assert said < page.index("<table") and "wgan-gp is ill" not in page

@@ -17,6 +17,7 @@ from helpers.untrained import make_run
 from PIL import Image
 
 from chexdist.__main__ import main
+from chexdist.distributed import devices
 from chexdist.errors import UserError, WorkError
 from chexdist.evaluation import measure as evaluation_measure
 from chexdist.evaluation.pictures_source import PicturesSource, read_picture, read_pictures
@@ -213,6 +214,19 @@ def test_too_few_for_kid_is_said_before_anything_is_measured(
         (pictures / f"{number}.png").unlink()
     assert evaluate(pictures, held_out) == 1
     assert "there are 10 generated images" in capsys.readouterr().err
+
+
+def test_a_gpu_that_can_t_be_used_is_refused(
+    generated: Path, held_out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As training refuses it: an evaluation on the CPU would take hours of a job that has a GPU."""
+    monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr(devices.Visible, "here", lambda: devices.Visible(0, "torch sees none"))
+    words = ["evaluate", "--pictures", str(generated), "--data.shards", str(held_out), *OPTIONS]
+    assert main(words) == 2
+    err = capsys.readouterr().err
+    assert "this job has GPUs (CUDA_VISIBLE_DEVICES=0), but torch sees none" in err and err.count("\n") == 1
 
 
 def test_a_class_without_pictures(held_out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

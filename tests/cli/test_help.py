@@ -24,7 +24,7 @@ from chexdist.gan.losses import LOSSES
 from chexdist.gan.models import FAMILIES
 from chexdist.gan.penalties import PENALTIES
 from chexdist.metrics.extractors import EXTRACTORS
-from shards.__main__ import _parser as shards_parser
+from shards.parser import parser as shards_parser
 
 ROOT = Path(__file__).parents[2]
 PARSERS = {"chexdist": parser, "chexdist-shards": shards_parser}

@@ -46,6 +46,21 @@ def test_dry_run_says_what_each_rank_reads(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_dry_run_of_the_world_to_come(
+    shards: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many ranks as CHEXDIST_WORLD_SIZE, without a launcher; too many for the batch are a line."""
+    words = ["train", "--config", "dcgan", "--data.shards", str(shards), "--model.size=32", "--dry-run"]
+    words += ["--train.batch=16", "--train.group=4"]
+    monkeypatch.setenv("CHEXDIST_WORLD_SIZE", "4")
+    assert main(words) == 0
+    ranks = [line for line in capsys.readouterr().out.splitlines() if line.startswith("rank ")]
+    assert [line.split(":")[0] for line in ranks] == [f"rank {rank}" for rank in range(4)]
+    monkeypatch.setenv("CHEXDIST_WORLD_SIZE", "5")
+    assert main(words) == 2
+    assert "5 ranks, but train.batch 16 has 4 groups of train.group 4" in capsys.readouterr().err
+
+
 def test_other_ranks_of_a_dry_run_are_silent(
     shards: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -116,7 +116,7 @@ NEW = {
 
 
 def test_a_run_from_before_a_setting_existed_had_its_default() -> None:
-    """The keys of a checkpoint of an earlier release: `results/nih64` was trained by one."""
+    """The keys of a checkpoint of an earlier release: `tests/earlier_runs` was trained by one."""
     now = frozen(config(train={"precision": "no"}))
     assert now.keys() >= NEW
     before = {key: value for key, value in now.items() if key not in NEW}

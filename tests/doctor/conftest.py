@@ -8,6 +8,8 @@ import pytest
 from helpers.doctors import Patient
 from helpers.many_samples import write_many
 
+from chexdist.doctor import memory
+
 LAUNCHERS = (
     "RANK",
     "WORLD_SIZE",
@@ -36,6 +38,12 @@ def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     """No variable of a launcher, whatever the tests themselves were started by."""
     for name in LAUNCHERS:
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def all_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process of a test grows between two estimates."""
+    monkeypatch.setattr(memory, "held", lambda: memory.PROCESS)
 
 
 @pytest.fixture(scope="session")

@@ -18,8 +18,9 @@ import pytest
 from helpers.doctors import Patient, faults, words
 
 from chexdist.data.reader import SampleReader
-from chexdist.doctor import machine, memory, packages
+from chexdist.doctor import memory, packages
 from chexdist.training import precision
+from shards.free_memory import free_memory
 
 
 def test_a_sound_configuration_has_no_fault(patient: Patient, shards: Path, tmp_path: Path) -> None:
@@ -244,12 +245,17 @@ def test_a_decoded_split_that_memory_does_not_hold(
     patient: Patient, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """72 images of 32 x 32 bytes are 72 KiB; without them the rest fits."""
-    given = words(shards, tmp_path / "run")
+    given, terms, original = words(shards, tmp_path / "run"), {}, memory.main_terms
+
+    def recorded(*arguments: Any, **named: Any) -> memory.Terms:
+        terms.update(found := original(*arguments, **named))
+        return found
+
+    monkeypatch.setattr(memory, "main_terms", recorded)
     monkeypatch.setattr(memory, "free_memory", lambda: 2**40)
-    (line,) = [line for line in patient(given)[1] if "memory: " in line[:24]]
-    needed = float(line.split("estimate: ")[1].split(" MiB needed")[0])
-    assert "72.0 KiB decoded split" in line
-    monkeypatch.setattr(memory, "free_memory", lambda: int(needed * 2**20) - 2**16)
+    assert patient(given)[0] == 0 and terms["decoded split"] == 72 << 10
+    needed = sum(terms.values())
+    monkeypatch.setattr(memory, "free_memory", lambda: needed - (64 << 10))
     code, lines = patient(given)
     (fault,) = faults(lines)
     assert code == 1 and "cure: lower data.memory (now 2048)" in fault
@@ -258,9 +264,9 @@ def test_a_decoded_split_that_memory_does_not_hold(
 
 def test_what_a_control_group_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit of a job is below what the machine has free."""
-    assert machine.free_memory() is not None
-    monkeypatch.setattr(machine, "_left_in_groups", lambda: [2**20, 2**30])
-    assert machine.free_memory() == 2**20
+    assert free_memory() is not None
+    monkeypatch.setattr("shards.free_memory._left_in_groups", lambda: [2**20, 2**30])
+    assert free_memory() == 2**20
 
 
 def test_loaders_without_shared_memory(

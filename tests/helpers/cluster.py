@@ -1,4 +1,4 @@
-"""A real Slurm of two nodes on this machine: munged, slurmctld and two slurmds, on loopback alone.
+"""A real Slurm of three nodes on this machine: munged, slurmctld and three slurmds, on loopback alone.
 
 Everything lies in one folder and belongs to this process; the machine's own Slurm, munge and /etc/hosts are
 not touched.
@@ -7,22 +7,24 @@ not touched.
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
-NODES = ("node1", "node2")
+NODES = ("node1", "node2", "node3")
+"""Jobs of two nodes get the first two; the third is there for when one is lost."""
 KILL_WAIT = 60
 """Seconds between Slurm's SIGTERM and its SIGKILL: twice the usual, for a busy machine to save in."""
 CONFIGURATION = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
-SlurmctldPort={ports[0]}
+SlurmctldPort={port}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
@@ -38,7 +40,13 @@ SlurmdParameters=config_overrides
 AccountingStorageType=accounting_storage/none
 JobCompType=jobcomp/none
 SelectType=select/cons_tres
-SelectTypeParameters=CR_CPU
+# CPUs and memory are given by request: a job that asks for neither has one CPU and 100 MB on a node
+SelectTypeParameters=CR_CPU_Memory
+DefMemPerCPU=100
+GresTypes=gpu
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+SlurmdTimeout=30
 SchedulerParameters=sched_interval=5,bf_interval=5,sched_min_interval=0,batch_sched_delay=0
 ReturnToService=2
 MinJobAge=3600
@@ -51,14 +59,21 @@ SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmctldLogFile={folder}/log/slurmctld.log
 SlurmdLogFile={folder}/log/slurmd-%n.log
 PlugStackConfig=/dev/null
-NodeName=node1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=2 RealMemory=1000 State=UNKNOWN
-NodeName=node2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=2 RealMemory=1000 State=UNKNOWN
-PartitionName=test Nodes=node[1-2] Default=YES MaxTime=INFINITE State=UP
 """
+NODE = (
+    "NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=64 RealMemory=600000 Gres=gpu:8 "
+    "State=UNKNOWN\n"
+)
+"""As large as a node for training; only Slurm believes it."""
+PARTITIONS = """
+PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE PriorityTier=1 State=UP
+PartitionName=urgent Nodes=ALL MaxTime=INFINITE PriorityTier=2 State=UP
+"""
+"""Jobs in `urgent` preempt those in `test`."""
 
 
 class Cluster:
-    """`with Cluster() as cluster:` starts it, waits until both nodes are idle, and stops it at the end."""
+    """`with Cluster() as cluster:` starts it, waits until all nodes are idle, and stops it at the end."""
 
     def __init__(self) -> None:
         # not pytest's own folder: munged wants one that everybody may enter, with a short name for its socket
@@ -66,6 +81,7 @@ class Cluster:
         self.environment = {**os.environ, "SLURM_CONF": str(self.folder / "slurm.conf")}
         self.environment["PATH"] += ":/usr/sbin:/sbin"
         self._end = ExitStack()
+        self._daemons: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
         with ExitStack() as end:
@@ -75,8 +91,8 @@ class Cluster:
             self._start_munged()
             self._start("slurmctld", "slurmctld", "-D", "-f", self.environment["SLURM_CONF"])
             for node in NODES:
-                self._start(node, "unshare", "--uts", "--mount", "sh", "-c", self._node(node))
-            until(self._both_idle, 30, self.logs)
+                self.start_node(node)
+            until(self.all_idle, 30, self.logs)
             end.callback(self._cancel_all)
             self._end = end.pop_all()
         return self
@@ -90,14 +106,21 @@ class Cluster:
             (self.folder / name).mkdir(mode=0o755)
         names = "".join(f"127.0.0.1 {name}\n" for name in ("localhost", socket.gethostname(), *NODES))
         (self.folder / "hosts").write_text(names)
-        (self.folder / "slurm.conf").write_text(
-            CONFIGURATION.format(
-                host=socket.gethostname().partition(".")[0],
-                ports=_free_ports(3),
-                folder=self.folder,
-                tracking="cgroup" if _freezer() else "linuxproc",
-                kill_wait=KILL_WAIT,
-            )
+        host, ports = socket.gethostname().partition(".")[0], _free_ports(1 + len(NODES))
+        described = CONFIGURATION.format(
+            host=host,
+            port=ports[0],
+            folder=self.folder,
+            tracking="cgroup" if _freezer() else "linuxproc",
+            kill_wait=KILL_WAIT,
+        )
+        for node, port in zip(NODES, ports[1:], strict=True):
+            described += NODE.format(node=node, host=host, port=port)
+        (self.folder / "slurm.conf").write_text(described + PARTITIONS)
+        for number in range(8):
+            (self.folder / f"gpu{number}").touch()
+        (self.folder / "gres.conf").write_text(
+            f"NodeName=node[1-{len(NODES)}] Name=gpu File={self.folder}/gpu[0-7]\n"
         )
         cgroups = "CgroupPlugin=cgroup/v1\nCgroupAutomount=no\nConstrainCores=no\nConstrainRAMSpace=no\n"
         (self.folder / "cgroup.conf").write_text(cgroups)
@@ -109,6 +132,21 @@ class Cluster:
         files = [f"--{name}-file={munge / name}" for name in ("key", "pid", "seed", "log")]
         self._start("munged", "munged", "--foreground", f"--socket={munge / 'socket'}", *files)
         until((munge / "socket").exists, 10, self.logs)
+
+    def start_node(self, node: str) -> None:
+        """The node's daemon, under a host name of its own."""
+        self._start(node, "unshare", "--uts", "--mount", "sh", "-c", self._node(node))
+
+    def lose_node(self, node: str) -> None:
+        """`kill -9` for all that runs on the node, Slurm's daemon first: nobody says goodbye."""
+        daemon = self._daemons[node]
+        own = os.readlink(f"/proc/{daemon.pid}/ns/uts")
+        daemon.kill()
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # ended, or is ending
+                if os.readlink(process / "ns/uts") == own:
+                    os.kill(int(process.name), signal.SIGKILL)
+        daemon.wait()
 
     def _node(self, node: str) -> str:
         """The shell line of a node: its own host name, and host names that resolve inside it alone."""
@@ -129,11 +167,15 @@ class Cluster:
                 stderr=output,
                 start_new_session=True,
             )
+        self._daemons[name] = daemon
         self._end.callback(_stop, daemon)
 
-    def _both_idle(self) -> bool:
-        states = self.run("sinfo", "--noheader", "--Node", "--format", "%T", check=False).split()
-        return states == ["idle", "idle"]
+    def all_idle(self) -> bool:
+        """Whether every node waits for jobs."""
+        states = self.run(
+            "sinfo", "--noheader", "--Node", "--partition", "test", "--format", "%T", check=False
+        ).split()
+        return states == ["idle"] * len(NODES)
 
     def _cancel_all(self) -> None:
         """Jobs outlive the daemons, so they go first."""

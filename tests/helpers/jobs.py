@@ -7,6 +7,7 @@ that importing torch takes; `true_command` is for the tests that want `python -m
 import json
 import multiprocessing
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -104,14 +105,25 @@ def start(
     job = Job(log)
     started.append(job)
     for rank in range(size) if only is None else [only]:
-        process = context.Process(target=_rank, args=(words, log, rank, size, port, fault))
+        process = context.Process(target=_rank, args=(words, log, rank, size, port, fault, dict(os.environ)))
         process.start()
         job.ranks.append(process)
     return job
 
 
-def _rank(words: list[str], log: Path, rank: int, size: int, port: int, fault: Fault | None) -> None:
+def _rank(
+    words: list[str],
+    log: Path,
+    rank: int,
+    size: int,
+    port: int,
+    fault: Fault | None,
+    environment: dict[str, str],
+) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the command begins there is nobody to answer Ctrl-C
     os.setsid()
+    os.environ.clear()  # the server's, as it was when the first test started a job
+    os.environ.update(environment)
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
@@ -123,6 +135,7 @@ def _rank(words: list[str], log: Path, rank: int, size: int, port: int, fault: F
     if fault is not None:
         fault(rank)
     sys.argv = ["chexdist", *words]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     code = main(words)
     sys.stdout.flush()
     sys.exit(code)

@@ -1,9 +1,12 @@
 """How tests follow a job on the cluster."""
 
+import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from helpers import jobs
 from helpers.cluster import Cluster, until
 
 HERE = Path(__file__).parents[1] / "slurm"
@@ -19,6 +22,10 @@ class SlurmJob:
     cluster: Cluster
     number: str
     folder: Path
+
+    def task(self, number: int) -> "SlurmJob":
+        """One job of this array."""
+        return SlurmJob(self.cluster, f"{self.number}_{number}", self.folder)
 
     def log(self) -> str:
         path = self.folder / "log"
@@ -52,3 +59,24 @@ class SlurmJob:
 
 
 Submit = Callable[..., SlurmJob]
+
+
+def on_cpus(cluster: Cluster) -> dict[str, str]:
+    """The variables with which a job finds these sources, and trains on CPUs."""
+    return {
+        "PATH": f"{Path(sys.executable).parent}:{cluster.environment['PATH']}",
+        "PYTHONPATH": f"{HERE / 'held'}:{HERE.parents[1]}",
+        "ACCELERATE_USE_CPU": "true",
+    }
+
+
+def tiny(shards: Path, run: Path, *more: str) -> list[str]:
+    """The words of a run over two ranks, with an evaluation at its end alone."""
+    return jobs.small(shards, run, "vanilla", "--eval.every", "0", "--control.timeout", "300", *more)[1:]
+
+
+def sbatch_options(page: Path, number: int = 0) -> str:
+    """Slurm's options in one of a page's `sbatch` lines of train.sbatch, as the page has them."""
+    text = page.read_text().replace("\\\n", " ")
+    found = re.findall(r"^ *sbatch (.*?) +launch/slurm/train\.sbatch", text, re.MULTILINE)
+    return " ".join(found[number].split())

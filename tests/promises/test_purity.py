@@ -60,8 +60,8 @@ def test_pure_modules_know_no_ranks(package: str) -> None:
 
 
 def test_the_two_packages_share_only_the_manifest() -> None:
-    """Besides the version, and two modules that know nothing of either: replacing a file, and progress."""
-    shared = ("shards.__version__", "shards.files", "shards.progress")
+    """Besides the version, and modules that know nothing of either: files, progress, free memory."""
+    shared = ("shards.__version__", "shards.files", "shards.progress", "shards.free_memory")
     for module in MODULES:
         others = (
             ("shards",)

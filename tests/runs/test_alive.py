@@ -31,7 +31,7 @@ def test_the_demo_does_not_believe_it(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "status.json").write_text('{"state": "running", "cause": null}')
     monkeypatch.setattr(demo, "_call", lambda *words: None)
     with pytest.raises(WorkError, match="ended without a word, as when they are killed"):
-        demo._train("dcgan", tmp_path / "shards", tmp_path)
+        demo._train("dcgan", tmp_path / "shards", tmp_path, 0)
 
 
 def test_an_old_heartbeat_is_none(tmp_path: Path) -> None:

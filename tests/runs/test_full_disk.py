@@ -18,6 +18,7 @@ from chexdist.run import directory
 from chexdist.run.directory import RunDirectory
 
 FILES = (
+    "lock",
     "config.yaml",
     "provenance.json",
     "status.json",
@@ -46,8 +47,11 @@ def test_the_file_is_named(file: str, tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "metrics.jsonl").write_text('{"images": 0}\n')
     for owner, name in ((directory, "replace_file"), (directory, "draw_grid"), (Path, "open")):
         monkeypatch.setattr(owner, name, fails_for_it(getattr(owner, name)))
+    if file == "lock":
+        monkeypatch.setattr(os, "pwrite", full)
     config = load_config("vanilla", ["--data.shards", "shards", "--run.dir", str(tmp_path)])
     writes: dict[str, Callable[[], None]] = {
+        "lock": run.lock,
         "config.yaml": lambda: run.describe(config, "0" * 64, World(0, 1, 0, 0), None),
         "provenance.json": lambda: run.describe(config, "0" * 64, World(0, 1, 0, 0), None),
         "status.json": lambda: run.status("running", 0),

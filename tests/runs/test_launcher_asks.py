@@ -1,5 +1,7 @@
 """What `accelerate config` and its variables ask for is taken, or refused by one line: never mixed in."""
 
+import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 import yaml
 from accelerate.commands import launch
 from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType
 from accelerate.utils import launch as launch_environments
 from accelerate.utils.launch import (
     prepare_deepspeed_cmd_env,
@@ -19,7 +22,7 @@ from helpers import jobs
 
 from chexdist.config.load import build_config
 from chexdist.config.tree import Config
-from chexdist.distributed.launcher import refusal, refusal_of_type
+from chexdist.distributed.launcher import ENGINES, refusal, refusal_of_type
 from chexdist.distributed.process_group import make_accelerator
 from chexdist.distributed.world import World
 
@@ -95,6 +98,25 @@ def test_each_answer_of_accelerate_config(
     else:
         refused = refusal(answered(file), config())
     assert NAMED[answer] in refused and "\n" not in refused and ": " in refused
+
+
+@pytest.mark.parametrize("kind", [kind.value for kind in DistributedType])
+def test_each_kind_of_machine_that_accelerate_knows(kind: str, tmp_path: Path) -> None:
+    """Trained, or refused by the file, also where a variable would refuse it first."""
+    file = tmp_path / "answers.yaml"
+    file.write_text(yaml.safe_dump({**PLAIN, "distributed_type": kind}))
+    refused = refusal_of_type(file)
+    assert "\n" not in refused
+    assert (refused == "") == (kind in ("NO", "MULTI_CPU", "MULTI_GPU"))
+
+
+def test_each_engine_that_accelerate_s_launcher_can_ask_for() -> None:
+    """By the variables in its sources: a new one in another release fails here."""
+    named = set(re.findall(r"ACCELERATE_USE_[A-Z_]+", inspect.getsource(launch_environments)))
+    assert named and named <= {*ENGINES, "ACCELERATE_USE_CPU"}
+    for name in named - {"ACCELERATE_USE_CPU"}:
+        refused = refusal({name: "true"}, config())
+        assert refused.startswith(f"{name}=true") and "unset it" in refused and "\n" not in refused
 
 
 @pytest.mark.parametrize("kind", ["NO", "MULTI_GPU"])

@@ -48,7 +48,9 @@ def test_one_rank_is_named(every: int, shards: Path, tmp_path: Path) -> None:
 def test_all_ranks_are_the_settings(shards: Path, tmp_path: Path) -> None:
     job = jobs.start(jobs.small(shards, tmp_path / "run", "vanilla"), tmp_path / "log", 2, Infected((0, 1)))
     assert job.wait() == [1, 1], job.output
-    assert "lower optim.*.lr" in jobs.status(tmp_path / "run")["cause"]
+    found = jobs.status(tmp_path / "run")
+    assert "lower optim.*.lr" in found["cause"]
+    assert found["health"]["verdict"] == "diverged" and found["health"]["cures"]
 
 
 def seen(node: str, *finite: bool) -> Seen:

@@ -4,7 +4,9 @@ import errno
 import os
 import shutil
 import signal
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from helpers import jobs
@@ -25,6 +27,8 @@ from helpers.faults import (
 from chexdist.errors import UserError
 from chexdist.metrics.kid import UNIT
 from chexdist.metrics.value import Metric
+from chexdist.run import directory
+from chexdist.run.directory import RunDirectory
 from chexdist.run.retention import best_images
 from chexdist.run.trained import load_run
 
@@ -109,6 +113,63 @@ def test_an_error_waits_for_the_save_in_flight(shards: Path, tmp_path: Path) -> 
     assert job.wait(60) == [1], job.output
     found = jobs.status(tmp_path / "run")
     assert (found["state"], found["images"], found["cause"]) == ("failed", 48, "LookupError: not foreseen")
+
+
+@dataclass(frozen=True)
+class OneFails:
+    """Rank 1 raises before its fifth batch, while rank 0 still writes the checkpoint of three."""
+
+    def __call__(self, rank: int) -> None:
+        if rank == 1:
+            Raises(STEP, 5)(rank)
+        else:
+            Slow(WRITE, 0.7)(rank)
+
+
+def test_another_rank_s_error_outlasts_the_save_in_flight(shards: Path, tmp_path: Path) -> None:
+    """The checkpoint is whole some seconds after that rank has said why it ended; its cause stays."""
+    words = jobs.small(shards, tmp_path / "run", "vanilla", "--control.timeout", "20")
+    job = jobs.start(words, tmp_path / "log", 2, OneFails())
+    job.until(lambda: (tmp_path / "run/status.json").exists() and _state(tmp_path / "run") == "failed")
+    assert not (tmp_path / "run/checkpoints/images-48").exists(), "the save was no longer in flight"
+    assert job.wait(60) == [1, 1], job.output
+    assert jobs.newest(tmp_path / "run").name == "images-48"
+    found = jobs.status(tmp_path / "run")
+    assert (found["state"], found["rank"], found["cause"]) == ("failed", 1, "LookupError: not foreseen")
+
+
+def test_a_failure_recorded_as_a_save_ends_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between rank 0's look at the status and its replacement of it, another rank records why it ended."""
+    rank_0, rank_1 = RunDirectory(tmp_path), RunDirectory(tmp_path)
+    rank_0.status("running", 16)
+    other = Thread(target=rank_1.fail, args=(1, "the first cause"))
+    look = rank_0.failed
+
+    def look_and_be_overtaken() -> bool:
+        found = look()
+        other.start()
+        other.join(0.5)
+        return found
+
+    monkeypatch.setattr(rank_0, "failed", look_and_be_overtaken)
+    rank_0.saved(32)
+    other.join()
+    found = jobs.status(tmp_path)
+    assert (found["state"], found["images"], found["cause"]) == ("failed", 32, "the first cause")
+
+
+def test_a_rank_that_stands_still_at_the_status_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directory, "SECONDS_FOR_STATUS", 0.2)
+    run = RunDirectory(tmp_path)
+    with RunDirectory(tmp_path)._status_alone():
+        run.fail(1, "the first cause")
+    assert jobs.status(tmp_path)["state"] == "failed"
+
+
+def _state(run: Path) -> str:
+    return str(jobs.status(run)["state"])
 
 
 APART = ["--checkpoint.every", "48", "--eval.every", "80", "--checkpoint.keep", "1"]

@@ -2,6 +2,7 @@
 for.
 """
 
+import errno
 import os
 import signal
 import subprocess
@@ -75,6 +76,19 @@ class Full:
 
 
 @dataclass(frozen=True)
+class FullBefore:
+    """/dev/shm is full when the loader makes its queues."""
+
+    def __call__(self, rank: int) -> None:
+        from multiprocessing.context import BaseContext
+
+        def full(context: BaseContext, size: int = 0) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        setattr(BaseContext, "Queue", full)  # noqa: B010
+
+
+@dataclass(frozen=True)
 class Stuck:
     """Loader processes read nothing after the first batches, as from storage that does not answer."""
 
@@ -101,6 +115,13 @@ def test_the_bytes_that_batches_take() -> None:
     assert handed_over_bytes(16, 32, 8, 2) == 9 * 16 * (32 * 32 + 8) + 2 * 65536
     assert handed_over_bytes(16, 32, 16, 1) == 5 * 16 * (4 * 32 * 32 + 8) + 65536
     assert handed_over_bytes(16, 32, 8, 0) == 0
+
+
+def test_memory_that_is_full_before_the_loader_starts(shards: Path, tmp_path: Path) -> None:
+    """One line, and no traceback of what torch had half made."""
+    job = jobs.start(words(shards, tmp_path / "run"), tmp_path / "log", 1, FullBefore())
+    assert job.wait(60) == [1], job.output
+    assert "could not hand over a batch: [Errno 28]" in job.output and "Traceback" not in job.output
 
 
 def test_too_little_is_refused_by_all_ranks(shards: Path, tmp_path: Path) -> None:

@@ -48,6 +48,18 @@ def test_every_signal_that_asks(shards: Path, undisturbed: Callable[..., Path], 
     jobs.same_result(tmp_path / "run", undisturbed("vanilla", 1))
 
 
+def test_a_stop_leaves_the_checkpoints_of_the_schedule(
+    shards: Path, undisturbed: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Stopped between the last two of them: what was written for that does not push one out."""
+    words = jobs.small(shards, tmp_path / "run", "vanilla")
+    job = jobs.start(words, tmp_path / "log", 1, Signal(STEP, 9, number=signal.SIGTERM))
+    assert job.wait() == [75], job.output
+    stopped_at(tmp_path / "run", 10)
+    jobs.run(words, tmp_path / "log")
+    jobs.same_result(tmp_path / "run", undisturbed("vanilla", 1))
+
+
 def test_a_stop_after_the_last_batch_is_a_done_run(shards: Path, tmp_path: Path) -> None:
     words = jobs.small(shards, tmp_path / "run", "vanilla")
     job = jobs.start(words, tmp_path / "log", 1, Signal(STEP, 11, number=signal.SIGTERM))

@@ -1,6 +1,7 @@
 """Asked to stop where no batch ends: in start-up at once, in an evaluation after the time that is stated."""
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -59,6 +60,22 @@ def test_in_start_up(
     jobs.same_result(tmp_path / "run", undisturbed("vanilla", 1))
 
 
+@pytest.mark.parametrize("asked", [0, 1])
+def test_one_rank_alone_in_start_up(asked: int, shards: Path, tmp_path: Path) -> None:
+    """There can be no vote; the other one learns why it is alone, and that nothing failed."""
+    words, run = jobs.small(shards, tmp_path / "run", "vanilla"), tmp_path / "run"
+    gate = Waits(MEASURE, 1, tmp_path / "gate")
+    job = jobs.start(words, tmp_path / "log", 2, gate)
+    job.until(lambda: gate.reached(0) and gate.reached(1))
+    os.kill(job.ranks[asked].pid or 0, signal.SIGUSR1)
+    job.ranks[asked].join(10)
+    gate.gate.touch()
+    assert job.wait(30) == [75, 75], job.output
+    assert re.search(rf"^chexdist: rank {asked} on \S+ was asked to stop; ", job.output, re.MULTILINE)
+    assert "lost another rank" not in job.output and "Traceback" not in job.output
+    assert jobs.status(run)["state"] == "preempted"
+
+
 @pytest.mark.parametrize("size", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_in_an_evaluation(size: int, shards: Path, undisturbed: Callable[..., Path], tmp_path: Path) -> None:
     """The one after 96 images takes longer than it may; the checkpoint of 48 is the newest."""
@@ -114,6 +131,23 @@ def test_half_a_world_that_is_left_in_the_shell(shards: Path, tmp_path: Path) ->
     job = jobs.start(words, tmp_path / "log", 2, Without("MASTER_ADDR"), only=0)
     assert job.wait(30) == [2] and "Traceback" not in job.output, job.output
     assert "not at which address (MASTER_ADDR not set)" in job.output and "unset RANK" in job.output
+
+
+@dataclass(frozen=True)
+class NoLauncher:
+    """The only rank of a launcher that was killed before they met."""
+
+    def __call__(self, rank: int) -> None:
+        world = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "TORCHELASTIC_USE_AGENT_STORE": "True"}
+        os.environ.update(world, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(jobs.free_port()))
+
+
+def test_a_launcher_that_is_gone(shards: Path, tmp_path: Path) -> None:
+    words = jobs.small(shards, tmp_path / "run", "vanilla", "--control.timeout", "5")
+    job = jobs.start(words, tmp_path / "log", 1, NoLauncher())
+    assert job.wait(60) == [1] and "Traceback" not in job.output, job.output
+    assert "the launcher did not answer within 5 s" in job.output
+    assert jobs.status(tmp_path / "run")["state"] == "failed"
 
 
 @dataclass(frozen=True)

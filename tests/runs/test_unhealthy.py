@@ -12,7 +12,7 @@ from chexdist.run.log import read_log
 from chexdist.run.trained import _doubts
 from chexdist.run.verdict import VERDICTS
 
-SHIPPED = Path(__file__).parents[2] / "results" / "nih64"
+EARLIER = Path(__file__).parents[1] / "earlier_runs"
 ILL = (
     "--ema.halflife",
     "1e12",
@@ -63,8 +63,8 @@ def test_without_that_it_is_only_said(
 
 
 def test_the_best_of_an_ill_run_is_not_taken_in_silence() -> None:
-    run = SHIPPED / "dcgan"
+    run = EARLIER / "dcgan"
     (said,) = _doubts(run, Path("images-180000"), load_config(str(run / "config.yaml"), []))
     assert "images-180000 is the best" in said and "critic at chance" in said
-    run = SHIPPED / "wgan-gp"
+    run = EARLIER / "wgan-gp"
     assert _doubts(run, Path("images-160000"), load_config(str(run / "config.yaml"), [])) == []

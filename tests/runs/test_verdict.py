@@ -9,26 +9,26 @@ from chexdist.metrics.value import Metric
 from chexdist.report.files import read_metrics, read_settings
 from chexdist.run.verdict import VERDICTS, Verdict, judge
 
-SHIPPED = Path(__file__).parents[2] / "results" / "nih64"
+EARLIER = Path(__file__).parents[1] / "earlier_runs"
 
 
-def shipped(name: str) -> tuple[list[Metric], dict[str, str]]:
-    settings = read_settings(SHIPPED / name / "config.yaml")
+def earlier(name: str) -> tuple[list[Metric], dict[str, str]]:
+    settings = read_settings(EARLIER / name / "config.yaml")
     assert settings is not None
-    return read_metrics(SHIPPED / name), settings
+    return read_metrics(EARLIER / name), settings
 
 
 def verdict(name: str, change: object = None) -> Verdict:
-    log, settings = shipped(name)
+    log, settings = earlier(name)
     return judge(log, settings)
 
 
 @pytest.mark.parametrize("name", ["vanilla", "wgan-clip", "wgan-gp"])
-def test_shipped_runs_that_learned_raise_no_alarm(name: str) -> None:
+def test_earlier_runs_that_learned_raise_no_alarm(name: str) -> None:
     assert verdict(name).name == "healthy"
 
 
-def test_the_shipped_dcgan_was_at_chance_from_the_start() -> None:
+def test_the_earlier_dcgan_was_at_chance_from_the_start() -> None:
     found = verdict("dcgan")
     assert found.name == "critic at chance" and "from the start" in str(found)
     assert "1.386 at chance" in found.numbers and "20 times the rule" in found.cures[0]
@@ -62,14 +62,14 @@ def changed(log: list[Metric], name: str, factor: float, after: int) -> list[Met
 )
 def test_a_log_that_turns_ill(name: str, what: str, factor: float, after: int, expected: str) -> None:
     """A log of a healthy run in which one curve is changed from some number of images on."""
-    log, settings = shipped(name)
+    log, settings = earlier(name)
     found = judge(changed(log, what, factor, after), settings)
     assert found.name == expected in VERDICTS and found.cures
     assert after <= found.since <= found.images or expected == "diverged"
 
 
 def test_measured_health_is_judged_too() -> None:
-    log, settings = shipped("vanilla")
+    log, settings = earlier("vanilla")
     line = dataclasses.replace(log[-1], name="health/diversity/Finding", value=0.01, low=None, high=None)
     found = judge([*log, line], settings)
     assert (found.name, found.detail) == ("collapsed", "class Finding")
@@ -78,13 +78,30 @@ def test_measured_health_is_judged_too() -> None:
     assert judge([*log, dataclasses.replace(line, value=0.7)], settings).name == "healthy"
 
 
+def test_swapped_labels_are_named() -> None:
+    """Training images are named at once, generated ones twice in a row, where held-out ones tell."""
+    log, settings = earlier("vanilla")
+
+    def named(training: float, *generated: float) -> tuple[str, str]:
+        like = dataclasses.replace(log[-1], low=None, high=None)
+        lines = [dataclasses.replace(like, name="health/labels/training", value=training)]
+        lines += [dataclasses.replace(like, name="health/labels", value=value) for value in generated]
+        found = judge([*log, *lines], settings)
+        return found.name, found.detail
+
+    assert named(0.2, 0.6, 0.6) == ("labels swapped", "training images")
+    assert named(0.8, 0.2, 0.25) == ("labels swapped", "generated images")
+    for values in ((0.8, 0.2, 0.5), (0.8, 0.2), (0.6, 0.2, 0.2), (0.8, 0.5, 0.5)):
+        assert named(*values) == ("healthy", ""), values
+
+
 def test_a_failed_run_is_judged_by_its_cause() -> None:
-    log, settings = shipped("vanilla")
+    log, settings = earlier("vanilla")
     cause = "gradients or weights are not finite between images 1 and 2"
     assert judge(log, settings, "failed", cause).name == "diverged"
     assert judge(log, settings, "done", cause).name == "healthy"
 
 
 def test_nothing_measured_is_too_early() -> None:
-    _, settings = shipped("vanilla")
+    _, settings = earlier("vanilla")
     assert judge([], settings).name == "too early"

@@ -3,13 +3,13 @@
 import os
 import shlex
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from helpers import jobs
 from helpers.cluster import Cluster
-from helpers.slurm_jobs import HERE, SlurmJob, Submit
+from helpers.slurm_jobs import HERE, SlurmJob, Submit, on_cpus, tiny
 
 
 @pytest.fixture(scope="session")
@@ -30,19 +30,35 @@ def shards(build_shards: Callable[..., Path]) -> Path:
     return build_shards(96, 20, split="train=0.75,val=0.25")
 
 
+@pytest.fixture(scope="session")
+def undisturbed(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The same run without Slurm."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    jobs.run(["train", *tiny(shards, folder / "run")], folder / "log", 2)
+    yield folder / "run"
+    jobs.started.clear()
+
+
 @pytest.fixture
 def submit(slurm: Cluster, tmp_path: Path) -> Submit:
-    """`submit(script, words, held="5,7", nodes=2)` -> the job, on CPUs, with its log in `tmp_path`."""
+    """`submit(script, words, held="5,7", nodes=2)` -> the job, on CPUs, with its log in `tmp_path`; `options`
+    are more of sbatch's, and what else is named is a variable."""
 
-    def send(script: Path, words: list[str], held: str = "", nodes: int = 2) -> SlurmJob:
-        options = f"--parsable --nodes {nodes} --cpus-per-task 1 --time 30 --output {tmp_path}/log"
+    def send(
+        script: Path,
+        words: list[str],
+        held: str = "",
+        nodes: int = 2,
+        options: str = "--cpus-per-task 1 --time 30",
+        **more: str,
+    ) -> SlurmJob:
+        slurm_words = shlex.split(f"--parsable --nodes {nodes} --output {tmp_path}/log {options}")
         number = slurm.run(
-            *["sbatch", *shlex.split(options), str(script), *words],
-            PATH=f"{Path(sys.executable).parent}:{slurm.environment['PATH']}",
-            ACCELERATE_USE_CPU="true",
-            PYTHONPATH=str(HERE / "held"),
+            *["sbatch", *slurm_words, str(script), *words],
+            **on_cpus(slurm),
             HELD_AT=held,
             HELD_IN=str(tmp_path),
+            **more,
         )
         return SlurmJob(slurm, number.strip(), tmp_path)
 

@@ -12,7 +12,7 @@ import pytest
 from accelerate.commands.launch import launch_command_parser
 
 from chexdist.__main__ import parser
-from shards.__main__ import _parser
+from shards.parser import parser as shards_parser
 
 FOLDER = resources.files("chexdist.launch") / "slurm"
 FILES = sorted(item.name for item in FOLDER.iterdir())
@@ -32,7 +32,8 @@ def commands() -> dict[str, argparse.ArgumentParser]:
 
 def shard_commands() -> dict[str, argparse.ArgumentParser]:
     """The parser of each `chexdist-shards` command."""
-    (found,) = (action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction))
+    actions = shards_parser()._actions
+    (found,) = (action for action in actions if isinstance(action, argparse._SubParsersAction))
     return dict(found.choices)
 
 
@@ -60,14 +61,14 @@ def test_its_commands_and_their_options_exist(name: str) -> None:
 
 
 def test_accelerate_takes_the_options_of_its_line() -> None:
-    (line,) = re.findall(r"exec accelerate launch (.*?) -m chexdist train", code("train.sbatch"))
+    (line,) = re.findall(r"accelerate launch (.*?) -m chexdist train", code("train.sbatch"))
     known = {option for action in launch_command_parser()._actions for option in action.option_strings}
     used = set(re.findall(r"--\w+", line))
     assert {"--multi_gpu", "--num_processes", "--machine_rank", "--config_file"} <= used <= known
 
 
 def test_the_launch_file_that_it_names_exists() -> None:
-    (named,) = re.findall(r"\$CHEXDIST_LAUNCH_FILES/([\w./-]+)", code("train.sbatch"))
+    (named,) = re.findall(r"\$files/([\w./-]+)", code("train.sbatch"))
     assert (FOLDER / ".." / named).is_file()
 
 
@@ -77,25 +78,45 @@ def test_the_script_for_ready_is_shell() -> None:
 
 STUBS = {
     "chexdist": "exit 0",
-    "scontrol": "echo node1",
-    "srun": 'echo \'{"state": "running", "cause": null}\' > "$RUN/status.json"; exit 1',
+    "scontrol": 'echo node1; echo "$@" >> "$RUN/asked"',
+    "srun": """
+        if [[ " $* " == *" --dry-run"* ]]; then echo 0; exit; fi
+        echo '{"state": "running", "cause": null}' > "$RUN/status.json"; exit 1
+    """,
     "squeue": "echo RUNNING",
 }
 
 
-def test_ranks_that_were_killed_are_not_believed_to_run(tmp_path: Path) -> None:
-    """The launchers have ended, and the status file that they left says running."""
+def start_with_killed_ranks(folder: Path, start: int) -> subprocess.CompletedProcess[str]:
+    """One start of the job file under stubs: the launchers end, and leave a status that says running."""
     for name, body in STUBS.items():
-        (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
-        (tmp_path / name).chmod(0o755)
+        (folder / name).write_text(f"#!/bin/bash\n{body}\n")
+        (folder / name).chmod(0o755)
+    (folder / "status.json").unlink(missing_ok=True)
     slurm = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "1", "SLURM_JOB_NODELIST": "node1"}
-    search = f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    ended = subprocess.run(
-        ["bash", str(FOLDER / "train.sbatch"), "--run.dir", str(tmp_path)],
-        env={**os.environ, **slurm, "RUN": str(tmp_path), "PATH": search},
+    slurm |= {"SLURM_RESTART_COUNT": str(start), "CHEXDIST_REQUEUES": "2"}
+    search = f"{folder}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return subprocess.run(
+        ["bash", str(FOLDER / "train.sbatch"), "--run.dir", str(folder)],
+        env={**os.environ, **slurm, "RUN": str(folder), "PATH": search},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def test_killed_ranks_are_tried_again_until_nothing_is_gained(tmp_path: Path) -> None:
+    """They are not believed to run; a newer checkpoint, or another job, begins the count anew."""
+    for start in (0, 1):
+        ended = start_with_killed_ranks(tmp_path, start)
+        assert ended.returncode == 0, ended.stderr
+        assert "says running, but the ranks ended without a word: killed" in ended.stderr
+        assert ended.stderr.endswith(": requeued\n")
+    ended = start_with_killed_ranks(tmp_path, 2)
     assert ended.returncode == 1
-    assert "says running, but the ranks ended without a word: killed" in ended.stderr
+    assert "no checkpoint is newer after 2 requeues" in ended.stderr.splitlines()[-1]
+    saved = tmp_path / "checkpoints" / "images-9" / "state.json"
+    saved.parent.mkdir(parents=True)
+    saved.touch()
+    assert [start_with_killed_ranks(tmp_path, start).returncode for start in (3, 4, 5, 0)] == [0, 0, 1, 0]
+    assert (tmp_path / "asked").read_text().count("requeue 7") == 5

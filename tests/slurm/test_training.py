@@ -1,29 +1,14 @@
 """A job on two real Slurm nodes is one world; stopped early, it saves, resumes and ends with the same."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from helpers import jobs
 from helpers.cluster import Cluster
-from helpers.slurm_jobs import EVALUATE, TRAIN, SlurmJob, Submit
+from helpers.slurm_jobs import EVALUATE, TRAIN, SlurmJob, Submit, tiny
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1500)]
-
-
-def tiny(shards: Path, run: Path, *more: str) -> list[str]:
-    """The words of a run over two ranks, with an evaluation at its end alone."""
-    return jobs.small(shards, run, "vanilla", "--eval.every", "0", "--control.timeout", "300", *more)[1:]
-
-
-@pytest.fixture(scope="module")
-def undisturbed(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The same run without Slurm."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    jobs.run(["train", *tiny(shards, folder / "run")], folder / "log", 2)
-    yield folder / "run"
-    jobs.started.clear()
 
 
 def stopped_at(run: Path, batches: int) -> None:

@@ -1,7 +1,9 @@
 """Holds the ranks of a Slurm job at a batch until they are asked to stop: no test depends on speed.
 
 Python imports this first where its folder is on PYTHONPATH. HELD_AT: the batch of each start of the job, such
-as "5,7"; later starts are not held. HELD_IN: where a file RANK-START has the node's name once a rank is held.
+as "5,7", or "starting"; later starts are not held. HELD_IN: where a file RANK-START, or TASK-RANK-START of an
+array, has the node's name once a rank is held; a file `release` there lets it go on unasked. HELD_TASK: the
+only task of an array that is held.
 """
 
 import os
@@ -11,7 +13,15 @@ from pathlib import Path
 from typing import Any
 
 START = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
-BATCHES = [int(batch) for batch in os.environ.get("HELD_AT", "").split(",") if batch]
+TASK = os.environ.get("SLURM_ARRAY_TASK_ID", "")
+HELD_AT = os.environ.get("HELD_AT", "").split(",")
+FOLDER = Path(os.environ.get("HELD_IN", ""))
+
+
+def note() -> None:
+    """Say where this rank is held."""
+    name = f"{os.environ.get('RANK', '0')}-{START}"
+    (FOLDER / (f"{TASK}-{name}" if TASK else name)).write_text(platform.node())
 
 
 def hold(at: int) -> None:
@@ -24,10 +34,8 @@ def hold(at: int) -> None:
 
     def held_step(self: Step, t: int, *rest: Any) -> Any:
         if t == at:
-            (Path(os.environ["HELD_IN"]) / f"{os.environ.get('RANK', '0')}-{START}").write_text(
-                platform.node()
-            )
-            while not asked:
+            note()
+            while not asked and not (FOLDER / "release").exists():
                 time.sleep(0.05)
         return step(self, t, *rest)
 
@@ -38,6 +46,14 @@ def hold(at: int) -> None:
     Step.__call__, StopRequest._request = held_step, noted  # type: ignore[method-assign]
 
 
-ALONE = "SLURM_STEP_ID" in os.environ and os.environ.get("CHEXDIST_WORLD_SIZE") == "1"
-if ("RANK" in os.environ or ALONE) and START < len(BATCHES):
-    hold(BATCHES[START])
+ALONE = (
+    "SLURM_STEP_ID" in os.environ
+    and os.environ.get("CHEXDIST_WORLD_SIZE") == "1"
+    and "--dry-run" not in Path("/proc/self/cmdline").read_text()
+)
+MINE = os.environ.get("HELD_TASK") in (None, TASK)
+if ("RANK" in os.environ or ALONE) and START < len(HELD_AT) and HELD_AT[START] and MINE:
+    if HELD_AT[START] == "starting":
+        note()
+        time.sleep(600)
+    hold(int(HELD_AT[START]))
