@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import platform
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +46,8 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock: int | None = None
+        # the thread that watches for signals writes too, while this one goes on
+        self._writes_status, self._stopped = threading.RLock(), False
         self._found = self._status()
         self.health: dict[str, object] | None = json.loads(self._found).get("health")
         """The newest verdict on the training, which its status holds too; None: not judged yet."""
@@ -86,7 +89,9 @@ class RunDirectory:
         self._replace(layout.PROVENANCE, json.dumps(facts, indent=1))
 
     def status(self, state: str, images: int, rank: int = 0, cause: str | None = None) -> None:
-        """Replace the status; state is running, done, preempted or failed."""
+        """Replace the status, unless this process has said that it stops; state is running, done, preempted
+        or failed.
+        """
         document: dict[str, object] = {
             "state": state,
             "images": images,
@@ -96,7 +101,9 @@ class RunDirectory:
         }
         if self.health is not None:
             document["health"] = self.health
-        self._replace(layout.STATUS, json.dumps(document))
+        with self._writes_status:
+            if not self._stopped:
+                self._replace(layout.STATUS, json.dumps(document))
 
     def fail(self, rank: int, cause: str) -> None:
         """Replace the status by a failure that this rank reports, after as many images as it said before: the
@@ -136,9 +143,13 @@ class RunDirectory:
             os.close(folder)
 
     def stopped(self) -> None:
-        """Replace the status by an early stop, as `fail` does, where this process holds the lock."""
+        """Replace the status by an early stop, as `fail` does, where this process holds the lock. It is the last
+        status that this process gives.
+        """
         if self._lock is not None:
-            self.status("preempted", json.loads(self._status()).get("images", 0))
+            with self._writes_status:
+                self.status("preempted", json.loads(self._status()).get("images", 0))
+                self._stopped = True
 
     def failed(self) -> bool:
         """Whether a rank has recorded since this start that the run failed."""

@@ -7,12 +7,16 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 from helpers import jobs
 from helpers.faults import STEP, Signal, Waits
 
 from chexdist.__main__ import main
+from chexdist.run import directory
+from chexdist.run.directory import RunDirectory
+from shards.files import replace_file
 
 BEGUN = ["--train.n_critic", "2", "--penalty.weight", "5"]
 
@@ -143,6 +147,29 @@ def test_loader_processes_of_a_killed_job_don_t_hold_its_lock(shards: Path, tmp_
     first = jobs.start(words, tmp_path / "first", 1, Signal(STEP, 5))
     assert first.wait() == [-signal.SIGKILL], first.output
     jobs.run(words, tmp_path / "second")
+
+
+def test_the_status_of_a_stop_is_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal's thread writes it while the main thread is about to write that training goes on."""
+    run, in_the_middle, goes_on = RunDirectory(tmp_path / "run"), Event(), Event()
+    run.lock()
+
+    def slowly(path: Path, content: str) -> None:
+        in_the_middle.set()
+        goes_on.wait(10)
+        replace_file(path, content)
+
+    monkeypatch.setattr(directory, "replace_file", slowly)
+    main_thread = Thread(target=run.status, args=("running", 32))
+    main_thread.start()
+    in_the_middle.wait(10)
+    watcher = Thread(target=run.stopped)
+    watcher.start()
+    goes_on.set()
+    main_thread.join(10)
+    watcher.join(10)
+    run.status("running", 48)
+    assert jobs.status(run.path) == jobs.status(run.path) | {"state": "preempted", "images": 32}
 
 
 def test_provenance_says_what_is_needed_to_repeat(begun: Path, shards: Path) -> None:
