@@ -28,10 +28,13 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure: counted rounds after one that is not, and the least seconds of a side in each."""
+    """How long to measure: rounds that count, and the least seconds of a side in each.
+
+    A round before them warms up; of a side that takes `long` seconds it counts as the first."""
 
     rounds: int = 7
     seconds: float = 1.0
+    long: float = 10.0
 
 
 def alternate(what: str, sides: list[Side], effort: Effort) -> dict[str, list[float]]:
@@ -40,10 +43,16 @@ def alternate(what: str, sides: list[Side], effort: Effort) -> dict[str, list[fl
     with Progress(what, (effort.rounds + 1) * len(sides), "timings") as progress:
         repeats = {}
         for side in sides:
-            repeats[side.name] = max(1, math.ceil(effort.seconds / side.run()))
+            seconds = side.run()
+            repeats[side.name] = max(1, math.ceil(effort.seconds / seconds))
+            if seconds >= effort.long:
+                rates[side.name].append(side.items / seconds)
             progress.advance()
         for _ in range(effort.rounds):
             for side in sides:
+                if len(rates[side.name]) == effort.rounds:
+                    progress.advance()
+                    continue
                 seconds = sum(side.run() for _ in range(repeats[side.name]))
                 rates[side.name].append(repeats[side.name] * side.items / seconds)
                 progress.advance()

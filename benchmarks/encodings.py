@@ -52,16 +52,18 @@ ENCODERS: dict[str, tuple[UID, Callable[[np.ndarray, int], Any]]] = {
 }
 BASELINE = "JPEG baseline"
 ENCODINGS = ("uncompressed", "RLE", "JPEG lossless", BASELINE, "JPEG-LS", "JPEG 2000", "PNG")
+QUICK = ("uncompressed", BASELINE, "PNG")
+"""Those that are decoded in a few milliseconds."""
 
 
-def write_encodings(number: int, folder: Path, side: int) -> None:
+def write_encodings(number: int, folder: Path, side: int, encodings: tuple[str, ...] = ENCODINGS) -> None:
     """Write radiograph `number` of `side` px into a folder for each encoding; 8 bits as PNG and baseline."""
     drawn = draw_image(number, 0, 0, bool(number % 2))
     small = Image.fromarray(render_chest(drawn.anatomy, drawn.view, drawn.lesion, side // 2))
     film = np.asarray(small.resize((side, side), Image.Resampling.BICUBIC))
     noise = np.random.default_rng(number).standard_normal(film.shape, dtype=np.float32)
     film = (film + NOISE / 4096 * noise).clip(0, 1)
-    for encoding in ENCODINGS:
+    for encoding in encodings:
         path = folder / encoding / f"{number:04d}{'.png' if encoding == 'PNG' else '.dcm'}"
         path.parent.mkdir(parents=True, exist_ok=True)
         if encoding == "PNG":

@@ -143,8 +143,8 @@ class RunDirectory:
             os.close(folder)
 
     def stopped(self) -> None:
-        """Replace the status by an early stop, as `fail` does, where this process holds the lock. It is the last
-        status that this process gives.
+        """Replace the status by an early stop, as `fail` does, where this process holds the lock. It is the
+        last status that this process gives.
         """
         if self._lock is not None:
             with self._writes_status:

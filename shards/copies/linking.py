@@ -15,7 +15,7 @@ from shards.copies.registration import SIDE, scores
 THRESHOLD = 0.97
 METHOD = f"correlation of {SIDE} x {SIDE} thumbnails of ranks, registered"
 WORTH = 0.65  # the least correlation of descriptors for which a pair is registered
-CHUNK = 16, 256  # the fewest and the most images looked for at a time
+CHUNK = 8, 256  # the fewest and the most images looked for at a time
 CHUNKS = 64  # as many are enough for all workers to end at about the same time
 PAIRS = 64  # pairs registered at a time
 

@@ -128,6 +128,13 @@ def test_a_quick_side_runs_until_its_seconds_are_full() -> None:
     assert len(runs) == 1 + 2 * 4
 
 
+def test_a_long_side_needs_no_warming_up() -> None:
+    long, short = iter([20.0, 10.0]), iter([1.0, 2.0, 4.0])
+    sides = [Side("long", 40, lambda: next(long)), Side("short", 4, lambda: next(short))]
+    rates = alternate("long", sides, Effort(rounds=2, seconds=1.0, long=10.0))
+    assert rates == {"long": [2.0, 4.0], "short": [2.0, 1.0]}
+
+
 def test_the_command_writes_what_it_shows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["step", "stream", "build", "--tiny", "--out", str(tmp_path)]) == 0
     shown = capsys.readouterr().out

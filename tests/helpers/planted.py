@@ -24,8 +24,8 @@ COMMON = (
 )
 RATES = {
     "vanilla": (1e-3, 1e-3),
-    "wgan-clip": (2e-4, 1e-4),
-    "wgan-gp": (2e-4, 2e-4),
+    "wgan-clip": (4e-4, 2e-4),
+    "wgan-gp": (4e-4, 4e-4),
     "dcgan": (5e-4, 5e-4),
     "residual": (5e-4, 5e-4),
 }
