@@ -193,8 +193,7 @@ if __name__ == "__main__":
         wanted = [
             name
             for name in CASES
-            if not options.names
-            or any(name.startswith(each) or name.endswith(each) for each in options.names)
+            if not names or any(name.startswith(each) or name.endswith(each) for each in names)
         ]
         for name in wanted:
             health = train(name, shards, out / name, "--train.seed", options.seed)
