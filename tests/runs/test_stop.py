@@ -9,10 +9,11 @@ import psutil
 import pytest
 import torch
 from helpers import jobs
-from helpers.faults import STEP, Raises, Signal, Waits
+from helpers.faults import STEP, Both, Raises, Signal, Waits
 from safetensors.numpy import load_file
 
 from chexdist.distributed.world import World
+from chexdist.training import stop_vote
 from chexdist.training.step import Losses
 
 
@@ -146,3 +147,22 @@ def test_an_error_that_nobody_foresaw_ends_the_process(shards: Path, tmp_path: P
     assert job.wait(60) == [1], job.output
     found = jobs.status(tmp_path / "run")
     assert found["state"] == "failed" and found["cause"] == "LookupError: not foreseen"
+
+
+class Real:
+    """Votes as far apart as they are for a user."""
+
+    def __call__(self, rank: int) -> None:
+        setattr(stop_vote, "SECONDS_BETWEEN", 1.0)  # noqa: B010
+
+
+def test_two_ranks_stop_after_the_same_batch(shards: Path, tmp_path: Path) -> None:
+    """Rank 1 alone is asked in the third of 5,000 quick batches."""
+    run = tmp_path / "run"
+    more = ("--train.images", "80000", "--eval.every", "80000", "--checkpoint.every", "0")
+    fault = Both(Real(), Signal(STEP, 3, 1, signal.SIGTERM))
+    job = jobs.start(jobs.small(shards, run, "vanilla", *more), tmp_path / "log", 2, fault)
+    assert job.wait() == [75, 75], job.output
+    found = jobs.status(run)
+    assert found["state"] == "preempted" and 48 <= found["images"] < 80000
+    assert jobs.newest(run).name == f"images-{found['images']}"
