@@ -29,6 +29,8 @@ WASSERSTEIN, NO_DIFFERENCE = "wasserstein", 0.1
 """A Wasserstein critic at chance: its loss, the difference of mean scores, over their standard deviation."""
 FAR_ABOVE = 3.0
 """Times the loss of chance from which a critic that is mostly right has scores without any bound."""
+FAR_APART = 100.0
+"""Standard deviation of real images' scores that no critic needs whose loss has a scale."""
 SURE, SURE_WINS = 0.05, 0.98
 MEMORISED, SURELY_MEMORISED = 0.8, 0.9
 ONE_IMAGE, NEARLY_ZERO = 0.2, 0.05
@@ -156,6 +158,10 @@ def diverged(case: Case) -> Sign | None:
     """Values not finite, or losses and gradients many times what they were, and no better for it."""
     if "not finite" in case.cause:
         return case.cause, ""
+    spread = case.curves.mean("health/score_real_std", case.images)
+    if _chance(case) and spread is not None and spread > FAR_APART:
+        said = f"scores of real images have a standard deviation of {spread:,.0f}, usual is below 10"
+        return f"{said}; {case.against()}", ""
     if case.improving:
         return None
     for name, words in (
