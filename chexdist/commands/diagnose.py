@@ -26,6 +26,10 @@ def run(options: argparse.Namespace, settings: list[str]) -> int:
         print(f"{record.name}: {verdict}")
         for number, cure in enumerate(verdict.cures, 1):
             print(f"  {number}. {cure}")
+    if ill:
+        print(
+            "a run keeps the settings that decide what it learns: begin another, with a --run.dir of its own"
+        )
     if out is not None:
         try:
             replace_file(out, drawing(runs[0], diagnosed(runs[0])))

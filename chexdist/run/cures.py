@@ -32,8 +32,7 @@ def _rates(settings: Mapping[str, object]) -> list[str]:
     for network in ("generator", "critic"):
         rate = number(settings, f"optim.{network}.lr")
         if rate is not None and not USUAL_RATES[0] / 2 <= rate <= USUAL_RATES[1]:
-            which = "lower" if rate > USUAL_RATES[1] else "raise"
-            said.append(f"{which} --optim.{network}.lr: {rate:g} is unusual, 2e-4 to 5e-4 is common")
+            said.append(f"--optim.{network}.lr 5e-4: {rate:g} is unusual, 5e-5 to 1e-3 is common")
     return said
 
 
@@ -82,14 +81,17 @@ def cures(verdict: str, settings: Mapping[str, object], unmoved: bool = False) -
     elif verdict == "worse than the mean image":
         if unmoved:
             found = ["lower --ema.halflife, or set --ema.ramp 0.05: the average has not moved yet"]
-        found += rates + _weight(settings, "lower") + ["raise --train.images", "--ema.ramp 0.05"]
+        found += rates + _weight(settings, "lower") + ["raise --train.images"]
+        found += [] if number(settings, "ema.ramp") else ["--ema.ramp 0.05"]
         found += ["--config residual"]
     elif verdict == "past its best":
         found = ["generate with --checkpoint best", *add_augment, *add_penalty]
         found += ["let the learning rates fall, as {start: 5e-4, end: 5e-5, images: N}"]
     elif verdict == "diverged":
-        found = rates + add_penalty + ["lower --optim.critic.lr and --optim.generator.lr by 4"]
-        found += ["--clip.name norm --clip.value 1", "--train.precision no"]
+        found = rates + add_penalty
+        found += [] if rates else ["lower --optim.critic.lr and --optim.generator.lr by 4"]
+        found += [] if settings.get("clip.name") == "norm" else ["--clip.name norm --clip.value 1"]
+        found += [] if settings.get("train.precision") == "no" else ["--train.precision no"]
     elif verdict == "labels swapped":
         found = [
             "look at both splits: chexdist-shards preview DIR --out sheet.png",

@@ -16,7 +16,8 @@ def test_each_run_has_a_verdict_and_an_ill_one_its_cures(capsys: pytest.CaptureF
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("dcgan: critic at chance, from the start: ")
     assert lines[1].startswith("  1. --penalty.weight auto")
-    assert lines[-1].startswith("wgan-gp: healthy: ")
+    assert lines[-2].startswith("wgan-gp: healthy: ")
+    assert "begin another, with a --run.dir of its own" in lines[-1]
     assert main(["diagnose", str(EARLIER / "wgan-gp")]) == 0
 
 

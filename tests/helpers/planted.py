@@ -19,7 +19,7 @@ from typing import Any
 from unittest.mock import patch
 
 COMMON = (
-    *("--model.size", "32", "--model.width", "8", "--train.images", "6000", "--eval.every", "2000"),
+    *("--model.size", "32", "--model.width", "8", "--train.images", "8000", "--eval.every", "2000"),
     *("--eval.samples", "128", "--checkpoint.every", "0", "--train.precision", "no", "--data.workers", "0"),
 )
 RATES = {
@@ -110,14 +110,14 @@ def _cases() -> Iterator[tuple[str, Case]]:
         if gan.startswith("wgan"):  # its losses have no scale that they could leave
             blown += ("critic at chance", "worse than the mean image")
         yield f"{gan}-rate-x100", Case(gan, blown, rates(gan, 100, 100))
-        yield f"{gan}-rate-x10", Case(gan, (*SETTLED, "diverged", "collapsed"), rates(gan, 10, 10))
+        yield f"{gan}-rate-x10", Case(gan, (*SETTLED, *blown), rates(gan, 10, 10))
         still = ("--ema.halflife", "1e12", "--ema.ramp", "0")
         yield f"{gan}-ema-still", Case(gan, ("worse than the mean image",), still)
         yield f"{gan}-latent-ignored", Case(gan, ("collapsed",), plant=latent_ignored)
         yield f"{gan}-class-collapsed", Case(gan, ("collapsed",), plant=class_collapsed)
-        yield f"{gan}-labels-swapped", Case(gan, ("labels swapped",), LONG, labels_swapped)
-        yield f"{gan}-labels-halfway", Case(gan, ("labels swapped",), LONG, labels_swapped_halfway)
-        if gan in ("dcgan", "residual"):
+        if gan in ("dcgan", "residual"):  # the others learn nothing of labels in so short a training
+            yield f"{gan}-labels-swapped", Case(gan, ("labels swapped",), LONG, labels_swapped)
+            yield f"{gan}-labels-halfway", Case(gan, ("labels swapped",), LONG, labels_swapped_halfway)
             few = ("--augment.name", "none", "--penalty.name", "none")
             yield f"{gan}-few-images", Case(gan, ("critic memorises",), few, few=True)
         if gan in WEIGHTS:

@@ -7,6 +7,7 @@ import pytest
 
 from chexdist.metrics.value import Metric
 from chexdist.report.files import read_metrics, read_settings
+from chexdist.run.cures import cures
 from chexdist.run.verdict import VERDICTS, Verdict, judge
 
 EARLIER = Path(__file__).parents[1] / "earlier_runs"
@@ -105,3 +106,16 @@ def test_a_failed_run_is_judged_by_its_cause() -> None:
 def test_nothing_measured_is_too_early() -> None:
     _, settings = earlier("vanilla")
     assert judge([], settings).name == "too early"
+
+
+def test_a_cure_is_no_setting_that_the_run_has() -> None:
+    """Rates far from what is common come first, as words that can be typed."""
+    plain = {"optim.generator.lr": "5e-4", "optim.critic.lr": "5e-4", "train.precision": "bf16"}
+    assert "--clip.name norm --clip.value 1" in cures("diverged", plain)
+    assert "--train.precision no" in cures("diverged", plain)
+    assert "--ema.ramp 0.05" in cures("worse than the mean image", plain)
+    has = {"clip.name": "norm", "train.precision": "no", "ema.ramp": "0.05", "optim.critic.lr": "0.1"}
+    found = cures("diverged", plain | has)
+    assert found[0].startswith("--optim.critic.lr 5e-4: 0.1 is unusual")
+    assert not [cure for cure in found if "clip" in cure or "precision" in cure or "by 4" in cure]
+    assert "--ema.ramp 0.05" not in cures("worse than the mean image", plain | has)
