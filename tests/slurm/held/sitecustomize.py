@@ -27,8 +27,10 @@ def note() -> None:
 def hold(at: int) -> None:
     """Wrap the training step and the signal handler."""
     from chexdist.distributed.stop_request import StopRequest
+    from chexdist.training import stop_vote
     from chexdist.training.step import Step
 
+    setattr(stop_vote, "SECONDS_BETWEEN", 0)  # noqa: B010  a vote with each batch: there are only a few
     step, ask = Step.__call__, StopRequest._request
     asked = []
 
