@@ -316,8 +316,8 @@ def past_best(case: Case) -> Sign | None:
 RULES: dict[str, Callable[[Case], Sign | None]] = {
     "diverged": diverged,
     "collapsed": collapsed,
-    "labels swapped": labels_swapped,
     "critic at chance": at_chance,
+    "labels swapped": labels_swapped,
     "critic memorises": memorises,
     "critic wins": critic_wins,
     "worse than the mean image": worse_than_mean,
