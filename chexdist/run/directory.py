@@ -46,7 +46,7 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock: int | None = None
-        # the thread that watches for signals writes too, while this one goes on
+        # the thread that watches for signals writes too, while this one continues
         self._writes_status, self._stopped = threading.RLock(), False
         self._found = self._status()
         self.health: dict[str, object] | None = json.loads(self._found).get("health")
