@@ -291,9 +291,6 @@ def write_splits(
             plan.make_shards(samples, options.samples_per_shard, options.seed), start=len(held[name].shards)
         )
     ]
-    for path in folder.iterdir():
-        if path.name not in {task.file for task in tasks}:
-            path.unlink()
     with Progress("write", sum(len(task.samples) for task in tasks), "images") as progress:
         shards = workers.run(
             write_shard,
@@ -302,6 +299,9 @@ def write_splits(
             units=lambda task: len(task.samples),
             suspects=lambda tasks: [task.file for task in tasks],
         )
+    for path in folder.iterdir():  # of an earlier start with other samples, and of workers that died
+        if path.name not in {task.file for task in tasks}:
+            path.unlink()
     splits = {}
     for name in plan.SPLITS:
         own = [(task, shard) for task, shard in zip(tasks, shards, strict=True) if task.split == name]

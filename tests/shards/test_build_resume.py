@@ -159,6 +159,36 @@ def test_an_input_that_kills_its_worker_is_set_aside_by_name(tmp_path: Path) -> 
     assert result.quarantine == {"total": 1, "codes": {"crashed": 1}}
 
 
+KILLED_WHILE_WRITING = """
+import os
+import shards.write
+write = shards.write._write_tar
+
+def _write_tar(stream, task):
+    checksums = write(stream, task)
+    try:
+        os.mkdir("MARK")
+    except FileExistsError:
+        return checksums
+    os.kill(os.getpid(), 9)
+
+shards.write._write_tar = _write_tar
+"""
+
+
+def test_a_worker_killed_while_it_writes_leaves_nothing_in_the_set(tmp_path: Path) -> None:
+    source = class_folders(tmp_path / "in", 20, 2)
+    assert main(words(source, tmp_path / "whole")) == 0
+    (tmp_path / "site").mkdir()
+    code = KILLED_WHILE_WRITING.replace("MARK", str(tmp_path / "killed"))
+    (tmp_path / "site/sitecustomize.py").write_text(code)
+    path = f"{tmp_path / 'site'}:{os.getcwd()}"
+    process = start(words(source, tmp_path / "out", count=2), PYTHONPATH=path)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0 and (tmp_path / "killed").exists(), errors
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
 def square(number: int) -> int:
     return number * number
 
