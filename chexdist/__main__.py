@@ -4,6 +4,7 @@
 early stop; 130 Ctrl-C.
 """
 
+import signal
 import sys
 from importlib import import_module
 from importlib.util import find_spec
@@ -11,6 +12,7 @@ from importlib.util import find_spec
 from chexdist.commands.parser import parser
 from chexdist.distributed.world import World
 from chexdist.errors import AgreedError, UserError, WorkError
+from shards.stop_signals import stoppable
 
 INSTALL = "run `pip install -e .` in the clone, or `make .venv/.ready` there and use .venv/bin"
 
@@ -25,7 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
         if settings and options.command not in ("train", "doctor"):
             raise UserError(f"{settings[0]}: unknown option; see `chexdist {options.command} --help`")
         rank = World.detect().rank
-        return import_module(f"chexdist.commands.{options.command}").run(options, settings)
+        with stoppable(signal.SIGINT):
+            return import_module(f"chexdist.commands.{options.command}").run(options, settings)
     except (UserError, WorkError) as error:
         if rank == 0 or isinstance(error, WorkError) and not isinstance(error, AgreedError):
             print(f"chexdist{f', rank {rank}' if rank else ''}: {error}", file=sys.stderr)
@@ -46,5 +49,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
+def command() -> int:
+    """`main`, for a process that has nothing else to do."""
+    code = main()
+    if group := sys.modules.get("chexdist.distributed.process_group"):
+        group.leave(code)
+    return code
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command())

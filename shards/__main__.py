@@ -10,10 +10,10 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn
 
 from shards.errors import UserError, WorkError
 from shards.parser import parser
+from shards.stop_signals import ASKING, stoppable
 
 NEEDED = ("numpy", "PIL", "pydicom", "imagecodecs", "simplejpeg")
 STOPPED = "nothing half-written is left; the same command resumes from DIR.work"
@@ -26,9 +26,9 @@ def main(argv: list[str] | None = None) -> int:
         cure = "run `pip install -e .` in the clone, or `make .venv/.ready` there and use .venv/bin"
         return _fail(2, f"{sys.executable} has no {', '.join(missing)}: {cure}")
     options = parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, _stop)
     try:
-        return RUN[options.run](options)
+        with stoppable(*ASKING):
+            return RUN[options.run](options)
     except UserError as error:
         return _fail(2, str(error))
     except WorkError as error:
@@ -37,17 +37,15 @@ def main(argv: list[str] | None = None) -> int:
         if error.filename2:
             return _fail(1, f"can't rename {error.filename} to {error.filename2}: {error.strerror}")
         return _fail(1, f"{error.strerror or error}: {error.filename or 'while writing'}")
-    except KeyboardInterrupt:
-        return _fail(130, f"interrupted; {STOPPED}")
+    except KeyboardInterrupt as stop:
+        if stop.args == (signal.SIGINT,):
+            return _fail(130, f"interrupted; {STOPPED}")
+        return _fail(1, f"stopped by {signal.Signals(stop.args[0]).name}; {STOPPED}")
 
 
 def _fail(code: int, text: str) -> int:
     print(f"chexdist-shards: {text}", file=sys.stderr)
     return code
-
-
-def _stop(number: int, frame: object) -> NoReturn:
-    raise WorkError(f"stopped by SIGTERM; {STOPPED}")
 
 
 def _build(options: argparse.Namespace) -> int:

@@ -4,8 +4,9 @@ Each worker has a pipe of its own: when it is killed, even in the middle of an a
 parent knows which task it had. (One pipe for all, as an executor has, would wait for the rest of the answer
 for ever, since the other workers hold it open.) A worker that died is replaced.
 
-Workers are spawned, ignore Ctrl-C (the parent decides), end with their parent even if that is killed, and
-never load torch: webdataset would, which costs seconds and hundreds of megabytes each, but it can do without.
+Workers are spawned, ignore Ctrl-C and the like (the parent decides), end with their parent even if that is
+killed, and never load torch: webdataset would, which costs seconds and hundreds of megabytes each, but it can
+do without.
 """
 
 import logging
@@ -23,6 +24,7 @@ from typing import Any, Self, TypeVar
 
 from shards.errors import WorkError
 from shards.progress import Progress
+from shards.stop_signals import ASKING, held_back
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -45,7 +47,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        with _environment(KEPT_BY_MALLOC):
+        with _environment(KEPT_BY_MALLOC), held_back():  # half a start would be a traceback of the worker's
             self._process.start()
         theirs.close()  # so that the pipe ends with the process
         self.begun = False
@@ -191,7 +193,10 @@ def default_workers() -> int:
 
 def _serve(pipe: Connection) -> None:
     """What a worker does: say that it is there, then answer each task by (result, None) or (None, error)."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in ASKING:
+        if number != signal.SIGTERM:
+            signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKING)
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before numpy is there: each worker is one thread
     sys.modules["torch"] = None  # type: ignore[assignment]  # makes `import torch` an ImportError
     warnings.simplefilter("ignore")  # what can be read is used, what can not is listed

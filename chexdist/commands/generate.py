@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from chexdist.distributed.world import World
 from chexdist.errors import UserError, WorkError
 from shards.files import appearing_folder, replace_file
+from shards.stop_signals import stoppable
 
 if TYPE_CHECKING:
     from chexdist.evaluation.copies import Audit
@@ -45,9 +46,8 @@ def run(options: argparse.Namespace, settings: list[str]) -> int:
     out = Path(options.history if mode == "history" else options.out)
     shape = _check(options, mode, out)
     try:
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.default_int_handler)
-        return _generate(options, mode, shape, out)
+        with stoppable(signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            return _generate(options, mode, shape, out)
     except KeyboardInterrupt:
         raise WorkError(f"stopped; {out} was not made") from None
 

@@ -70,6 +70,18 @@ def make_accelerator(world: World, timeout_seconds: int, run: Run = UNTRACKED) -
     return accelerator
 
 
+def leave(code: int) -> None:
+    """End this process at once if it is a rank of several; else return.
+
+    A thread of gloo may hold a tensor of the last collective for a moment longer. To let go of it while the
+    interpreter is being torn down aborts the process, though all is done and saved (pytorch#179291).
+    """
+    if distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
 def _form_group(world: World, mine: Device, timeout: timedelta) -> None:
     """All ranks' devices, through the store alone: a rank without a GPU can't be in a group of NCCL."""
     store, _, _ = next(distributed.rendezvous("env://", world.rank, world.size, timeout=timeout))

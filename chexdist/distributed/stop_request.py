@@ -48,7 +48,8 @@ class StopRequest:
         if threading.current_thread() is not threading.main_thread():
             return
         for number in SIGNALS:
-            signal.signal(number, self._request)
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+                signal.signal(number, self._request)
         # Python calls a handler between two of its own instructions, so never while the rank waits for a dead
         # one in a collective; this pipe is written at the instant of the signal.
         reading, writing = os.pipe()

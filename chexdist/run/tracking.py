@@ -33,3 +33,9 @@ def track(accelerator: Accelerator, metrics: list[Metric]) -> None:
             step=metric.images,
             log_kwargs={"tensorboard": {"walltime": metric.time}},
         )
+
+
+def end(accelerator: Accelerator) -> None:
+    """Tell the tracker that no more comes."""
+    for tracker in accelerator.trackers:
+        tracker.finish()

@@ -116,6 +116,7 @@ class Trainer:
             self.collectives.run_on_main(lambda: animate(self.run_directory.path))
         done, images = t >= self.total, t * self.config.train.batch
         if self.world.is_main:
+            tracking.end(self.accelerator)
             self.run_directory.status("done" if done else "preempted", images)
             print("\n".join(closing_lines(self.checkup.judge())), flush=True)
             if not done:

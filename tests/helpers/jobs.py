@@ -120,7 +120,8 @@ def _rank(
     fault: Fault | None,
     environment: dict[str, str],
 ) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the command begins there is nobody to answer Ctrl-C
+    for number in (signal.SIGINT, signal.SIGHUP):  # until the command begins there is nobody to answer them
+        signal.signal(number, signal.SIG_DFL)
     os.setsid()
     os.environ.clear()  # the server's, as it was when the first test started a job
     os.environ.update(environment)

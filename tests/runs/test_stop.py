@@ -166,3 +166,20 @@ def test_two_ranks_stop_after_the_same_batch(shards: Path, tmp_path: Path) -> No
     found = jobs.status(run)
     assert found["state"] == "preempted" and 48 <= found["images"] < 80000
     assert jobs.newest(run).name == f"images-{found['images']}"
+
+
+def test_under_nohup_a_closed_terminal_stops_nothing(shards: Path, tmp_path: Path) -> None:
+    words = jobs.small(shards, tmp_path / "run", "vanilla")
+    job = jobs.start(words, tmp_path / "log", 1, Nohup())
+    assert job.wait() == [0] and "SIGHUP" not in job.output, job.output
+
+
+class Nohup(Signal):
+    """SIGHUP, ignored from the start of the process, during the third batch."""
+
+    def __init__(self) -> None:
+        super().__init__(STEP, 3, number=signal.SIGHUP)
+
+    def __call__(self, rank: int) -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        super().__call__(rank)

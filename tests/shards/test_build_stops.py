@@ -13,15 +13,21 @@ import pytest
 from helpers.xray_files import class_folders
 
 from shards.__main__ import main
+from shards.stop_signals import ASKING
 
 SMALL = ["--size", "16", "--workers", "1"]
+
+
+def hear() -> None:
+    """A shell's background job ignores SIGINT, one under nohup SIGHUP, and so would what it starts."""
+    for number in ASKING:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def run_build(source: Path, out: Path, *options: str, **popen: Any) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "shards", "build", str(source), "--out", str(out), *options]
     popen |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    # A shell's background job ignores SIGINT, and so would what it starts.
-    popen.setdefault("preexec_fn", lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    popen.setdefault("preexec_fn", hear)
     return subprocess.Popen(command, **popen)
 
 
@@ -52,7 +58,9 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out", "out.key", "out.quarantine.csv"]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 1)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(number, 130 if number == signal.SIGINT else 1) for number in ASKING]
+)
 def test_a_stop_leaves_nothing_half_written(tmp_path: Path, number: int, code: int) -> None:
     source = class_folders(tmp_path / "in", 150, 2)
     process = run_build(source, tmp_path / "out", "--size", "1024", "--workers", "1", start_new_session=True)
@@ -63,6 +71,32 @@ def test_a_stop_leaves_nothing_half_written(tmp_path: Path, number: int, code: i
     assert "Traceback" not in errors and "nothing half-written is left" in errors
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out.key", "out.work"]
     assert (tmp_path / "out.work").stat().st_mode & 0o777 == 0o700
+
+
+INTERRUPTED_IMPORT = """
+import os, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "datetime" and "numpy" in sys.modules:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGNUMBER)
+
+sys.meta_path.insert(0, Interrupt())
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 1)])
+def test_a_stop_that_an_import_in_c_loses(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    """`sitecustomize` sends the signal while numpy's C code imports datetime: an ImportError comes of it."""
+    source = class_folders(tmp_path / "in", 3)
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/sitecustomize.py").write_text(INTERRUPTED_IMPORT.replace("SIGNUMBER", number.name))
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path / 'site'}:{os.getcwd()}"}
+    process = run_build(source, tmp_path / "out", *SMALL, env=environment)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == code and "Traceback" not in errors, errors
+    assert "nothing half-written is left" in errors
 
 
 def test_a_dead_worker_is_replaced_and_nothing_is_lost(tmp_path: Path) -> None:
