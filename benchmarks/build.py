@@ -54,8 +54,8 @@ class Setting:
     that the start of the processes is a small part; and for memory from so many `small` ones.
     """
 
-    files: int = 400
-    quick: int = 1000
+    files: int = 600
+    quick: int = 2000
     side: int = 1024
     size: int = 256
     small: tuple[int, int] = (1000, 10_000)

@@ -26,7 +26,7 @@ from shards.quarantine import Code, Entry, Quarantined
 from shards.sources.listing import Source
 from shards.workers import Died, Workers
 
-BATCH_BYTES = 2_000_000
+BATCH_BYTES = 4_000_000
 BATCH_IMAGES = 16
 TRIES_ALONE = 2
 DARK_BITS = 15  # a class of 16-bit PNGs that ends at 2**15 - 1, or has fewer bits, was not scaled

@@ -28,7 +28,6 @@ from shards.stop_signals import ASKING, held_back
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-SECONDS_TO_END = 10.0
 TRIES = 2
 KEPT_BY_MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
 """For glibc, which by itself returns each picture's arrays to the kernel and has the next one's cleared anew:
@@ -60,15 +59,14 @@ class _Worker:
         except OSError:  # it is dead: its pipe says so when it is read
             pass
 
-    def end(self, at_once: bool) -> None:
+    def end(self) -> None:
         self.pipe.close()
-        self._process.join(0 if at_once else SECONDS_TO_END)
-        self._process.kill()
+        self._process.kill()  # whatever it does; it answers first what is asked for, and holds nothing back
         self._process.join()
 
 
 class Workers:
-    """A pool of `count` processes; leaving the context ends them, after an error at once."""
+    """A pool of `count` processes; leaving the context ends them at once."""
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -81,7 +79,7 @@ class Workers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         while self._workers:
-            self._workers.pop().end(at_once=kind is not None)
+            self._workers.pop().end()
 
     def each(
         self, function: Callable[[Task], Result], tasks: Iterable[Task], at_most: int | None = None
@@ -157,7 +155,7 @@ class Workers:
 
     def _replace(self, dead: _Worker) -> _Worker:
         self._workers.remove(dead)
-        dead.end(at_once=True)
+        dead.end()
         if not dead.begun:
             raise WorkError("a worker process died before it began: memory may be short, use fewer --workers")
         self._workers.append(_Worker())

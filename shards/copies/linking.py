@@ -16,7 +16,7 @@ THRESHOLD = 0.97
 METHOD = f"correlation of {SIDE} x {SIDE} thumbnails of ranks, registered"
 WORTH = 0.65  # the least correlation of descriptors for which a pair is registered
 CHUNK = 8, 256  # the fewest and the most images looked for at a time
-CHUNKS = 64  # as many are enough for all workers to end at about the same time
+CHUNKS = 256  # as many are enough for all workers to end at about the same time
 PAIRS = 64  # pairs registered at a time
 
 Pair = tuple[int, int]

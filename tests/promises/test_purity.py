@@ -61,7 +61,13 @@ def test_pure_modules_know_no_ranks(package: str) -> None:
 
 def test_the_two_packages_share_only_the_manifest() -> None:
     """Besides the version, and modules that know nothing of either: files, progress, free memory."""
-    shared = ("shards.__version__", "shards.files", "shards.progress", "shards.free_memory")
+    shared = (
+        "shards.__version__",
+        "shards.files",
+        "shards.progress",
+        "shards.free_memory",
+        "shards.stop_signals",
+    )
     for module in MODULES:
         others = (
             ("shards",)
