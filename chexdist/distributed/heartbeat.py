@@ -1,13 +1,17 @@
 """Decides what is reported of a rank that no longer answers: every rank writes who, where and how far it is
-to the shared disk.
+to the shared disk, and there leaves a mark when it gives up.
 
 On the disk, since that outlives a rank, its node, and rank 0 with its store. Clocks of nodes are not
-compared: a rank is alive while its file changes."""
+compared: a rank is alive while its file changes. A dead rank breaks the connections of its neighbours in the
+ring alone, so their marks tell the rest: each rank looks for marks, and reads nobody's file until it gives
+up; then REPORTERS do."""
 
 import json
+import os
 import platform
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +24,14 @@ LOST = "lost another rank"
 STOPPED = "asked to stop"
 """The reason of a rank that was asked to stop where ranks could not agree on it."""
 SHOWN = 3
+REPORTERS = 8
+"""So many ranks that lost another read what all others wrote, and say it; the rest name them."""
+LONGEST = 5.0
+"""The most seconds between two beats of a rank."""
+WATCH = 2.0
+"""Seconds between two looks for marks."""
+GRACE = 2.0
+"""Seconds after a mark is seen for which a rank may still find out by its own next collective."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +55,27 @@ class Beat:
             return None
 
 
+def _nothing() -> None:
+    pass
+
+
 class Heartbeat:
-    """This rank's file `rank-N.json` in `folder`, written every few seconds until it ends; with one rank,
-    none.
+    """This rank's file `rank-N.json` in `folder`, written every few seconds until it ends, and its mark in
+    `ended-START`, written then; with one rank, none.
+
+    `left_behind`: called by a thread of its own once another rank has ended and this one does not come to
+    know of it by itself, to end the process; not while `writes()`, after which it will.
     """
 
-    def __init__(self, folder: Path, world: World) -> None:
-        self.world, self.folder = world, folder
-        self.seconds = 2 + world.size / 100  # however many ranks, at most a hundred files a second
+    def __init__(self, folder: Path, world: World, start: str = "") -> None:
+        """`start`: the same on all ranks, and another with each start of a run."""
+        self.world, self.folder, self._marks = world, folder, folder / f"ended-{start}"
+        self.seconds = min(2 + world.size / 100, LONGEST)
         self.images, self.doing = 0, "starting"
+        self.left_behind: Callable[[], None] = _nothing
+        self.writes: Callable[[], bool] = lambda: False
+        self.reports = True
+        """Whether what `lost` says is more than which others report."""
         self._ended: str | None = None
         self._told = ""
         self._changed = threading.Event()
@@ -67,10 +91,12 @@ class Heartbeat:
             self._changed.set()
 
     def end(self, why: str) -> None:
-        """Write the last beat, with the reason."""
+        """Write the last beat and the mark, with the reason."""
         self._ended = why
         self._changed.set()
-        if self._thread.is_alive():
+        if threading.current_thread() is self._thread:
+            self._write()
+        elif self._thread.is_alive():
             self._thread.join()
 
     def lost(self, told: str = "") -> str:
@@ -79,12 +105,15 @@ class Heartbeat:
         """
         self._told = told
         self.end(LOST)
+        if others := self._reporters():
+            self.reports = False
+            return f"ranks {', '.join(map(str, others))} say which"
         before = self._others()
         end = time.monotonic() + 1.5 * self.seconds
         while not (failed := self._failed()) and time.monotonic() < end:
             time.sleep(0.2)
         if failed:
-            return _listed([f"{_who(beat)} {_end(beat)}" for beat in failed])
+            return failed
         now = self._others()
         unseen = [f"rank {rank} was never seen" for rank, beat in now.items() if beat is None]
         silent = [
@@ -110,11 +139,37 @@ class Heartbeat:
 
     def stopped(self) -> str:
         """Which other ranks ended as they were asked to; empty where there are none, or one failed."""
-        ended = self._failed()
-        return _listed([_who(beat) for beat in ended]) if {beat.ended for beat in ended} == {STOPPED} else ""
+        if {kind for kind in self._marked().values() if kind != "lost"} != {"stopped"}:
+            return ""
+        return _listed([_who(beat) for beat in self._read("stopped")])
 
-    def _failed(self) -> list[Beat]:
-        return [beat for beat in self._others().values() if beat and beat.ended and beat.ended != LOST]
+    def _reporters(self) -> list[int]:
+        """The ranks that report in place of this one; empty where it is one of them."""
+        if self.world.size <= REPORTERS:
+            return []
+        time.sleep(WATCH / 2)  # for the marks of others that lost the same rank
+        lost = sorted([self.world.rank, *(rank for rank, kind in self._marked().items() if kind == "lost")])
+        return [] if self.world.rank in lost[:REPORTERS] else lost[:REPORTERS]
+
+    def _failed(self) -> str:
+        """What is said of the others that ended for a reason of their own; empty where there is none."""
+        kinds = [kind for kind in self._marked().values() if kind != "lost"]
+        beats = self._read("failed") + self._read("stopped")
+        return _listed([f"{_who(beat)} {_end(beat)}" for beat in beats], len(kinds)) if beats else ""
+
+    def _marked(self) -> dict[int, str]:
+        """The other ranks that have ended, and how: failed, stopped or lost."""
+        try:
+            names = [name.partition(".")[0] for name in os.listdir(self._marks) if not name.startswith(".")]
+        except OSError:  # nobody has
+            return {}
+        ended = {int(rank): kind for kind, _, rank in (name.partition("-") for name in names)}
+        return {rank: kind for rank, kind in sorted(ended.items()) if rank != self.world.rank}
+
+    def _read(self, kind: str) -> list[Beat]:
+        """The marks of some ranks that have ended so."""
+        ranks = [rank for rank, found in self._marked().items() if found == kind][:SHOWN]
+        return [beat for rank in ranks if (beat := Beat.read(self._marks / f"{kind}-{rank}.json"))]
 
     def _others(self) -> dict[int, Beat | None]:
         ranks = [rank for rank in range(self.world.size) if rank != self.world.rank]
@@ -124,18 +179,33 @@ class Heartbeat:
         return self.folder / f"rank-{rank}.json"
 
     def _beat(self) -> None:
-        while True:
-            ended = self._ended
-            self._write(ended)
-            if ended is not None:
-                return
-            self._changed.wait(self.seconds)
+        due, looked, marked = 0.0, time.monotonic(), None
+        while self._ended is None:
+            changed, now = self._changed.is_set(), time.monotonic()
             self._changed.clear()
+            if changed or now >= due:
+                self._write()
+                due = now + self.seconds
+            if now >= looked + WATCH:
+                looked = now
+                marked = (marked or now) if self._marked() else None
+            if marked is not None and now >= marked + GRACE and not self.writes():
+                self.left_behind()
+                return
+            self._changed.wait(min(due, looked + WATCH) - now)
+        self._write()
 
-    def _write(self, ended: str | None) -> None:
-        beat = Beat(self.world.rank, platform.node(), self.images, self.doing, time.time(), ended, self._told)
+    def _write(self) -> None:
+        ended, told, now = self._ended, self._told, time.time()
+        beat = Beat(self.world.rank, platform.node(), self.images, self.doing, now, ended, told)
+        content = json.dumps(asdict(beat))
         with suppress(OSError):  # a full disk must not end a run for the sake of this
-            replace_file(self._path(self.world.rank), json.dumps(asdict(beat)))
+            replace_file(self._path(self.world.rank), content)
+        if ended:
+            kind = {LOST: "lost", STOPPED: "stopped"}.get(ended, "failed")
+            with suppress(OSError):
+                self._marks.mkdir(exist_ok=True)
+                replace_file(self._marks / f"{kind}-{self.world.rank}.json", content)
 
 
 def _who(beat: Beat) -> str:
@@ -147,6 +217,8 @@ def _end(beat: Beat) -> str:
     return f"{how} at image {beat.images}" + ("" if beat.ended == STOPPED else f": {beat.ended}")
 
 
-def _listed(lines: list[str]) -> str:
-    more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
+def _listed(lines: list[str], count: int = 0) -> str:
+    """Some of the lines, of which there are more where `count` is greater."""
+    count = max(count, len(lines))
+    more = f"; and {count - SHOWN} more" if count > SHOWN else ""
     return "; ".join(lines[:SHOWN]) + more

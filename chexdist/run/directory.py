@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import platform
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -29,8 +30,6 @@ from shards.files import replace_file, replacing
 LEFT_BY_A_KILL = (
     ".*.partial*",
     f"{layout.SAMPLES}/.*.partial*",
-    f"{layout.HEARTBEATS}/*",
-    f"{layout.HEARTBEATS}/.*.partial*",
     f"{layout.TRAINING_DRAWS}/.*.partial*",
 )
 
@@ -60,7 +59,7 @@ class RunDirectory:
         """
         file = self.path / layout.LOCK
         try:
-            for folder in (layout.SAMPLES, layout.HEARTBEATS, layout.TRAINING_DRAWS):
+            for folder in (layout.SAMPLES, layout.TRAINING_DRAWS):
                 (self.path / folder).mkdir(parents=True, exist_ok=True)
             self._lock = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
             # unlike flock's, this one is not inherited by forked workers
@@ -72,6 +71,8 @@ class RunDirectory:
             ) from None
         except OSError as error:
             raise UserError(f"run.dir {self.path}: {error.strerror}") from None
+        shutil.rmtree(self.path / layout.HEARTBEATS, ignore_errors=True)
+        (self.path / layout.HEARTBEATS).mkdir(exist_ok=True)
         for pattern in LEFT_BY_A_KILL:
             for path in self.path.glob(pattern):
                 path.unlink(missing_ok=True)

@@ -22,6 +22,7 @@ checks read it too.
     PICTURES-evaluation/               what is measured of a folder of pictures: config.yaml,
                                        provenance.json, status.json and evaluations/ as in a run
     RUN/heartbeats/rank-N.json         who, where and how far each rank is; named by `distributed.heartbeat`
+    RUN/heartbeats/ended-START/        the ranks of a start that gave up: KIND-N.json
     RUN/tensorboard/                   the same as metrics.jsonl, where a tracker is wanted
     RUN/report.html                    by custom, what `chexdist report` writes
 

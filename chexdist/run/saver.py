@@ -63,6 +63,10 @@ class Saver:
         self._writer = Thread(target=self._write, args=arguments, name="checkpoint", daemon=True)
         self._writer.start()
 
+    def is_busy(self) -> bool:
+        """Whether a checkpoint is in flight."""
+        return self._writer is not None and self._writer.is_alive()
+
     def check(self) -> None:
         """Raise what went wrong in the writer, if anything has."""
         if self._failure:

@@ -2,9 +2,11 @@
 of a failure.
 """
 
+import os
 import platform
 import re
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from threading import Event
@@ -50,6 +52,7 @@ def train(config: Config, manifest: Manifest, world: World, asked: Event | None 
         accelerator = make_accelerator(world, config.control.timeout, config.run)
         collectives = Collectives(world, config.control.timeout)
         collectives.run_on_main(run.lock)
+        start = collectives.broadcast(str(time.time_ns()))
     except UserError as error:
         _record_first(run, world, str(error))
         raise
@@ -59,9 +62,10 @@ def train(config: Config, manifest: Manifest, world: World, asked: Event | None 
         cause = _not_met(error, world, config.control.timeout)
         _record_first(run, world, cause)
         raise WorkError(cause) from None
-    heartbeat = Heartbeat(run.path / layout.HEARTBEATS, world)
+    heartbeat = Heartbeat(run.path / layout.HEARTBEATS, world, start)
     stop.patience = lambda: PATIENCE.get(heartbeat.doing)
     stop.leave = lambda: _leave(run, heartbeat)
+    heartbeat.left_behind = lambda: _end_with_others(run, world, heartbeat)
     works = False
     try:
         first_sum(collectives, accelerator.device)
@@ -82,25 +86,47 @@ def train(config: Config, manifest: Manifest, world: World, asked: Event | None 
     except Exception as error:
         if is_of_backend(error, world):
             told = f"{place(world, accelerator.device)} was told: {reason(error)}"
-            others = heartbeat.lost(told if own_reason(error) else "")
+            own = bool(own_reason(error))
+            others = heartbeat.lost(told if own else "")
             cause = (
                 f"{LOST}: {others}; the group was lost, {told}"
                 if works
                 else f"{not_set_up(world)}: {told}; {others}"
             )
-            if stopped := heartbeat.stopped():
-                run.stopped()
-                print(f"chexdist: {stopped} was asked to stop; the same command resumes", file=sys.stderr)
-                return EXIT_STOPPED_EARLY
-            if own_reason(error) or not run.failed():  # else a rank that knows more has been first
-                _record(run, world, cause)
-            raise WorkError(cause) from None
+            return _lost(run, world, heartbeat, cause, own)
         cause = f"{type(error).__name__}: {error}"
         heartbeat.end(cause)
         _record(run, world, cause)
         if DIED in cause:  # torch raises this wherever the rank is at that instant
             raise WorkError(cause) from None
         raise
+
+
+def _lost(run: RunDirectory, world: World, heartbeat: Heartbeat, cause: str, own: bool) -> int:
+    """Leave since others have: the exit code where they were asked to stop, else a WorkError. `own`: the
+    cause is the backend's own reason, which says more than other ranks can.
+    """
+    if stopped := heartbeat.stopped():
+        run.stopped()
+        print(f"chexdist: {stopped} was asked to stop; the same command resumes", file=sys.stderr)
+        return EXIT_STOPPED_EARLY
+    if own or heartbeat.reports and not run.failed():  # else another rank says more
+        _record(run, world, cause)
+    raise WorkError(cause) from None
+
+
+def _end_with_others(run: RunDirectory, world: World, heartbeat: Heartbeat) -> None:
+    """End this process, whose main thread waits for a rank that waits for another, and so on, to one that is
+    gone.
+    """
+    try:
+        code = _lost(run, world, heartbeat, f"{LOST}: {heartbeat.lost()}", own=False)
+    except WorkError as error:
+        code = error.exit_code
+        print(f"chexdist{f', rank {world.rank}' if world.rank else ''}: {error}", file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _leave(run: RunDirectory, heartbeat: Heartbeat) -> None:

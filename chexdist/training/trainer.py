@@ -82,6 +82,7 @@ class Trainer:
         self.step = Step(self.gan, world, self.vote.between_parts)
         self.validation = Validation(self.gan, manifest, collectives)
         self.saver = Saver(run, config)
+        heartbeat.writes = self.saver.is_busy
         self.checkup = Checkup(config, run)
         self.traffic = Traffic(manifest, collectives, run, config.train.batch)
         self.started_from: dict[str, str] | None = None
