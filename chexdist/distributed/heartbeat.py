@@ -30,6 +30,8 @@ LONGEST = 5.0
 """The most seconds between two beats of a rank."""
 WATCH = 2.0
 """Seconds between two looks for marks."""
+SILENT = 1.5
+"""Beats that a rank may miss before it counts as silent."""
 GRACE = 2.0
 """Seconds after a mark is seen for which a rank may still find out by its own next collective."""
 
@@ -55,6 +57,17 @@ class Beat:
             return None
 
 
+def seconds_between(ranks: int) -> float:
+    """From one beat of a rank to its next in a world of so many."""
+    return min(2 + ranks / 100, LONGEST)
+
+
+def known_within(ranks: int) -> float:
+    """Seconds from a rank's death, which breaks its connections, to the end of the last of the others."""
+    reporting = WATCH / 2 if ranks > REPORTERS else 0
+    return WATCH + GRACE + reporting + SILENT * seconds_between(ranks)
+
+
 def _nothing() -> None:
     pass
 
@@ -70,7 +83,7 @@ class Heartbeat:
     def __init__(self, folder: Path, world: World, start: str = "") -> None:
         """`start`: the same on all ranks, and another with each start of a run."""
         self.world, self.folder, self._marks = world, folder, folder / f"ended-{start}"
-        self.seconds = min(2 + world.size / 100, LONGEST)
+        self.seconds = seconds_between(world.size)
         self.images, self.doing = 0, "starting"
         self.left_behind: Callable[[], None] = _nothing
         self.writes: Callable[[], bool] = lambda: False
@@ -109,7 +122,7 @@ class Heartbeat:
             self.reports = False
             return f"ranks {', '.join(map(str, others))} say which"
         before = self._others()
-        end = time.monotonic() + 1.5 * self.seconds
+        end = time.monotonic() + SILENT * self.seconds
         while not (failed := self._failed()) and time.monotonic() < end:
             time.sleep(0.2)
         if failed:

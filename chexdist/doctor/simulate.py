@@ -10,6 +10,7 @@ import numpy as np
 from chexdist.config.tree import Config
 from chexdist.data.manifest import Manifest, Split
 from chexdist.data.order import batch_samples
+from chexdist.distributed.heartbeat import WATCH, known_within, seconds_between
 from chexdist.distributed.open_files import hard_limit, needed
 from chexdist.distributed.partition import share
 from chexdist.doctor.finding import Note, amount, counted
@@ -102,6 +103,15 @@ def check_open_files(note: Note, ranks: int) -> None:
         )
 
 
+def check_control(note: Note, ranks: int) -> None:
+    """What ranks ask of the shared disk while all is well, and when they know of one that died."""
+    beats, looks = ranks / seconds_between(ranks), ranks / WATCH
+    note.ok(
+        f"the shared disk gets {beats:,.0f} heartbeats and {looks:,.0f} looks for marks a second from all "
+        f"ranks; a dead rank is known to all within {known_within(ranks):.0f} s"
+    )
+
+
 def simulate(
     note: Note,
     config: Config,
@@ -129,6 +139,7 @@ def simulate(
             "report this: it must not be",
         )
     check_open_files(note, ranks)
+    check_control(note, ranks)
     yield (
         f"{counted(ranks, 'rank')}, train.batch {train.batch:,} in groups of {train.group}; "
         f"{counted(len(split), 'training sample')}"

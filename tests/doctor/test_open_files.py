@@ -62,3 +62,10 @@ def test_doctor_says_so_of_a_thousand_ranks(
     simulate.check_open_files(Note("open files", findings.found), 1024)
     (finding,) = findings.found
     assert finding.verdict == verdict and "3,194" in finding.text and f"{limit:,}" in finding.text
+
+
+def test_doctor_says_what_a_thousand_ranks_ask_of_the_disk() -> None:
+    findings = Findings()
+    simulate.check_control(Note("control", findings.found), 1024)
+    (finding,) = findings.found
+    assert "205 heartbeats and 512 looks" in finding.text and "within 12 s" in finding.text
