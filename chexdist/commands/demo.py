@@ -15,7 +15,7 @@ from pathlib import Path
 from chexdist.errors import UserError, WorkError
 from chexdist.run import layout
 
-GANS = {"vanilla": 40_000, "wgan-gp": 20_000, "dcgan": 20_000, "residual": 12_000}
+GANS = {"vanilla": 40_000, "wgan-gp": 20_000, "dcgan": 32_000, "residual": 12_000}
 """What is trained, and on how many images: those of the first take the least time and teach the least."""
 PHANTOMS, PER_CLASS, SIZE = 480, 200, 32
 LAUNCH = "accelerate/two-cpu-processes.yaml"
