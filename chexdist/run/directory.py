@@ -179,9 +179,9 @@ class RunDirectory:
             with (self.path / layout.LOG).open("a") as file:
                 os.fsync(file.fileno())
 
-    def log_fetched(self, line: dict[str, Any]) -> None:
-        """Append to the record of fetched shards, which says what was, wherever the run was resumed."""
-        path, content = self.path / layout.FETCHED, json.dumps({**line, "time": time.time()}) + "\n"
+    def append(self, name: str, line: dict[str, Any]) -> None:
+        """Append to a record of what happened, which says so wherever the run was resumed."""
+        path, content = self.path / name, json.dumps({**line, "time": time.time()}) + "\n"
         with naming(path, len(content)), path.open("a") as file:
             file.write(content)
 

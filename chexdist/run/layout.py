@@ -7,6 +7,7 @@ checks read it too.
     RUN/status.json                    running, done, preempted or failed; images, cause, rank
     RUN/metrics.jsonl                  a line for each loss and metric
     RUN/fetched.jsonl                  bytes of remote shards by node, a line an epoch
+    RUN/ranks.jsonl                    seconds of a batch, waiting, busy, memory by rank, a line a minute
     RUN/samples/{real,images-N}.png    real X-rays; generated ones after N images
     RUN/samples/learning.webp          those of generated ones, as an animation; made when training ends
     RUN/draws/{real,images-N}.safetensors
@@ -39,6 +40,7 @@ PROVENANCE = "provenance.json"
 STATUS = "status.json"
 LOG = "metrics.jsonl"
 FETCHED = "fetched.jsonl"
+RANKS = "ranks.jsonl"
 SAMPLES = "samples"
 REAL = "real"
 CHECKPOINTS = "checkpoints"

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
+from chexdist.run import layout
 from chexdist.run.verdict import HEALTHY, TOO_EARLY, Verdict
 from chexdist.training.checkup import Checkup
 
@@ -103,3 +104,13 @@ def closing_lines(verdict: Verdict) -> list[str]:
     """What is said of a training when it ends: the verdict, and the cures of an illness."""
     lines = [f"verdict: {verdict}"]
     return lines + ([f"what usually helps: {'; '.join(verdict.cures)}"] if verdict.is_ill else [])
+
+
+def last_words(done: bool, images: int, trained: bool) -> list[str]:
+    """What a start leaves after so many images of the run, if it did not simply end what it began."""
+    if done and trained:
+        return []
+    if done:
+        return [f"chexdist: all {images} images were done before; give more by --train.images"]
+    saved = f"saved {layout.after(images)}" if images else "stopped in the first batch"
+    return [f"chexdist: {saved}; the same command resumes from it"]

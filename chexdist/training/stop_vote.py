@@ -36,6 +36,8 @@ class StopVote:
         self._began, self._seconds = 0.0, 0.0
         self._left = 0
         """Batches before that of the next vote: agreed."""
+        self.elapsed = 0.0
+        """About how many seconds the batches up to the next vote take, since the first: agreed."""
         self.slow = False
         """Whether some rank's batches take longer than `SLOW`: agreed."""
 
@@ -59,7 +61,9 @@ class StopVote:
         asked, slow, seconds = self._pending.result().tolist()
         self._pending = None
         voted_within, self.slow = self.slow, bool(slow)
-        self._left = self._batches_between(seconds / self._collectives.world.size)
+        mean = seconds / self._collectives.world.size
+        self._left = self._batches_between(mean)
+        self.elapsed += mean * (self._left + 1)
         return bool(asked) or (voted_within and bool(self._sum()[0]))
 
     def between_parts(self) -> None:

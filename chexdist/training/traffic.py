@@ -7,6 +7,7 @@ import torch
 
 from chexdist.data.manifest import Manifest
 from chexdist.distributed.collectives import Collectives
+from chexdist.run import layout
 from chexdist.run.directory import RunDirectory
 from chexdist.training.progress_line import TrainingProgress
 
@@ -36,7 +37,7 @@ class Traffic:
         self.bytes = received
         nodes = {node: int(rows[rows[:, 0] == node, 1].sum()) for node in sorted({*rows[:, 0].tolist()})}
         line = {"images": t * self.batch, "epoch": t * self.batch / self.samples, "bytes": nodes}
-        self.collectives.run_on_main(lambda: self.run_directory.log_fetched(line))
+        self.collectives.run_on_main(lambda: self.run_directory.append(layout.FETCHED, line))
         if world.is_main:
             shown = ", ".join(f"node {node}: {count / 2**20:.1f} MiB" for node, count in nodes.items())
             progress.print_line(f"{t * self.batch} images: fetched since the last such line: {shown}")

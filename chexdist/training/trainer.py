@@ -40,7 +40,8 @@ from chexdist.training.log_lines import lines_of
 from chexdist.training.networks import Gan
 from chexdist.training.patience import Patience
 from chexdist.training.preflight import check_resumed
-from chexdist.training.progress_line import TrainingProgress, closing_lines
+from chexdist.training.progress_line import TrainingProgress, closing_lines, last_words
+from chexdist.training.rank_times import RankTimes
 from chexdist.training.schedule import Phase
 from chexdist.training.start_from import begin_with
 from chexdist.training.step import Losses, Step
@@ -85,6 +86,7 @@ class Trainer:
         heartbeat.writes = self.saver.is_busy
         self.checkup = Checkup(config, run)
         self.traffic = Traffic(manifest, collectives, run, config.train.batch)
+        self.times = RankTimes(collectives, run, self.device)
         self.started_from: dict[str, str] | None = None
         self.since = 0
         """Batches whose losses are in the log."""
@@ -119,20 +121,12 @@ class Trainer:
         if self.world.is_main:
             tracking.end(self.accelerator)
             self.run_directory.status("done" if done else "preempted", images)
-            print("\n".join(closing_lines(self.checkup.judge())), flush=True)
-            if not done:
-                saved = f"saved {layout.after(images)}" if images else "stopped in the first batch"
-                print(f"chexdist: {saved}; the same command resumes from it", flush=True)
-            elif first == t:
-                print(
-                    f"chexdist: all {images} images were done before; give more by --train.images", flush=True
-                )
+            lines = closing_lines(self.checkup.judge()) + last_words(done, images, t > first)
+            print("\n".join(lines), flush=True)
         return 0 if done else EXIT_STOPPED_EARLY
 
     def summary(self, first: int, devices: str) -> str:
-        """What is about to be trained, by whom and on what: the world that was got may not be the one that
-        was meant.
-        """
+        """What is about to be trained, by whom and on what: a launcher may have made another world."""
         config = self.config
         precision = "bf16" if config.train.precision == "bf16" else "float32"
         return (
@@ -220,6 +214,7 @@ class Trainer:
             if self.world.is_main:
                 progress.update(t * batch)
             self.traffic.log(t, last or stopping, progress)
+            self.times.log(t * batch, self.vote.elapsed, progress)
             if evaluate:
                 self.heartbeat.at(t * batch, "evaluating")
                 save = self.evaluate(t * batch, progress) or save
@@ -227,6 +222,8 @@ class Trainer:
             if save or stopping:
                 self.heartbeat.at(t * batch, "saving")
                 self.save(t, early=not save)
+            if evaluate or save:
+                self.times.begin()
             if evaluate and self.config.train.unhealthy == "stop":
                 self.stop_if_hopeless()
             if stopping:
@@ -247,7 +244,9 @@ class Trainer:
         self.heartbeat.at(t * self.config.train.batch, "training")
         waiting = time.monotonic()
         pixels, labels = next(data)
-        progress.waited += time.monotonic() - waiting
+        waited = time.monotonic() - waiting
+        progress.waited += waited
+        self.times.trained(waited)
         images = to_unit_range(pixels.to(self.device, non_blocking=True), self.manifest.bits, self.step.dtype)
         before = copy.deepcopy(self.step.losses) if self.vote.slow else self.step.losses
         try:

@@ -232,9 +232,13 @@ class Once(Target):
         assert [name for name, content in theirs.items() if ours[name] != content] == []
 
 
+MACHINE_S = ("fetched.jsonl", "ranks.jsonl")
+"""What says how often, by whom and on which machine it was started."""
+
+
 def _names(folder: Path) -> set[str]:
-    """What is in a folder at any depth, without what says how often and by whom it was started."""
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.name != "fetched.jsonl"}
+    """What is in a folder at any depth, but for `MACHINE_S`."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.name not in MACHINE_S}
 
 
 def _without_times(folder: Path) -> dict[str, bytes]:

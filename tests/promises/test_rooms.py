@@ -112,7 +112,7 @@ def spelled(path: Path) -> set[str]:
 
 
 FILE_NAMES = (
-    r"(metrics|fetched)\.jsonl|(status|provenance|evaluation|state)\.json$|(^|/)config\.yaml|images-[*N]"
+    r"(metrics|fetched|ranks)\.jsonl|(status|provenance|evaluation|state)\.json$|(^|/)config\.yaml|images-[*N]"
     r"|(checkpoints|samples|evaluations|heartbeats)/|(generator|critic|ema)(_optimizer)?\.safetensors"
 )
 FOLDERS = {"samples", "evaluations", "checkpoints", "heartbeats", "tensorboard", "lock"}

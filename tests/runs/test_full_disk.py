@@ -24,6 +24,7 @@ FILES = (
     "status.json",
     "metrics.jsonl",
     "fetched.jsonl",
+    "ranks.jsonl",
     "samples/real.png",
 )
 
@@ -56,7 +57,8 @@ def test_the_file_is_named(file: str, tmp_path: Path, monkeypatch: pytest.Monkey
         "provenance.json": lambda: run.describe(config, "0" * 64, World(0, 1, 0, 0), None),
         "status.json": lambda: run.status("running", 0),
         "metrics.jsonl": lambda: run.truncate(5),
-        "fetched.jsonl": lambda: run.log_fetched({"bytes": 1}),
+        "fetched.jsonl": lambda: run.append("fetched.jsonl", {"bytes": 1}),
+        "ranks.jsonl": lambda: run.append("ranks.jsonl", {"batch_seconds": [1.0]}),
         "samples/real.png": lambda: run.draw_samples("real", torch.zeros(1, 1, 8, 8)),
     }
     with pytest.raises(WorkError) as raised:
