@@ -35,6 +35,7 @@ test-fast: .venv/.ready lint type
 	$(BIN)/python -m pytest -m '$(DEFAULT) and not trains'
 
 test-slow: .venv/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[ray]'
 	$(BIN)/python -m pytest -m slow
 
 test-slurm: .venv/.ready

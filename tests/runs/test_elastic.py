@@ -1,4 +1,4 @@
-"""`torchrun --nnodes 1:2 --max-restarts` resumes by itself with the nodes that there are."""
+"""launch/torchrun/elastic.sh resumes by itself with the nodes that there are."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from importlib import resources
 from pathlib import Path
 
 import psutil
@@ -24,18 +25,16 @@ Node = Callable[[str], subprocess.Popen[bytes]]
 @pytest.fixture
 def node(shards: Path, tmp_path: Path) -> Iterator[Node]:
     """`node(name)` starts a launcher, as a node of a job would; its output goes to the file of that name."""
-    # torchrun shares a store with its ranks, but a node that comes later is not sent its address (torch 2.13)
-    environment = {**os.environ, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-    launch = "--nnodes 1:2 --nproc-per-node 1 --max-restarts 3 --rdzv-backend c10d --rdzv-id test"
-    launch += f" --rdzv-conf {RENDEZVOUS}"
+    asked = {"NODES": "1:2", "HOST": f"127.0.0.1:{jobs.free_port()}", "PROCESSES": "1", "RESTARTS": "3"}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, **asked, "RDZV": RENDEZVOUS, "PATH": path}
+    script = resources.files("chexdist.launch") / "torchrun" / "elastic.sh"
     more = ["--train.images", str(IMAGES), "--eval.every", "0", "--control.timeout", "60"]
-    words = [*launch.split(), "--rdzv-endpoint", f"127.0.0.1:{jobs.free_port()}", "-m", "chexdist"]
-    words += jobs.small(shards, tmp_path / "run", "vanilla", *more)
+    command = ["bash", str(script), *jobs.small(shards, tmp_path / "run", "vanilla", *more)]
     with ExitStack() as end:
 
         def start(name: str) -> subprocess.Popen[bytes]:
             with (tmp_path / name).open("wb") as log:
-                command = [sys.executable, "-m", "torch.distributed.run", *words]
                 agent = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
             end.callback(lose, agent)
             return agent
