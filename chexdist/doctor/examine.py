@@ -125,8 +125,8 @@ class Examination:
         if manifest is not None:
             self.check("configuration", lambda note: check_fit(note, config, manifest))
             self.check("cache", lambda note: check_cache(note, manifest))
-            images = len(manifest.splits["train"])
-            self.check("recipe", lambda note: check_advice(note, config, images))
+        images = len(manifest.splits["train"]) if manifest else None
+        self.check("recipe", lambda note: check_advice(note, config, images))
         self.check("batch", lambda note: check_batch(note, config, self.subject.world.size))
 
     def _simulated(self, config: Config, ranks: int) -> Config:

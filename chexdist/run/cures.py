@@ -7,6 +7,9 @@ from collections.abc import Mapping
 USUAL_RATES = (1e-4, 1e-3)
 """Learning rates of Adam between which the shipped configurations are, and what is usual for GANs."""
 
+FEW_IMAGES_PER_PIXEL = 8
+"""Training images for each pixel of a side below which a GAN without augmentation learns them by heart."""
+
 
 def rule_of_weight(settings: Mapping[str, object]) -> float | None:
     """The penalty's weight by rule (`config.rules.automatic_weight`); None where there is none."""
@@ -48,6 +51,12 @@ def _weight(settings: Mapping[str, object], which: str) -> list[str]:
     return []
 
 
+def _more_images(settings: Mapping[str, object]) -> str:
+    size = number(settings, "model.size")
+    enough = f", {FEW_IMAGES_PER_PIXEL * size:.0f} or more for {size:.0f} px" if size else ""
+    return f"train on more images{enough}"
+
+
 def cures(verdict: str, settings: Mapping[str, object], unmoved: bool = False) -> tuple[str, ...]:
     """What usually helps against a verdict, in order.
 
@@ -73,7 +82,7 @@ def cures(verdict: str, settings: Mapping[str, object], unmoved: bool = False) -
         found += ["lower --optim.critic.lr, or raise --optim.generator.lr", *add_augment]
     elif verdict == "critic memorises":
         found = add_augment + add_penalty + _weight(settings, "raise")
-        found += ["train on more images", "lower --model.width", "generate with --checkpoint best"]
+        found += [_more_images(settings), "lower --model.width", "generate with --checkpoint best"]
     elif verdict == "collapsed":
         found = rates + add_penalty + _weight(settings, "raise")
         found += ["--loss.name relativistic --penalty.name r1+r2", "--config residual"]

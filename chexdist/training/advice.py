@@ -6,13 +6,12 @@ from dataclasses import dataclass
 
 from chexdist.config.rules import automatic_weight
 from chexdist.config.tree import Adam, Config, Ramp
+from chexdist.run.cures import FEW_IMAGES_PER_PIXEL
 
 LEAST_RATE, MOST_RATE, MOST_RATIO = 5e-5, 2e-3, 5.0
 FAR = 4.0
 """Times the rule, or less than one of so many parts of it, from which a penalty's weight is unusual."""
 FEW_UPDATES = 5_000
-FEW_IMAGES_PER_PIXEL = 8
-"""Training images for each pixel of a side below which a GAN without augmentation learns them by heart."""
 MOST_HALFLIFE = 0.1
 
 
@@ -27,28 +26,34 @@ class Advice:
         return f"{self.text}; usual: {self.cure}"
 
 
-def advice(config: Config, images: int) -> list[Advice]:
-    """What is unusual about a training on so many images, the gravest first."""
+def advice(config: Config, images: int | None) -> list[Advice]:
+    """What is unusual about a training on so many images, the gravest first; None: they are not known yet."""
     found = [*_weight(config), *_rates(config)]
     train = config.train
-    if images < FEW_IMAGES_PER_PIXEL * config.model.size and config.augment.name == "none":
-        cure = "--augment.name translate-color --augment.probability 0.4, or more images"
-        found.append(
-            Advice(f"{images} training images for {config.model.size} px, without augmentation", cure)
-        )
-    elif images < config.model.size:
-        cure = "hundreds at least: a critic soon knows so few by heart"
-        found.append(Advice(f"{images} training images for {config.model.size} px", cure))
+    if images is not None:
+        found += _few(config, images)
     updates = train.images // (train.batch * train.n_critic)
     if updates < FEW_UPDATES:
         needed = FEW_UPDATES * train.batch * train.n_critic
         cure = f"--train.images {needed} or more, or a smaller --train.batch"
         found.append(Advice(f"{updates:,} updates of the generator, below {FEW_UPDATES:,}", cure))
-    if train.batch > images / 2:
-        found.append(Advice(f"train.batch {train.batch} of {images} images", "8 to 64"))
     if not config.ema.ramp and config.ema.halflife > MOST_HALFLIFE * train.images:
         text = f"ema.halflife {config.ema.halflife:g} in a training of {train.images:,} images"
         found.append(Advice(f"{text}, so the averaged generator lags far behind", "--ema.ramp 0.05"))
+    return found
+
+
+def _few(config: Config, images: int) -> list[Advice]:
+    found, side = [], config.model.size
+    enough = FEW_IMAGES_PER_PIXEL * side
+    if images < enough and config.augment.name == "none":
+        cure = f"--augment.name translate-color --augment.probability 0.4, or {enough} images"
+        found.append(Advice(f"{images} training images for {side} px, without augmentation", cure))
+    elif images < side:
+        cure = "hundreds at least: a critic soon knows so few by heart"
+        found.append(Advice(f"{images} training images for {side} px", cure))
+    if config.train.batch > images / 2:
+        found.append(Advice(f"train.batch {config.train.batch} of {images} images", "8 to 64"))
     return found
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from chexdist.config.load import load_config
+from chexdist.run.cures import cures
 from chexdist.training.advice import advice
 
 SHIPPED = ("dcgan", "residual", "wgan-gp", "wgan-clip", "vanilla")
@@ -33,3 +34,17 @@ def test_shipped_configurations_are_usual(name: str) -> None:
 def test_what_is_unusual_is_said_with_what_is_usual(settings: list[str], images: int, said: str) -> None:
     found = advice(load_config("dcgan", settings), images)
     assert any(said in each.text and each.cure for each in found), found
+
+
+def test_before_there_are_shards_the_rest_is_said() -> None:
+    found = advice(load_config("dcgan", ["--penalty.weight", "1.0", "--augment.name", "none"]), None)
+    (text,) = [each.text for each in found if not each.text.startswith("ema")]
+    assert "20 times the rule" in text
+
+
+def test_how_many_images_would_do_is_said() -> None:
+    (few,) = [
+        each for each in advice(load_config("dcgan", ["--augment.name", "none"]), 200) if "200" in each.text
+    ]
+    assert few.cure.endswith("or 512 images")
+    assert "train on more images, 512 or more for 64 px" in cures("critic memorises", {"model.size": 64})
