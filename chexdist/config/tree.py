@@ -216,9 +216,20 @@ class Control(Section):
 class Run(Section):
     dir: str = ""
     """The run directory, which is made, or in which a run that was stopped resumes."""
-    tracker: Literal["none", "tensorboard"] = "none"
-    """Where metrics are shown besides `metrics.jsonl`; TensorBoard finds them in `tensorboard/` of the run
-    directory."""
+    tracker: Literal[
+        "none",
+        "tensorboard",
+        "wandb",
+        "mlflow",
+        "trackio",
+        "swanlab",
+        "comet_ml",
+        "clearml",
+        "aim",
+        "dvclive",
+    ] = "none"
+    """Where metrics are shown besides `metrics.jsonl`, by Accelerate's trackers, each with settings and login
+    of its own; TensorBoard finds them in `tensorboard/` of the run directory."""
 
 
 class Config(Section):

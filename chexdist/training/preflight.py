@@ -73,10 +73,11 @@ def check_settings(config: Config, manifest: Manifest) -> None:
     if config.eval.split not in manifest.splits:
         raise UserError(f"eval.split {config.eval.split}: the shards have {', '.join(manifest.splits)}")
     _check_cache(config, manifest)
-    if config.run.tracker == "tensorboard" and not find_spec("tensorboard"):
+    tracker = config.run.tracker
+    if tracker != "none" and not find_spec(tracker):
+        package = "'chexdist[tensorboard]'" if tracker == "tensorboard" else tracker.replace("_", "-")
         raise UserError(
-            "run.tracker tensorboard: TensorBoard is not installed: `pip install 'chexdist[tensorboard]'`, "
-            "or set run.tracker to none"
+            f"run.tracker {tracker}: it is not installed: `pip install {package}`, or set run.tracker to none"
         )
 
 

@@ -1,9 +1,11 @@
-"""TensorBoard shows what `metrics.jsonl` holds, however the run was interrupted."""
+"""TensorBoard and other trackers show what `metrics.jsonl` holds, however the run was interrupted."""
 
+import json
 import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +71,63 @@ def test_switched_on_late_it_shows_the_whole_run(
     points = shown(viewer_of(run))
     assert points == logged(run)
     assert [images for images, _, _ in points["kid_x1000"]] == [0, 96, 192, 240]
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """In place of Accelerate's class for a tracker, one that writes what it is told to a file."""
+
+    tracker: str
+    file: Path
+
+    def __call__(self, rank: int) -> None:
+        from accelerate import tracking
+        from accelerate.utils import LoggerType
+
+        from chexdist.training import preflight
+
+        name_of, file = self.tracker, self.file
+
+        class Writes(tracking.GeneralTracker):
+            name, requires_logging_directory, main_process_only = name_of, False, True
+            tracker = None
+
+            def __init__(self, project: str, **settings: object) -> None:
+                super().__init__()
+                self._say({"project": project, **settings})
+
+            def start(self) -> None:
+                pass
+
+            def _say(self, line: object) -> None:
+                with file.open("a") as open_file:
+                    open_file.write(json.dumps(line) + "\n")
+
+            def log(self, values: dict[str, float], step: int | None = None, **_: object) -> None:
+                self._say([values, step])
+
+            def finish(self) -> None:
+                self._say("finished")
+
+        tracking.LOGGER_TYPE_TO_CLASS[self.tracker] = Writes
+        tracking._available_trackers.append(LoggerType(self.tracker))
+        setattr(preflight, "find_spec", lambda _: True)  # noqa: B010
+
+
+@pytest.mark.parametrize(("tracker", "separator"), [("wandb", "/"), ("mlflow", ".")])
+def test_another_tracker_gets_the_log(tracker: str, separator: str, shards: Path, tmp_path: Path) -> None:
+    """Also of a second start, and is told of the end."""
+    run, heard = tmp_path / "a run", tmp_path / "heard"
+    words = jobs.small(shards, run, "vanilla", "--run.tracker", tracker)
+    for images in ("96", "192"):
+        heard.unlink(missing_ok=True)
+        more = ["--train.images", images]
+        jobs.run([*words, *more], tmp_path / "log", 2, StandIn(tracker, heard))
+        first, *lines, last = [json.loads(line) for line in heard.read_text().splitlines()]
+        assert first["project"] == "chexdist" and "a run" in first.values() and last == "finished"
+        told = [(name, value, step) for values, step in lines for name, value in values.items()]
+        logged = [(m.name.replace("/", separator), m.value, m.images) for m in read_log(run)]
+        assert told == logged and len({name for name, _, _ in told if "kid_x1000" in name}) > 1
 
 
 def test_without_tensorboard_the_cure_is_told_before_anything_is_made(
