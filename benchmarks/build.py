@@ -54,7 +54,7 @@ class Setting:
     that the start of the processes is a small part; and for memory from so many `small` ones.
     """
 
-    files: int = 600
+    files: int = 400
     quick: int = 2000
     side: int = 1024
     size: int = 256

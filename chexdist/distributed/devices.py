@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import torch
+from torch.utils import deterministic
 
 from chexdist.distributed.launcher import TRUE
 from chexdist.distributed.world import World
@@ -111,9 +112,21 @@ def use(device: str, world: World) -> None:
     process sees one GPU alone.
     """
     if device != "cpu":
+        _compute_exactly()
         torch.cuda.set_device(device)
         if torch.device(device).index != world.ddp_device:
             os.environ["ACCELERATE_BYPASS_DEVICE_MAP"] = "true"
+
+
+def _compute_exactly() -> None:
+    """float32 is float32, where a GPU's default for convolutions is TF32, of 10 bits; and the same input
+    gives the same bits again, as a restart promises. What has no such algorithm warns.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # of cuBLAS, read before its first use
+    torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs time; none is read
 
 
 def refusal(devices: list[Device]) -> str:

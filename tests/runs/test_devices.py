@@ -5,7 +5,7 @@ There is no GPU here: what torch would see on a rank is put in its place.
 
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -194,7 +194,34 @@ def test_the_cpu_on_purpose(shards: Path, tmp_path: Path) -> None:
     assert "ranks: 2 (cpu, threads: " in job.output
 
 
-def test_one_visible_gpu_is_used_by_a_high_local_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def arithmetic(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What `use` changes for all of a process is as before afterwards."""
+    conv, matmul = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    before = conv.fp32_precision, matmul.fp32_precision
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    yield
+    conv.fp32_precision, matmul.fp32_precision = before
+    torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+
+
+def test_a_gpu_computes_in_float32_and_the_same_bits_again(
+    arithmetic: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    use("cpu", World(0, 1, 0, 0))
+    assert not torch.are_deterministic_algorithms_enabled()
+    use("cuda:0", World(0, 1, 0, 0))
+    assert torch.are_deterministic_algorithms_enabled()
+    assert torch.backends.cudnn.conv.fp32_precision == torch.backends.cuda.matmul.fp32_precision == "ieee"
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+
+
+def test_one_visible_gpu_is_used_by_a_high_local_rank(
+    arithmetic: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Accelerate would give DDP LOCAL_RANK as its device, unless it is told to give none."""
     used: list[str] = []
     monkeypatch.setattr(torch.cuda, "set_device", used.append)
