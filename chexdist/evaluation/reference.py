@@ -4,6 +4,7 @@ Training images, measured against the same, are the real baseline.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -14,6 +15,7 @@ from chexdist.data.loader import to_unit_range
 from chexdist.data.manifest import Manifest, Split
 from chexdist.data.reader import SampleReader
 from chexdist.distributed.collectives import Collectives
+from chexdist.evaluation import kept_features
 from chexdist.metrics import MetricSpec
 from chexdist.metrics.estimate import Estimate
 from chexdist.metrics.extractor import Extractor
@@ -112,10 +114,14 @@ class Reference:
 
 
 class RealImages:
-    """Reads and embeds a shard directory's images, each rank its share of them."""
+    """Reads and embeds a shard directory's images, each rank its share of them; once, where a `run` directory
+    is given that keeps the features.
+    """
 
-    def __init__(self, manifest: Manifest, device: torch.device, collectives: Collectives) -> None:
-        self.manifest, self.device, self.collectives = manifest, device, collectives
+    def __init__(
+        self, manifest: Manifest, device: torch.device, collectives: Collectives, run: Path | None = None
+    ) -> None:
+        self.manifest, self.device, self.collectives, self.run = manifest, device, collectives, run
 
     def images(self, split: str, samples: np.ndarray | range) -> Tensor:
         """Real images [n, 1, S, S] in [-1, 1] of these sample numbers, on the CPU."""
@@ -141,12 +147,25 @@ class RealImages:
         return np.linspace(0, total - 1, min(total, limit)).astype(int)
 
     def _embed(self, extractor: Extractor, split: str, samples: np.ndarray) -> Embedded:
+        of = self.manifest.splits[split]
+        if self.run is None:
+            return Embedded(of, samples, self._features(extractor, split, samples))
+        path = kept_features.file_of(self.run, extractor, self.manifest, split, samples)
+        found = kept_features.read(path, (len(samples), extractor.dim))
+        if all(self.collectives.gather(found is not None)) and found is not None:
+            return Embedded(of, samples, found)
+        features = self._features(extractor, split, samples)
+        if self.collectives.world.is_main:
+            kept_features.write(path, features)
+        return Embedded(of, samples, features)
+
+    def _features(self, extractor: Extractor, split: str, samples: np.ndarray) -> Tensor:
+        """[n, D] on every rank, of which each computes its rows."""
         parts = [torch.empty(0, extractor.dim)]
         for rows in chunks(self.collectives.rows_of_rank(len(samples))):
             images = self.images(split, samples[rows])
             parts.append(extractor.features(images.to(self.device)).cpu())
-        features = self.collectives.all_gather(torch.cat(parts))
-        return Embedded(self.manifest.splits[split], samples, features)
+        return self.collectives.all_gather(torch.cat(parts))
 
     def mean_features(self, extractor: Extractor, samples: np.ndarray) -> Tensor:
         """Features [1, D] of the mean of these training images, on the CPU."""

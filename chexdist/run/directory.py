@@ -30,6 +30,7 @@ from shards.files import replace_file, replacing
 LEFT_BY_A_KILL = (
     ".*.partial*",
     f"{layout.SAMPLES}/.*.partial*",
+    f"{layout.FEATURES}/.*.partial*",
     f"{layout.TRAINING_DRAWS}/.*.partial*",
 )
 

@@ -24,6 +24,7 @@ checks read it too.
                                        provenance.json, status.json and evaluations/ as in a run
     RUN/heartbeats/rank-N.json         who, where and how far each rank is; named by `distributed.heartbeat`
     RUN/heartbeats/ended-START/        the ranks of a start that gave up: KIND-N.json
+    RUN/features/DIGEST.safetensors    of real images, which a restart need not embed again
     RUN/tensorboard/                   the same as metrics.jsonl, where a tracker is wanted
     RUN/report.html                    by custom, what `chexdist report` writes
 
@@ -55,6 +56,7 @@ CLOSEST = "closest.png"
 LATENTS, INTERPOLATION = "latents", "interpolation.png"
 UNCONDITIONAL = "all"
 HEARTBEATS = "heartbeats"
+FEATURES = "features"
 TENSORBOARD = "tensorboard"
 REPORT = "report.html"
 
@@ -170,3 +172,8 @@ def interpolation(evaluation: Path) -> Path:
 def evaluations(run: Path) -> list[Path]:
     """The files of complete evaluations, in no order that means anything."""
     return sorted((run / EVALUATIONS).glob(f"*/{EVALUATION}"))
+
+
+def features(run: Path, digest: str) -> Path:
+    """The features of real images that a run keeps under this digest."""
+    return run / FEATURES / f"{digest}.safetensors"

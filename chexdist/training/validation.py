@@ -2,6 +2,8 @@
 have the same numbers.
 """
 
+from pathlib import Path
+
 from torch import Tensor
 
 from chexdist.data.manifest import Manifest
@@ -23,7 +25,7 @@ class Validation:
     """Every metric of `metrics.METRICS` that is right with few images, against held-out patients, beside its
     real baseline.
 
-    Features of real images are embedded once. What can't be right is not computed: `refused` says why, by the
+    Real images are embedded once in a run. What can't be right is not computed: `refused` says why, by the
     metric's name."""
 
     def __init__(self, gan: Gan, manifest: Manifest, collectives: Collectives) -> None:
@@ -33,7 +35,8 @@ class Validation:
         self.extractor = load_extractor(self.config.extractor)
         collectives.check_same(self.extractor.digest, f"eval.extractor {self.config.extractor}")
         self.extractor.network.to(gan.device)
-        self.real = RealImages(manifest, gan.device, collectives)
+        run = gan.config.run.dir
+        self.real = RealImages(manifest, gan.device, collectives, Path(run) if run else None)
         self.refused: dict[str, str] = {}
         self.real_baselines: dict[str, Estimate] = {}
         self.protocols: dict[str, Protocol] = {}

@@ -115,7 +115,7 @@ FILE_NAMES = (
     r"(metrics|fetched|ranks)\.jsonl|(status|provenance|evaluation|state)\.json$|(^|/)config\.yaml|images-[*N]"
     r"|(checkpoints|samples|evaluations|heartbeats)/|(generator|critic|ema)(_optimizer)?\.safetensors"
 )
-FOLDERS = {"samples", "evaluations", "checkpoints", "heartbeats", "tensorboard", "lock"}
+FOLDERS = {"samples", "evaluations", "checkpoints", "heartbeats", "features", "tensorboard", "lock"}
 ELSEWHERE = {
     "commands/parser.py": {"images-N|best"},  # in a help text
     "data/cache.py": {"lock"},  # of a shard cache
