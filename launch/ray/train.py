@@ -27,10 +27,11 @@ def main() -> None:
     if len(sys.argv) < 3 or not sys.argv[1].isdigit():
         raise SystemExit(f"usage: {sys.argv[0]} WORKERS --config NAME --data.shards DIR --run.dir RUN ...")
     ray.init()
+    gpus = ray.cluster_resources().get("GPU", 0)
     TorchTrainer(
         rank,
         train_loop_config={"words": sys.argv[2:]},
-        scaling_config=ScalingConfig(int(sys.argv[1]), use_gpu=ray.cluster_resources().get("GPU", 0) > 0),
+        scaling_config=ScalingConfig(num_workers=int(sys.argv[1]), use_gpu=gpus > 0),
         run_config=RunConfig(name="chexdist", failure_config=FailureConfig(max_failures=10)),
     ).fit()
 
