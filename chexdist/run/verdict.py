@@ -8,6 +8,7 @@ torch.
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from statistics import mean
 
 from chexdist.metrics.value import Metric
 from chexdist.run.cures import cures
@@ -32,7 +33,8 @@ FAR_ABOVE = 3.0
 FAR_APART = 100.0
 """Standard deviation of real images' scores that no critic needs whose loss has a scale."""
 SURE, SURE_WINS = 0.05, 0.98
-MEMORISED, SURELY_MEMORISED = 0.8, 0.9
+MEMORISED, SURELY_MEMORISED, MEMORISED_FOR = 0.8, 0.9, 3
+"""The first as a mean of so many evaluations, since one of few images varies; the second once."""
 ONE_IMAGE, NEARLY_ZERO = 0.2, 0.05
 """Share of the diversity of real X-rays below which generated ones are nearly one image; the second, while
 KID falls.
@@ -269,7 +271,8 @@ def memorises(case: Case) -> Sign | None:
         for each in case.curves.all("health/training_over_held_out")
         if 0 < each.images <= case.images
     ]
-    if not values or not (values[-1] >= SURELY_MEMORISED or min(values[-2:]) >= MEMORISED < len(values)):
+    newest = values[-MEMORISED_FOR:]
+    if not newest or not (newest[-1] >= SURELY_MEMORISED or len(newest) > 1 and mean(newest) >= MEMORISED):
         return None
     held_out = case.curves.value("health/wins_held_out", case.images)
     said = (

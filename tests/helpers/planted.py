@@ -118,7 +118,7 @@ def _cases() -> Iterator[tuple[str, Case]]:
         if gan in ("dcgan", "residual"):  # the others learn nothing of labels in so short a training
             yield f"{gan}-labels-swapped", Case(gan, ("labels swapped",), LONG, labels_swapped)
             yield f"{gan}-labels-halfway", Case(gan, ("labels swapped",), LONG, labels_swapped_halfway)
-            few = ("--augment.name", "none", "--penalty.name", "none")
+            few = (*LONG, "--augment.name", "none", "--penalty.name", "none")
             yield f"{gan}-few-images", Case(gan, ("critic memorises",), few, few=True)
         if gan in WEIGHTS:
             right = {20: (*SETTLED, "critic at chance"), 1000: ("critic at chance",)}
