@@ -38,9 +38,10 @@ def main(argv: list[str] | None = None) -> int:
             return _fail(1, f"can't rename {error.filename} to {error.filename2}: {error.strerror}")
         return _fail(1, f"{error.strerror or error}: {error.filename or 'while writing'}")
     except KeyboardInterrupt as stop:
-        if stop.args == (signal.SIGINT,):
+        number = signal.Signals(stop.args[0]) if stop.args else signal.SIGINT
+        if number == signal.SIGINT:
             return _fail(130, f"interrupted; {STOPPED}")
-        return _fail(1, f"stopped by {signal.Signals(stop.args[0]).name}; {STOPPED}")
+        return _fail(1, f"stopped by {number.name}; {STOPPED}")
 
 
 def _fail(code: int, text: str) -> int:

@@ -6,6 +6,7 @@ ranks take equally long for a batch, since they wait for each other in its sums.
 seen by what it does meanwhile: it is busy, or waits for data.
 """
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -60,7 +61,7 @@ class RankTimes:
     def _memory(self) -> int:
         if self._device.type == "cuda":
             return int(torch.cuda.max_memory_allocated(self._device))
-        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def held_up_by(rows: torch.Tensor) -> list[str]:
