@@ -86,7 +86,7 @@ def split_samples(
 ) -> dict[str, list[Sample]]:
     """Assign whole groups to splits, each class in about the asked fractions.
 
-    `already`: how many images of each class are in each split before; the fractions are of all together.
+    `already`: how many images of each class are in each split before; the fractions count these too.
 
     The groups are taken by size, the largest first, by the smallest hash of their images within a size. Each
     goes to the split that is then the least full for the classes it holds (D'Hondt's rule), so that each

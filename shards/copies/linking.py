@@ -24,7 +24,7 @@ Advance = Callable[[int], None]
 
 
 def chunks(count: int) -> list[range]:
-    """The images 0..count-1 as they are looked for together: what is found depends on nothing else."""
+    """The images 0..count-1 in the batches that are looked for: what is found depends on nothing else."""
     fewest, most = CHUNK
     step = min(max(count // CHUNKS, fewest), most)
     return [range(start, min(start + step, count)) for start in range(0, count, step)]

@@ -80,7 +80,8 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 
 
 def test_the_made_manifest_is_one_that_the_builder_could_have_written(tmp_path: Path) -> None:
-    written.read(write_many(tmp_path, 2, 10))
+    found = written.read(write_many(tmp_path, 2, 10))
+    assert found.splits["train"].samples == 20
 
 
 @pytest.mark.parametrize("bandwidth", [None, 2e8])

@@ -34,6 +34,7 @@ def test_every_field_changes_the_hash_and_is_named(field: str) -> None:
 
 def test_like_protocols_pass() -> None:
     require_same_protocol(protocol(), protocol())
+    assert protocol().hash == protocol().hash
 
 
 def test_protocol_says_what_the_extractor_is() -> None:

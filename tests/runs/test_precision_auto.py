@@ -52,5 +52,6 @@ def test_a_run_keeps_what_it_began_with(
 def test_auto_trains_as_what_it_is(shards: Path, undisturbed: Callable[..., Path], tmp_path: Path) -> None:
     """To the bit, on both ranks, though the second one would choose otherwise."""
     words = jobs.small(shards, tmp_path / "run", "vanilla", "--train.precision", "auto")
-    jobs.run(words, tmp_path / "log", 2, Gain(0.5))
+    job = jobs.run(words, tmp_path / "log", 2, Gain(0.5))
+    assert ", float32" in job.output
     jobs.same_result(tmp_path / "run", undisturbed("vanilla", 2))

@@ -124,6 +124,7 @@ def test_logs_are_cut_back_to_the_checkpoint(begun: Path, shards: Path, tmp_path
         file.write(json.dumps(late) + "\n" + json.dumps(late)[:40])
     jobs.run(jobs.small(shards, run, "wgan-gp", *BEGUN), tmp_path / "log")
     jobs.same_result(run, begun)
+    assert not list(run.glob("*/images-500.*")) and max(m["images"] for m in jobs.metrics(run)) < 500
 
 
 def test_a_second_job_is_refused_while_the_first_lives(shards: Path, tmp_path: Path) -> None:

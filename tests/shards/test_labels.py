@@ -295,8 +295,8 @@ def test_any_bytes_are_read_or_refused(
     folder = tmp_path_factory.mktemp("any")
     try:
         read(folder, head.encode() + body)
-    except UserError:
-        pass
+    except UserError as refused:
+        assert 10 < len(str(refused)) < 1500
 
 
 def test_nearest_findings() -> None:

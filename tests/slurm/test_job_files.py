@@ -73,7 +73,7 @@ def test_the_launch_file_that_it_names_exists() -> None:
 
 
 def test_the_script_for_ready_is_shell() -> None:
-    subprocess.run(["bash", "-n", Path(__file__).with_name("ready")], check=True)
+    assert subprocess.run(["bash", "-n", Path(__file__).with_name("ready")], check=False).returncode == 0
 
 
 STUBS = {
