@@ -1,4 +1,4 @@
-"""`chexdist diagnose`: whether a training was healthy, from its log alone, with a picture of its curves."""
+"""`chexdist diagnose`: whether a training was healthy, from what it left, with a picture of its curves."""
 
 import argparse
 from pathlib import Path

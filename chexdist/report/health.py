@@ -8,6 +8,7 @@ from chexdist.metrics.value import Metric
 from chexdist.report.collect import RunRecord
 from chexdist.report.files import tidy
 from chexdist.report.plots import Level, Line, curves
+from chexdist.report.sample_diversity import with_diversity
 from chexdist.run.curves import KID, MEAN_IMAGE, REAL
 from chexdist.run.verdict import CHANCE, Verdict, judge
 
@@ -33,7 +34,7 @@ class Panel:
 
 def diagnosed(run: RunRecord) -> Verdict:
     """The verdict at the end of its log."""
-    return judge(run.log, run.settings, run.state, run.cause)
+    return judge(with_diversity(run), run.settings, run.state, run.cause)
 
 
 def ill(runs: list[RunRecord]) -> list[str]:
@@ -48,9 +49,9 @@ def ill(runs: list[RunRecord]) -> list[str]:
 
 
 def panels(run: RunRecord) -> list[Panel]:
-    """Those of the curves that the log has."""
+    """Those of the curves that can be drawn."""
     by_name: dict[str, list[Metric]] = {}
-    for metric in run.log:
+    for metric in with_diversity(run):
         by_name.setdefault(metric.name, []).append(metric)
     chance = CHANCE.get(run.settings.get("loss.name", ""))
     baselines = [

@@ -40,13 +40,13 @@ def at_a_glance(runs: list[RunRecord], with_real: bool) -> list[Figure]:
     rows = 2 if len(runs) <= FEW_RUNS else 1
     found = []
     for path, whose in _real_files(runs).items() if with_real else ():
-        if shown := _tiles(path, runs[whose[0]])[: ACROSS * rows]:
+        if shown := images_of(path, runs[whose[0]])[: ACROSS * rows]:
             picture = embedded(sheet(shown, ACROSS, TILE))
             caption = f"of the training split{_named(whose, runs)}"
             found.append(Figure(None, "next", caption, f"Real chest X-rays {caption}", picture))
     for number, run in enumerate(runs):
         images, file = max(layout.samples(run.path).items(), default=(0, None))
-        shown = _tiles(file, run)[: ACROSS * rows] if file else []
+        shown = images_of(file, run)[: ACROSS * rows] if file else []
         if not shown:
             images, shown = _of_evaluation(run, ACROSS * rows)
         if shown:
@@ -59,7 +59,7 @@ def at_a_glance(runs: list[RunRecord], with_real: bool) -> list[Figure]:
 def _of_evaluation(run: RunRecord, most: int) -> tuple[int, list[Image.Image]]:
     """Images of the newest evaluation, as many of each class."""
     images, grids = _grids(run)
-    of_class = [_tiles(path, run)[: max(1, most // len(grids))] for path, _ in grids]
+    of_class = [images_of(path, run)[: max(1, most // len(grids))] for path, _ in grids]
     return images, [tile for tiles_of_class in of_class for tile in tiles_of_class]
 
 
@@ -70,7 +70,9 @@ def over_time(runs: list[RunRecord]) -> list[Figure]:
     for number, run in enumerate(runs):
         files = sorted(layout.samples(run.path).items())
         columns = [
-            (images, shown[:rows]) for images, path in _spread(files, ACROSS) if (shown := _tiles(path, run))
+            (images, shown[:rows])
+            for images, path in _spread(files, ACROSS)
+            if (shown := images_of(path, run))
         ]
         if len(columns) < 2 or len({len(shown) for _, shown in columns}) > 1:
             continue
@@ -113,7 +115,7 @@ def interpolations(runs: list[RunRecord]) -> list[Figure]:
         for evaluation in reversed(run.evaluations):
             path = layout.interpolation(evaluation.folder)
             if path.exists():
-                shown = _tiles(path, run)
+                shown = images_of(path, run)
                 rows = len(shown) if len(runs) <= FEW_RUNS else ACROSS
                 picture = embedded(sheet(shown[:rows], ACROSS, TILE)) if shown else embed(path)
                 caption = f"after {count(evaluation.images)} images"
@@ -139,14 +141,14 @@ def closest_pairs(runs: list[RunRecord]) -> list[Figure]:
 
 def _embedded(path: Path, run: RunRecord, runs: int) -> tuple[Picture, str]:
     """A grid, whole or its first rows, and what the caption says of that."""
-    shown = _tiles(path, run) if runs > FEW_RUNS else []
+    shown = images_of(path, run) if runs > FEW_RUNS else []
     first = shown[: ACROSS * ROWS_OF_A_CLASS]
     if len(first) == len(shown):
         return embed(path), ""
     return embedded(sheet(first, ACROSS, TILE)), f", the first {len(first)} of {len(shown)}"
 
 
-def _tiles(path: Path, run: RunRecord) -> list[Image.Image]:
+def images_of(path: Path, run: RunRecord) -> list[Image.Image]:
     """The images of a grid of this run; none where it is not what a run draws."""
     side = run.settings.get("model.size", "")
     if not (path.exists() and side.isascii() and side.isdecimal() and 0 < int(side[:5]) <= LARGEST):
