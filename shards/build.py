@@ -21,7 +21,7 @@ from shards.journal import Finished, read_record, scan_folder, stamp, work_folde
 from shards.labels import LabelOptions, read_labels
 from shards.labels.matching import list_with_labels
 from shards.manifest import Manifest, Split
-from shards.memory import check_memory
+from shards.memory import check_memory, memory_there
 from shards.options import Options
 from shards.pixels import render
 from shards.progress import Progress
@@ -60,6 +60,14 @@ def build(options: Options, publish: Publish | None = None) -> int:
     check_address(options.out)
     out = Path(os.path.abspath(options.out))
     check_out(out)
+    memory = memory_there()
+    with Workers(options.workers) as workers:
+        workers.start()  # they import what they need while the files are listed
+        return _build(workers, memory, out, options, publish)
+
+
+def _build(workers: Workers, memory: int | None, out: Path, options: Options, publish: Publish | None) -> int:
+    """As `build`; `memory`: bytes that there were for this process and the workers before these began."""
     label_settings, listing = list_sources(options)
     classes, pattern = listing.classes(), options.patient_pattern
     from_name = name_reader(pattern, listing.images) if pattern is not None else None
@@ -75,13 +83,12 @@ def build(options: Options, publish: Publish | None = None) -> int:
             result = manifest.read(out)
         else:
             check_empty(out)
-            check_memory(listing.images, options.workers)
+            check_memory(listing.images, options.workers, memory)
             folder = fresh_folder(work)
             spool = scan_folder(work, scan_options(options))
-            with Workers(options.workers) as workers:
-                result = _written(
-                    workers, listing, classes, names, label_settings, from_name, folder, spool, options
-                )
+            result = _written(
+                workers, listing, classes, names, label_settings, from_name, folder, spool, options
+            )
             manifest.write(folder, result)
             finished.note(folder)
             os.rename(folder, out)

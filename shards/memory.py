@@ -20,27 +20,35 @@ WORKER, A_PIXEL, A_COLOURED_PIXEL = 100 * MB, 14, 28
 LOOKED_AT = 16  # of the largest files of each kind
 
 
-def check_memory(images: Sequence[Source], workers: int) -> None:
+def memory_there() -> int | None:
+    """Bytes that this process holds and that it and its children can still get; None where the kernel doesn't
+    say.
+    """
+    free = free_memory()
+    return None if free is None else free + _own_memory()
+
+
+def check_memory(images: Sequence[Source], workers: int, there: int | None) -> None:
     """Refuse more workers than memory is there for; says so where it may not suffice for one.
+
+    `there`: by `memory_there`, before workers have begun.
 
     Raises:
         UserError: with the need, and the number of workers that there is memory for.
     """
-    free = free_memory()
-    if free is None:
+    if there is None:
         return
-    free += _own_memory()
     picture = max_picture(images)
 
     def fits(count: int) -> bool:
-        return need(len(images), count, picture) <= free
+        return need(len(images), count, picture) <= there
 
     if fits(workers):
         return
     needed = need(len(images), workers, picture)
     found = (
         f"memory: {needed // MB} MB may be needed with --workers {workers}, of each {picture // MB} MB for "
-        f"the largest picture; {free // MB} MB are there"
+        f"the largest picture; {there // MB} MB are there"
     )
     if workers == 1:
         print(f"{found}: pictures that don't fit will be set aside as crashed", file=sys.stderr)

@@ -18,7 +18,7 @@ from shards.errors import UserError
 from shards.files import flush_to_disk, replace_file
 from shards.gather import first_draw, scan_options
 from shards.journal import SUFFIX, scan_folder, work_folder
-from shards.memory import check_memory
+from shards.memory import check_memory, memory_there
 from shards.options import Options
 from shards.quarantine import Entry
 from shards.refusals import check_address, check_empty
@@ -45,7 +45,7 @@ def build_part(options: Options) -> int:
     index, count = options.part
     (batch, _) = first_draw(listing, options)
     images = sorted(batch, key=lambda image: image.identity)[index - 1 :: count]
-    check_memory(images, options.workers)
+    check_memory(images, options.workers, memory_there())
     out.parent.mkdir(parents=True, exist_ok=True)
     with work_folder(out) as work:
         folder = scan_folder(work, scan_options(options))

@@ -81,6 +81,10 @@ class Workers:
         while self._workers:
             self._workers.pop().end()
 
+    def start(self) -> None:
+        """Start all now, ahead of their first task; else they are started when there is one."""
+        self._ready(self._count)
+
     def each(
         self, function: Callable[[Task], Result], tasks: Iterable[Task], at_most: int | None = None
     ) -> Iterator[tuple[Task, Result | Died]]:
@@ -202,6 +206,8 @@ def _serve(pipe: Connection) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         pipe.send(None)
+        import shards.scan  # noqa: F401  what most tasks need, ahead of the first one
+
         while True:
             function, task = pipe.recv()
             answer: tuple[Any, Exception | None]

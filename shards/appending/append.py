@@ -22,7 +22,7 @@ from shards.gather import Image, gather, scan_options
 from shards.identity import Names, load_key
 from shards.journal import Finished, scan_folder, work_folder
 from shards.manifest import Manifest, Split, clusters_of_several
-from shards.memory import check_memory
+from shards.memory import check_memory, memory_there
 from shards.options import Options
 from shards.pixels import render
 from shards.quarantine import Code, Entry, counts_by_code, write_list
@@ -79,7 +79,7 @@ def append(folder: Path | str, given: Mapping[str, Any]) -> int:
             codes = content.build["appends"][-1]["quarantine"]["codes"]
             print(f"{out}: these {content.build['appends'][-1]['images']} images were appended before")
         else:
-            check_memory(listing.images, options.workers)
+            check_memory(listing.images, options.workers, memory_there())
             with Workers(options.workers) as workers:
                 result, entries = _extended(
                     workers, content, out, work, options, names, label_settings, listing, from_name

@@ -14,7 +14,7 @@ from PIL import Image
 
 from shards import memory
 from shards.errors import UserError
-from shards.memory import MB, check_memory, max_picture, need
+from shards.memory import MB, check_memory, max_picture, memory_there, need
 from shards.sources.listing import Source, list_class_folders
 
 FILES, SIDE = 240, 1024
@@ -44,16 +44,16 @@ def test_too_many_workers_are_refused_with_how_many_fit(
 ) -> None:
     monkeypatch.setattr(memory, "_own_memory", lambda: 0)
     monkeypatch.setattr(memory, "free_memory", lambda: 400 * MB)
-    check_memory([], 3)
+    check_memory([], 3, memory_there())
     with pytest.raises(
         UserError, match="480 MB may be needed with --workers 4.* 400 MB .*--workers 3 or more"
     ):
-        check_memory([], 4)
+        check_memory([], 4, memory_there())
     monkeypatch.setattr(memory, "free_memory", lambda: 100 * MB)
-    check_memory([], 1)
+    check_memory([], 1, memory_there())
     assert "180 MB may be needed with --workers 1" in capsys.readouterr().err
     monkeypatch.setattr(memory, "free_memory", lambda: None)
-    check_memory([], 1000)
+    check_memory([], 1000, memory_there())
 
 
 @pytest.fixture
