@@ -1,9 +1,11 @@
 """Ranks that share the sums of KID compute each part once, and have the digits of one process."""
 
+import time
 from unittest import mock
 
+import pytest
 import torch
-from helpers.worlds import run_worlds
+from helpers.worlds import run_world, run_worlds
 from torch import Tensor
 
 from chexdist.distributed.world import World
@@ -56,3 +58,31 @@ def test_the_reference_is_summed_up_once() -> None:
         for seed in (3, 4, 5):
             kid.measure(real, features(seed, 64), PATIENTS)
     assert sorted(len(call.args[0].features) for call in within.call_args_list) == [64, 64, 64, 1400]
+
+
+def busy(world: World) -> tuple[float, str]:
+    """Seconds that this rank computes for KID of 512 images against 20,000 real ones, and the number."""
+    from accelerate import Accelerator
+
+    from chexdist.distributed.collectives import Collectives
+
+    Accelerator(cpu=True)
+    collectives = Collectives(world, 240)
+    real = torch.randn(20_000, 1280, generator=torch.Generator().manual_seed(0))
+    generated = torch.randn(512, 1280, generator=torch.Generator().manual_seed(1))
+    patients = [f"patient {i // 2}" for i in range(len(real))]
+    collectives.gather(world.rank)
+    start = time.thread_time()
+    with shared(collectives.share):
+        found = kid.measure(real, generated, patients)
+    return time.thread_time() - start, repr(found.value)
+
+
+@pytest.mark.slow
+def test_two_ranks_take_half_as_long_for_many_references() -> None:
+    """In processor time of a thread, which other work on the machine changes little."""
+    ((alone, digits),) = run_world(1, busy, limit=500)
+    both = run_world(2, busy, limit=500)
+    print(f"one rank {alone:.1f} s, two {both[0][0]:.1f} and {both[1][0]:.1f} s")
+    assert all(number == digits for _, number in both)
+    assert max(seconds for seconds, _ in both) <= 0.6 * alone
