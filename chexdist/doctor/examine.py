@@ -14,6 +14,7 @@ from chexdist.distributed.world import World
 from chexdist.doctor.advice import check_advice
 from chexdist.doctor.finding import Finding, Findings, Note, listed
 from chexdist.doctor.fit import check_batch, check_checkpoints, check_fit
+from chexdist.doctor.launches import check_launches
 from chexdist.doctor.machine import check_bf16, check_devices
 from chexdist.doctor.memory import check_memory
 from chexdist.doctor.merge import merge
@@ -144,6 +145,8 @@ class Examination:
         fits = self.check(
             "memory", lambda note: check_memory(note, config, manifest, sizes, device, ranks, here)
         )
+        if self.subject.simulate:
+            self.check("launches", lambda note: check_launches(note, config, classes, share, ranks))
         self.plan = Plan(config, ranks, share, classes, sizes, bool(fits))
 
     def look_at_run(self) -> None:

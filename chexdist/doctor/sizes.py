@@ -75,8 +75,9 @@ def sizes_of(config: Config, classes: int) -> Sizes:
     with torch.device("meta"):
         generator, critic = family.Generator(spec), family.Critic(spec)
     some = -(-CHUNK // group) * group
-    passes = [_passes(config, generator, critic, images) for images in (some, 2 * some)]
-    once, twice = ([peak_of(step) for step in steps] for steps in passes)
+    once, twice = (
+        [peak_of(step) for step in passes(config, generator, critic, images)] for images in (some, 2 * some)
+    )
     grown = [(after - before) // some for before, after in zip(once, twice, strict=True)]
     drawn, scored = grown[2:]
     calibrated = any(isinstance(layer, GhostBatchNorm) for layer in generator.modules())
@@ -85,10 +86,12 @@ def sizes_of(config: Config, classes: int) -> Sizes:
     return Sizes(parameters[0], parameters[1], max(grown[:2]), evaluation)
 
 
-def _passes(
+def passes(
     config: Config, generator: "torch.nn.Module", critic: "torch.nn.Module", images: int
 ) -> list[Callable[[], object]]:
-    """The critic's step and the generator's; images drawn, and scored, with nothing kept."""
+    """The critic's step and the generator's; images drawn, and scored, with nothing kept. For networks on
+    torch's meta device.
+    """
     import torch
 
     from chexdist.gan.penalties import PENALTIES
