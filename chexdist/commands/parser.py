@@ -288,6 +288,7 @@ def _report(command: Parser) -> None:
 
 
 def _diagnose(command: Parser) -> None:
+    command.description = f"{COMMANDS['diagnose']}. Exit code 1 where a run is ill."
     command.add_argument(
         "runs", metavar="RUN", nargs="+", help="run directories; they may be training, or of earlier releases"
     )

@@ -25,10 +25,11 @@ def run(options: argparse.Namespace, settings: list[str]) -> int:
     runs = collect(options.runs)
     measured = compare(runs)
     if out.suffix == ".md":
+        from chexdist.report.health import ill
         from chexdist.report.markdown import as_markdown
         from chexdist.report.page import page_tables
 
-        text = as_markdown(page_tables(runs, measured))
+        text = as_markdown(ill(runs), page_tables(runs, measured))
     else:
         from chexdist.report.page import as_page
 

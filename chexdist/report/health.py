@@ -1,6 +1,7 @@
 """Decides what a report says of a run's health, and draws the curves that it was judged by."""
 
 from dataclasses import dataclass
+from textwrap import wrap
 
 from markupsafe import Markup
 
@@ -12,13 +13,13 @@ from chexdist.report.sample_diversity import with_diversity
 from chexdist.run.curves import KID, MEAN_IMAGE, REAL
 from chexdist.run.verdict import CHANCE, Verdict, judge
 
-WIDTH, HEIGHT, HEADING = 720, 220, 64
+WIDTH, HEIGHT, HEADING, LINE, COLUMNS = 720, 220, 28, 18, 110
 STYLE = """
 text { font: 12px sans-serif; fill: #222 } .heading { font-size: 15px; font-weight: bold }
 .tick.y, .title, .level-label.end { text-anchor: end } .tick.x { text-anchor: middle }
 .grid { stroke: #ddd } .axis { stroke: #666 } .level { stroke: #a33; stroke-dasharray: 5 4 }
 .line { fill: none; stroke: #2563a8; stroke-width: 1.6 } .band { fill: #2563a8; opacity: .15 }
-.mark path, .mark circle { fill: #2563a8 } .since { stroke: #d33; stroke-width: 2 }
+.mark path, .mark circle { fill: #2563a8 }
 """
 
 
@@ -85,8 +86,9 @@ def panels(run: RunRecord) -> list[Panel]:
 def drawing(run: RunRecord, verdict: Verdict) -> str:
     """An SVG file: the verdict, and each panel below the one before."""
     drawn = [Markup('<text class="heading" x="12" y="24">{}</text>').format(f"{run.name}: {verdict.title}")]
-    drawn.append(Markup('<text x="12" y="46">{}</text>').format(verdict.numbers[:110]))
-    top = HEADING
+    for words in wrap(verdict.numbers, COLUMNS):
+        drawn.append(Markup('<text x="12" y="{}">{}</text>').format(len(drawn) * LINE + 28, words))
+    top = len(drawn) * LINE + HEADING
     for panel in panels(run):
         line = Line(0, panel.metrics, marked=panel.marked)
         chart = curves([line], panel.levels, WIDTH, HEIGHT, panel.title, robust=not panel.marked)

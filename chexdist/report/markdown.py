@@ -7,9 +7,12 @@ from chexdist.report.tables import Table
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$@&])")
 
 
-def as_markdown(tables: list[Table]) -> str:
-    """Each table under its title; texts from the runs can't become markup, links or mentions."""
-    parts = []
+def as_markdown(notices: list[str], tables: list[Table]) -> str:
+    """The notices, and each table under its title.
+
+    Texts from the runs can't become markup, links or mentions.
+    """
+    parts = [f"> {escaped(notice)}\n" for notice in notices]
     for table in tables:
         alignment = ["---", *["---:" if table.numeric else "---"] * (len(table.columns) - 1)]
         lines = [_row([escaped(cell) for cell in table.columns]), _row(alignment)]

@@ -35,7 +35,7 @@ def _rates(settings: Mapping[str, object]) -> list[str]:
     for network in ("generator", "critic"):
         rate = number(settings, f"optim.{network}.lr")
         if rate is not None and not USUAL_RATES[0] / 2 <= rate <= USUAL_RATES[1]:
-            said.append(f"--optim.{network}.lr 5e-4: {rate:g} is unusual, 5e-5 to 1e-3 is common")
+            said.append(f"--optim.{network}.lr 5e-4: {rate:g} is unusual, 2e-4 to 1e-3 is usual with Adam")
     return said
 
 
@@ -82,7 +82,7 @@ def cures(verdict: str, settings: Mapping[str, object], unmoved: bool = False) -
         found += ["lower --optim.critic.lr, or raise --optim.generator.lr", *add_augment]
     elif verdict == "critic memorises":
         found = add_augment + add_penalty + _weight(settings, "raise")
-        found += [_more_images(settings), "lower --model.width", "generate with --checkpoint best"]
+        found += [_more_images(settings), "lower --model.width"]
     elif verdict == "collapsed":
         found = rates + add_penalty + _weight(settings, "raise")
         found += ["--loss.name relativistic --penalty.name r1+r2", "--config residual"]

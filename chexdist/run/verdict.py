@@ -151,7 +151,7 @@ class Case:
             refused = not self.curves.all(KID) and self.curves.all("health/wins_held_out")
             return "KID can't be measured of so few X-rays" if refused else "not evaluated yet"
         real, mean = self.curves.value(REAL, self.images), self.mean_image
-        beside = [f"{mean:.0f} of the mean image"] if mean is not None else []
+        beside = [f"{mean:.0f} of always drawing the mean image"] if mean is not None else []
         beside += [f"{real:.0f} of real X-rays"] if real is not None else []
         return f"KID x1000 {self.kid.value:.0f}" + (f" against {', '.join(beside)}" if beside else "")
 
@@ -242,7 +242,11 @@ def at_chance(case: Case) -> Sign | None:
         by_loss = -loss < NO_DIFFERENCE * spread
     if not by_loss and (wins is None or wins >= CHANCE_WINS):
         return None
-    said = [f"the critic's loss is {loss:.3f}, {chance:.3f} at chance"] if chance and loss is not None else []
+    said = (
+        [f"the critic's loss is {loss:.3f}, that of one that knows nothing {chance:.3f}"]
+        if chance and loss is not None
+        else []
+    )
     said += [f"it scores a real image higher in {wins:.0%} of pairs"] if wins is not None else []
     return f"{', '.join(said)}; {case.against()}", ""
 
@@ -276,7 +280,8 @@ def memorises(case: Case) -> Sign | None:
         return None
     held_out = case.curves.value("health/wins_held_out", case.images)
     said = (
-        f"the critic scores a training image above a held-out one in {values[-1]:.0%} of pairs (50 % at best)"
+        f"the critic scores a training image above a held-out one in {values[-1]:.0%} of pairs, which "
+        "is 50 % where it has learned none by heart"
     )
     said += f", a held-out one above a generated one in {held_out:.0%}" if held_out is not None else ""
     return f"{said}; {case.against()}", ""

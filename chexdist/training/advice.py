@@ -53,7 +53,7 @@ def _few(config: Config, images: int) -> list[Advice]:
         cure = "hundreds at least: a critic soon knows so few by heart"
         found.append(Advice(f"{images} training images for {side} px", cure))
     if config.train.batch > images / 2:
-        found.append(Advice(f"train.batch {config.train.batch} of {images} images", "8 to 64"))
+        found.append(Advice(f"train.batch {config.train.batch} of {images} images", "at most half of them"))
     return found
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from torch import Tensor
 
 SHOWN = 3
-FOR_ALL = "lower optim.*.lr, or set train.precision no"
 
 
 @dataclass(frozen=True)
@@ -28,13 +27,16 @@ class Seen:
         return cls(platform.node(), dict(zip(names, values, strict=True)))
 
 
-def cause(ranks: list[Seen]) -> str:
-    """Where the first value that is not finite was, what was finite there, and the cure; `ranks` in order."""
+def cause(ranks: list[Seen], precision: str) -> str:
+    """Where the first value that is not finite was, what was finite there, and the cure; `ranks` in order,
+    `precision` as in `train.precision`.
+    """
+    cure = "lower optim.*.lr" + ("" if precision == "no" else ", or set train.precision no")
     bad = {rank: seen for rank, seen in enumerate(ranks) if not all(seen.finite.values())}
     if len(bad) == len(ranks):
-        return FOR_ALL
+        return f"on all ranks at once; {cure}"
     if not bad:
-        return f"losses and weights are finite on all ranks, so it came up in a backward pass: {FOR_ALL}"
+        return f"in a backward pass, since losses and weights still are finite on all ranks; {cure}"
     named = [f"rank {rank} on {seen.node}: {_listed(seen)}" for rank, seen in list(bad.items())[:SHOWN]]
     more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
     return (

@@ -306,8 +306,8 @@ class Trainer:
             batch = self.config.train.batch
             ranks = self.collectives.gather(not_finite.Seen.of(own, self.gan.weight_norm()))
             cause = (
-                f"gradients or weights are not finite between images {since * batch} and {t * batch}; the "
-                f"last checkpoint is from before: {not_finite.cause(ranks)}"
+                f"gradients or weights are not finite between images {since * batch} and {t * batch}: "
+                f"{not_finite.cause(ranks, self.config.train.precision)}"
             )
             if self.world.is_main:
                 self.checkup.judge(cause)

@@ -16,8 +16,10 @@ def test_each_run_has_a_verdict_and_an_ill_one_its_cures(capsys: pytest.CaptureF
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("dcgan: critic at chance, from the start: ")
     assert lines[1].startswith("  1. --penalty.weight auto")
-    assert lines[-2].startswith("wgan-gp: healthy: ")
-    assert "begin another, with a --run.dir of its own" in lines[-1]
+    begun = f"chexdist train --config {EARLIER / 'dcgan' / 'config.yaml'} --data.shards DIR --run.dir NEW"
+    assert f"  {begun} --penalty.weight auto" in lines
+    assert lines[-3].startswith("wgan-gp: healthy: ")
+    assert "chexdist doctor --config RUN/config.yaml" in lines[-1]
     assert main(["diagnose", str(EARLIER / "wgan-gp")]) == 0
 
 

@@ -1,4 +1,4 @@
-"""`--out report.md`: the tables alone, the same bytes for the same runs, read back by a Markdown parser."""
+"""`--out report.md`: what is ill and the tables, the same bytes for the same runs, read back by a Markdown parser."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from markdown_it import MarkdownIt
 
 from chexdist.__main__ import main
 
+EARLIER = Path(__file__).parents[1] / "earlier_runs"
 HOSTILE = "a|b `c` *d* [e](http://f.example) <b>g</b> www.h.example \\ _i_ ~~j~~ @k"
 
 
@@ -36,3 +37,10 @@ def test_texts_of_a_run_stay_texts(make_run: MakeRun, tmp_path: Path) -> None:
     assert page.tables[0][1][-1] == f"failed: {HOSTILE} | new | row |"
     assert page.names <= {"p", "strong", "table", "thead", "tbody", "tr", "th", "td"}
     assert "://" not in text and "www." not in text
+
+
+def test_an_ill_run_is_said_on_top(tmp_path: Path) -> None:
+    runs = [str(EARLIER / name) for name in ("dcgan", "wgan-gp")]
+    assert main(["report", *runs, "--out", str(tmp_path / "report.md")]) == 0
+    first, second, *_ = (tmp_path / "report.md").read_text().splitlines()
+    assert first.startswith("> dcgan is ill: critic at chance, from the start") and not second

@@ -74,7 +74,12 @@ def seen(node: str, *finite: bool) -> Seen:
     ],
 )
 def test_what_is_said(ranks: list[Any], words: list[str]) -> None:
-    assert [word for word in words if word not in cause(ranks)] == []
+    assert [word for word in words if word not in cause(ranks, "bf16")] == []
+
+
+def test_a_precision_that_is_set_already_is_no_cure() -> None:
+    ranks = [seen("a", False, True, True, True)]
+    assert "train.precision no" in cause(ranks, "bf16") and "train.precision" not in cause(ranks, "no")
 
 
 def test_what_is_seen() -> None:
