@@ -25,6 +25,7 @@ from chexdist.metrics.value import Metric
 from chexdist.run import draws, layout
 from chexdist.run.full_disk import naming
 from chexdist.run.provenance import provenance
+from chexdist.run.writer import Writer
 from shards.files import replace_file, replacing
 
 LEFT_BY_A_KILL = (
@@ -40,11 +41,12 @@ SECONDS_FOR_STATUS = 5
 
 class RunDirectory:
     """Rank 0's lock on a run directory, and the files in it. Every file that is replaced is replaced
-    atomically.
+    atomically; `writer` appends to the others.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.writer = Writer()
         self._lock: int | None = None
         # the thread that watches for signals writes too, while this one continues
         self._writes_status, self._stopped = threading.RLock(), False
@@ -163,10 +165,9 @@ class RunDirectory:
         return (self.path / layout.LOG).exists()
 
     def log(self, metrics: list[Metric]) -> None:
-        """Append to the log."""
-        path, lines = self.path / layout.LOG, "".join(json.dumps(each.to_dict()) + "\n" for each in metrics)
-        with naming(path, len(lines)), path.open("a") as file:
-            file.write(lines)
+        """Append to the log, soon."""
+        lines = "".join(json.dumps(each.to_dict()) + "\n" for each in metrics)
+        self.writer.put(lambda: self._append(layout.LOG, lines))
 
     def write_draws(self, name: str, found: dict[tuple[str, str], Tensor]) -> None:
         """Write the bootstrap's draws of what was measured as the file called `name`."""
@@ -175,16 +176,18 @@ class RunDirectory:
             draws.write(path, found)
 
     def flush_log(self) -> None:
-        """Put the log on the disk: a checkpoint that outlives a power cut has its log beside it."""
+        """Put the log, as far as it was given before, on the disk: a checkpoint that outlives a power cut has
+        its log beside it.
+        """
+        self.writer.flush()
         if self.has_log():
             with (self.path / layout.LOG).open("a") as file:
                 os.fsync(file.fileno())
 
     def append(self, name: str, line: dict[str, Any]) -> None:
-        """Append to a record of what happened, which says so wherever the run was resumed."""
-        path, content = self.path / name, json.dumps({**line, "time": time.time()}) + "\n"
-        with naming(path, len(content)), path.open("a") as file:
-            file.write(content)
+        """Append to a record of what happened, which says so wherever the run was resumed; soon."""
+        content = json.dumps({**line, "time": time.time()}) + "\n"
+        self.writer.put(lambda: self._append(name, content))
 
     def truncate(self, images: int) -> None:
         """Forget what was logged and drawn after a checkpoint: resuming from it will write that again."""
@@ -208,6 +211,11 @@ class RunDirectory:
         path = layout.sample(self.path, name)
         with naming(path, images.numel()):
             draw_grid(path, images)
+
+    def _append(self, name: str, content: str) -> None:
+        path = self.path / name
+        with naming(path, len(content)), path.open("a") as file:
+            file.write(content)
 
     def _replace(self, name: str, content: str) -> None:
         path = self.path / name

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
+from chexdist.config.tree import Config
 from chexdist.run import layout
 from chexdist.run.verdict import HEALTHY, TOO_EARLY, Verdict
 from chexdist.training.checkup import Checkup
@@ -98,6 +99,18 @@ def sparkline(values: list[float]) -> str:
     low, high = min(shown), max(shown)
     steps = len(BLOCKS) - 1
     return "".join(BLOCKS[round((each - low) / (high - low) * steps) if high > low else 0] for each in shown)
+
+
+def opening_line(config: Config, samples: int, first: int, total: int, ranks: str) -> str:
+    """What is about to be trained, from batch `first` to `total`, by whom and on what: a launcher may have
+    made another world.
+    """
+    train = config.train
+    precision = "bf16" if train.precision == "bf16" else "float32"
+    return (
+        f"{config.model.name} of {config.model.size} px on {samples} X-rays, images {first * train.batch} to "
+        f"{total * train.batch} in batches of {train.batch}; ranks: {ranks}, {precision}"
+    )
 
 
 def closing_lines(verdict: Verdict) -> list[str]:

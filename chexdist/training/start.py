@@ -21,7 +21,7 @@ from chexdist.distributed.collectives import Collectives
 from chexdist.distributed.heartbeat import LOST, STOPPED, Heartbeat
 from chexdist.distributed.open_files import raise_limit
 from chexdist.distributed.process_group import make_accelerator
-from chexdist.distributed.stop_request import StopRequest
+from chexdist.distributed.stop_request import SECONDS_TO_LEAVE, StopRequest
 from chexdist.distributed.world import World
 from chexdist.errors import EXIT_STOPPED_EARLY, AgreedError, UserError, WorkError
 from chexdist.run import checkpoint, layout
@@ -47,6 +47,7 @@ def train(config: Config, manifest: Manifest, world: World, asked: Event | None 
     raise_limit(world.size)
     stop = StopRequest(world.is_main, asked)
     run = RunDirectory(Path(config.run.dir))
+    run.writer.timeout = config.control.timeout
     stop.leave = run.stopped
     try:
         accelerator = make_accelerator(world, config.control.timeout, config.run)
@@ -77,7 +78,8 @@ def train(config: Config, manifest: Manifest, world: World, asked: Event | None 
             print(f"chexdist: {short}", flush=True)
         if config.train.precision == "auto":
             config = with_precision(config, _precision(run.path, accelerator.device, collectives))
-        return Trainer(config, manifest, world, run, accelerator, collectives, stop, heartbeat).run()
+        with run.writer:
+            return Trainer(config, manifest, world, run, accelerator, collectives, stop, heartbeat).run()
     except (UserError, WorkError) as error:
         heartbeat.end(str(error))
         if world.is_main or not isinstance(error, UserError | AgreedError):
@@ -124,15 +126,17 @@ def _end_with_others(run: RunDirectory, world: World, heartbeat: Heartbeat) -> N
     except WorkError as error:
         code = error.exit_code
         print(f"chexdist{f', rank {world.rank}' if world.rank else ''}: {error}", file=sys.stderr)
+    run.writer.close(SECONDS_TO_LEAVE)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
 
 def _leave(run: RunDirectory, heartbeat: Heartbeat) -> None:
-    """The last words of a rank that was asked to stop: to the others, then in the status."""
+    """The last words of a rank that was asked to stop: to the others, then in the status and the log."""
     heartbeat.end(STOPPED)
     run.stopped()
+    run.writer.close(SECONDS_TO_LEAVE)
 
 
 def _precision(run: Path, device: torch.device, collectives: Collectives) -> str:

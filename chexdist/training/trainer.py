@@ -40,7 +40,7 @@ from chexdist.training.log_lines import lines_of
 from chexdist.training.networks import Gan
 from chexdist.training.patience import Patience
 from chexdist.training.preflight import check_resumed
-from chexdist.training.progress_line import TrainingProgress, closing_lines, last_words
+from chexdist.training.progress_line import TrainingProgress, closing_lines, last_words, opening_line
 from chexdist.training.rank_times import RankTimes
 from chexdist.training.schedule import Phase
 from chexdist.training.start_from import begin_with
@@ -77,6 +77,7 @@ class Trainer:
     ) -> None:
         self.config, self.manifest, self.world, self.run_directory = config, manifest, world, run
         self.collectives, self.stop, self.heartbeat = collectives, stop, heartbeat
+        self.writer = run.writer
         self.accelerator, self.device = accelerator, accelerator.device
         self.gan = Gan(config, manifest.class_counts("train"), accelerator)
         self.vote = StopVote(collectives, stop)
@@ -106,8 +107,10 @@ class Trainer:
         devices = self.collectives.gather(Device.here(self.world, os.environ))
         progress = TrainingProgress(self.total * self.config.train.batch, first * self.config.train.batch)
         if self.world.is_main:
-            progress.print_line(self.summary(first, described(devices)))
-            for each in advice(self.config, len(self.manifest.splits["train"])):
+            samples = len(self.manifest.splits["train"])
+            where = f"{self.world.size} ({described(devices)}, threads: {torch.get_num_threads()})"
+            progress.print_line(opening_line(self.config, samples, first, self.total, where))
+            for each in advice(self.config, samples):
                 progress.print_line(f"unusual: {each}")
         self.collectives.run_on_main(lambda: self.begin(first))
         self.prepare_validation(first, progress)
@@ -115,32 +118,28 @@ class Trainer:
         # Left open, the loader's workers would outlive an error, and the process would wait for them.
         with display, closing(self.data(first)) as data, self.saver:
             t = self.loop(first, data, progress)
-            self.collectives.run_on_main(self.saver.wait)
-            self.collectives.run_on_main(lambda: animate(self.run_directory.path))
+            self.collectives.run_on_main(self.finish)
         done, images = t >= self.total, t * self.config.train.batch
         if self.world.is_main:
-            tracking.end(self.accelerator)
             self.run_directory.status("done" if done else "preempted", images)
             lines = closing_lines(self.checkup.judge()) + last_words(done, images, t > first)
             print("\n".join(lines), flush=True)
         return 0 if done else EXIT_STOPPED_EARLY
 
-    def summary(self, first: int, devices: str) -> str:
-        """What is about to be trained, by whom and on what: a launcher may have made another world."""
-        config = self.config
-        precision = "bf16" if config.train.precision == "bf16" else "float32"
-        return (
-            f"{config.model.name} of {config.model.size} px on {len(self.manifest.splits['train'])} X-rays, "
-            f"images {first * config.train.batch} to {self.total * config.train.batch} in batches of "
-            f"{config.train.batch}; ranks: {self.world.size} ({devices}, threads: "
-            f"{torch.get_num_threads()}), {precision}"
-        )
-
     def begin(self, first: int) -> None:
         """Rank 0 writes what this start is."""
         self.run_directory.describe(self.config, self.manifest.digest, self.world, self.started_from)
         self.run_directory.status("running", first * self.config.train.batch)
-        tracking.begin(self.accelerator, self.run_directory.path)
+        # by the thread that logs: a tracker's run may be known to the thread that began it alone
+        self.writer.put(lambda: tracking.begin(self.accelerator, self.run_directory.path))
+        self.writer.flush()
+
+    def finish(self) -> None:
+        """Rank 0 waits until all is written."""
+        self.saver.wait()
+        self.writer.put(lambda: tracking.end(self.accelerator))
+        self.writer.flush()
+        animate(self.run_directory.path)
 
     def resume(self) -> int:
         """Load the newest whole checkpoint, if there is one, and truncate the logs to it. Returns its number
@@ -314,15 +313,18 @@ class Trainer:
             raise AgreedError(cause)
 
     def log(self, metrics: list[Metric]) -> None:
-        """Rank 0 writes these."""
+        """Rank 0's thread writes these. What went wrong with earlier ones is raised on all ranks."""
 
         def write() -> None:
             self.saver.check()
-            self.run_directory.log(metrics)
+            self.write(metrics)
             self.checkup.add(metrics)
-            tracking.track(self.accelerator, metrics)
 
         self.collectives.run_on_main(write)
+
+    def write(self, metrics: list[Metric]) -> None:
+        self.run_directory.log(metrics)
+        self.writer.put(lambda: tracking.track(self.accelerator, metrics))
 
     def record(self, name: str, found: Findings) -> None:
         """Rank 0 writes what was measured: first the draws, called `name`, by which runs are compared."""
@@ -348,8 +350,8 @@ class Trainer:
     ) -> None:
         """Rank 0 logs the measures of health and the verdict, and shows it."""
         lines = self.checkup.evaluated(found, health, images)
-        self.run_directory.log(lines)
-        tracking.track(self.accelerator, lines)
+        self.write(lines)
+        self.writer.flush()
         progress.evaluated(self.checkup)
         if self.checkup.verdict and self.checkup.verdict.is_ill:
             progress.print_line(f"{images} images: {self.checkup.verdict}")
@@ -387,9 +389,7 @@ class Trainer:
             images=images,
             settings=frozen(self.config),
             manifest=self.manifest.digest,
-            classes=dict(
-                zip(self.manifest.classes, self.manifest.class_counts("train"), strict=True),
-            ),
+            classes=dict(zip(self.manifest.classes, self.manifest.class_counts("train"), strict=True)),
             machine=machine(self.world),
             since=self.since,
             unlogged=torch.cat([unlogged[:, :3], unlogged[:, 4:]], 1).tolist(),

@@ -19,7 +19,7 @@ import chexdist
 PRODUCT = Path(chexdist.__file__).parent
 STEP = "chexdist.training.step:Step.__call__"
 DESCRIBE = "chexdist.run.directory:RunDirectory.describe"
-LOG = "chexdist.run.directory:RunDirectory.log"
+APPEND = "chexdist.run.directory:RunDirectory._append"  # by the thread that writes, to any record
 FLUSH = "os:fsync"  # eight in each save: the log, five files of tensors, the last file, the directory
 WRITE = "chexdist.run.checkpoint:_write"  # six in each save: its files, the last one last
 RENAME = "pathlib:Path.rename"  # of a checkpoint to its name, of one that is deleted to a passing name
@@ -28,7 +28,7 @@ SNAPSHOT = "chexdist.run.checkpoint:snapshot"
 REPLACE = "os:replace"  # of config, provenance, status, sheet of real images, of first samples, ...
 
 
-def _at_call(target: str, number: int | None, act: Callable[..., None]) -> None:
+def at_call(target: str, number: int | None, act: Callable[..., None]) -> None:
     """Call `act` with the same arguments just before the `number`-th call of `target`, or before each."""
     module, _, path = target.partition(":")
     *owners, name = path.split(".")
@@ -56,7 +56,7 @@ class Signal:
     def __call__(self, rank: int) -> None:
         send = os.killpg if self.group else os.kill
         if rank == self.rank:
-            _at_call(self.target, self.call, lambda *_, **__: send(os.getpid(), self.number))
+            at_call(self.target, self.call, lambda *_, **__: send(os.getpid(), self.number))
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Kill:
             os.kill(os.getpid(), signal.SIGKILL)
 
         setattr(Step, "__call__", counted)  # noqa: B010
-        _at_call(self.target, self.call, die)
+        at_call(self.target, self.call, die)
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Slow:
     seconds: float
 
     def __call__(self, rank: int) -> None:
-        _at_call(self.target, None, lambda *_, **__: time.sleep(self.seconds))
+        at_call(self.target, None, lambda *_, **__: time.sleep(self.seconds))
 
 
 @dataclass(frozen=True)
@@ -154,8 +154,8 @@ class Diary:
                 file.write(line + "\n")
 
         if rank == 0:
-            _at_call(STEP, None, lambda step, t, *_: note(f"batch {t}"))
-            _at_call(WRITE, None, lambda path, content: note(f"{path.parent.name} {path.name}"))
+            at_call(STEP, None, lambda step, t, *_: note(f"batch {t}"))
+            at_call(WRITE, None, lambda path, content: note(f"{path.parent.name} {path.name}"))
 
 
 @dataclass(frozen=True)
@@ -184,14 +184,14 @@ class HalfALine:
     call: int
 
     def __call__(self, rank: int) -> None:
-        def write_half(run_directory: Any, metrics: Any) -> None:
-            line = json.dumps(metrics[0].to_dict())
-            with (run_directory.path / "metrics.jsonl").open("a") as file:
+        def write_half(run_directory: Any, name: str, content: str) -> None:
+            line = content.partition("\n")[0]
+            with (run_directory.path / name).open("a") as file:
                 file.write(line[: len(line) // 2])
             os.kill(os.getpid(), signal.SIGKILL)
 
         if rank == 0:
-            _at_call(LOG, self.call, write_half)
+            at_call(APPEND, self.call, write_half)
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ class Raises:
         def fail(*_: Any, **__: Any) -> None:
             raise self.error
 
-        _at_call(self.target, self.call, fail)
+        at_call(self.target, self.call, fail)
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ class Waits:
             while not self.gate.exists():
                 time.sleep(0.01)
 
-        _at_call(self.target, self.call, wait)
+        at_call(self.target, self.call, wait)
 
     def reached(self, rank: int = 0) -> bool:
         """Whether a rank waits, or has waited."""
@@ -271,4 +271,4 @@ class Drifts:
             element.view(torch.int32).bitwise_xor_(1)
 
         if rank == self.rank:
-            _at_call(STEP, self.call, change)
+            at_call(STEP, self.call, change)

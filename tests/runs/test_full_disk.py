@@ -51,14 +51,14 @@ def test_the_file_is_named(file: str, tmp_path: Path, monkeypatch: pytest.Monkey
     if file == "lock":
         monkeypatch.setattr(os, "pwrite", full)
     config = load_config("vanilla", ["--data.shards", "shards", "--run.dir", str(tmp_path)])
-    writes: dict[str, Callable[[], None]] = {
+    writes: dict[str, Callable[[], object]] = {
         "lock": run.lock,
         "config.yaml": lambda: run.describe(config, "0" * 64, World(0, 1, 0, 0), None),
         "provenance.json": lambda: run.describe(config, "0" * 64, World(0, 1, 0, 0), None),
         "status.json": lambda: run.status("running", 0),
         "metrics.jsonl": lambda: run.truncate(5),
-        "fetched.jsonl": lambda: run.append("fetched.jsonl", {"bytes": 1}),
-        "ranks.jsonl": lambda: run.append("ranks.jsonl", {"batch_seconds": [1.0]}),
+        "fetched.jsonl": lambda: (run.append("fetched.jsonl", {"bytes": 1}), run.writer.flush()),
+        "ranks.jsonl": lambda: (run.append("ranks.jsonl", {"batch_seconds": [1.0]}), run.writer.flush()),
         "samples/real.png": lambda: run.draw_samples("real", torch.zeros(1, 1, 8, 8)),
     }
     with pytest.raises(WorkError) as raised:

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 from helpers import jobs
-from helpers.faults import STEP, Both, Waits
-from helpers.faults import _at_call as at_call
+from helpers.faults import STEP, Both, Waits, at_call
 
 import chexdist
 

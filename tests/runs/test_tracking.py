@@ -47,8 +47,8 @@ def test_a_killed_run_goes_on_in_tensorboard(shards: Path, tmp_path: Path) -> No
     run = tmp_path / "run"
     words = jobs.small(shards, run, "wgan-gp", *TRACKED)
     viewer = viewer_of(run)
-    # what was met about four batches is logged during the fifth
-    job = jobs.start(words, tmp_path / "log", 2, Signal(STEP, 6))
+    # an evaluation comes after six batches, and waits for all that is logged
+    job = jobs.start(words, tmp_path / "log", 2, Signal(STEP, 7))
     job.wait()
     before = shown(viewer)
     assert max(images for images, _, _ in before["loss/critic"]) > 3 * jobs.BATCH
