@@ -144,15 +144,19 @@ class ShardCache:
         return None
 
     def _fetch_waiting(self, shard: Shard) -> FileIO | None:
-        """The fetched file; None when another process has fetched it in the meantime."""
+        """The fetched file; None when another process has fetched it, or has taken its name, in the
+        meantime.
+        """
         with self._claim(shard, self._patience) as partial:
             if partial is None:
                 return None
 
-            def attempt() -> FileIO:
+            def attempt() -> FileIO | None:
                 try:
                     self._wait_for_space(shard, partial)
                     self._download(shard, partial)
+                except FileNotFoundError:  # a node that does not see this one's locks
+                    return None
                 except OSError as error:
                     raise TryFailed(self._disk_error(error)) from None
                 os.lseek(partial.fileno(), 0, os.SEEK_SET)
@@ -174,15 +178,15 @@ class ShardCache:
         Raises:
             WorkError: the process that this one waited for could not fetch it, or makes no progress.
         """
-        self._make_directory()
+        self.make_directory()
         path = self.path(shard).with_suffix(".partial")
         while not self.holds(shard):
             with FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+") as partial:
-                alone = _lock(partial.fileno(), 0)
+                alone = lock(partial.fileno(), 0)
                 if not alone and not patience:
                     break
                 if not alone:
-                    if not _lock(partial.fileno(), patience):
+                    if not lock(partial.fileno(), patience):
                         raise WorkError(
                             f"{self._name(shard)}: the process that fetches it into {path} has made no "
                             f"progress for {patience:.0f} s: end that one"
@@ -200,25 +204,27 @@ class ShardCache:
 
     def _download(self, shard: Shard, partial: FileIO) -> None:
         """One try. The file gets its final name only when every byte is what the manifest promises."""
-        descriptor, received, digest = partial.fileno(), 0, hashlib.sha256()
+        descriptor, received = partial.fileno(), 0
         try:
             os.lseek(descriptor, 0, os.SEEK_SET)
             for piece in self.source.chunks(shard.name, shard.bytes):
                 received += len(piece)
-                digest.update(piece)
                 rest = memoryview(piece)
                 while rest:
                     rest = rest[os.write(descriptor, rest) :]
             if received != shard.bytes:
                 raise TryFailed(f"it ends after {received:,} of {shard.bytes:,} bytes")
-            if digest.hexdigest() != shard.sha256:
+            # what the file holds: where locks do not reach other nodes, one of these may write into it too
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            if hashlib.file_digest(partial, "sha256").hexdigest() != shard.sha256:
                 raise TryFailed("its SHA-256 is not the manifest's")
             os.fsync(descriptor)
             path = self.path(shard)
             with self._locked():  # an evicting process must see it under one of its names
                 os.rename(path.with_suffix(".partial"), path)
         except BaseException:
-            os.ftruncate(descriptor, 0)
+            if _still_named(descriptor, self.path(shard).with_suffix(".partial")):
+                os.ftruncate(descriptor, 0)
             raise
         finally:
             os.write(self._ledger, received.to_bytes(8, "little"))
@@ -262,11 +268,12 @@ class ShardCache:
     def _locked(self) -> Iterator[None]:
         path = self.directory / "lock"
         with FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+") as file:
-            if not _lock(file.fileno(), PATIENCE):
+            if not lock(file.fileno(), PATIENCE):
                 raise TryFailed(f"another process has held {path} for {PATIENCE} s: end that one")
             yield
 
-    def _make_directory(self) -> None:
+    def make_directory(self) -> None:
+        """Raises WorkError where it is another user's, OSError where it can't be made."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self._private:
             found = self.directory.lstat()
@@ -278,7 +285,7 @@ class ShardCache:
             self.add_manifest(self._manifest)
 
 
-def _lock(descriptor: int, patience: float) -> bool:
+def lock(descriptor: int, patience: float) -> bool:
     """Lock a file; False when its holder has not changed it for `patience` seconds."""
     sign, since = -1, time.monotonic()
     while True:
@@ -311,7 +318,7 @@ def _remove(path: Path) -> bool:
     with suppress(FileNotFoundError):
         if path.suffix == ".partial":
             with FileIO(path, "r+") as file:
-                if not _lock(file.fileno(), 0):
+                if not lock(file.fileno(), 0):
                     return False
                 if _still_named(file.fileno(), path):
                     path.unlink()

@@ -17,6 +17,7 @@ import numpy as np
 from chexdist.config.address import is_url
 from chexdist.config.tree import Data
 from chexdist.data.cache import Shard, ShardCache
+from chexdist.data.once import once
 from chexdist.data.remote import RemoteDirectory
 from chexdist.errors import UserError
 
@@ -112,7 +113,7 @@ def read_manifest(directory: str, settings: Data | None = None, digest: str | No
     root = RemoteDirectory(directory, settings.timeout) if is_url(directory) else Path(directory)
     path = f"{root}/manifest.json"
     cache = _cache(root, settings)
-    content = (cache.manifest(digest) if cache and digest else None) or _content(root)
+    content = (cache.manifest(digest) if cache and digest else None) or _content(root, cache, settings)
     try:
         document = json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -143,10 +144,11 @@ def read_manifest(directory: str, settings: Data | None = None, digest: str | No
     return manifest
 
 
-def _content(root: Path | RemoteDirectory) -> bytes:
+def _content(root: Path | RemoteDirectory, cache: ShardCache | None, settings: Data) -> bytes:
     """The bytes of `manifest.json`."""
     if isinstance(root, RemoteDirectory):
-        return root.read("manifest.json", MOST_BYTES)
+        assert cache
+        return once(cache, settings.timeout, lambda: root.read("manifest.json", MOST_BYTES))
     try:
         return (root / "manifest.json").read_bytes()
     except FileNotFoundError:

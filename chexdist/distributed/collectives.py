@@ -9,7 +9,7 @@ elsewhere too:
 - in DDP: its construction in `training.networks`, its all-reduce in the backward passes of `training.step`
 - in the doctor, which has collectives of its own: `doctor.peers`
 - for files: `heartbeat.lost` for other ranks' beats, `doctor.storage` for other ranks' test files, and the
-  ranks of one node in `data.cache` for the lock and the room of a shard
+  ranks of one node in `data.cache` for the lock and the room of a shard, in `data.once` for the manifest
 
 The lock of a run directory is no such place: rank 0 tries once.
 """
