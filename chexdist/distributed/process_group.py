@@ -22,6 +22,10 @@ from chexdist.errors import UserError
 UNTRACKED = Run()
 SECONDS_TO_SAY = 5
 """Waited beyond the store's own timeout, so that its message, which says more, comes first."""
+NCCL_WAITS_LONGER = 60
+"""Seconds after `control.timeout`. NCCL's watchdog ends a process without a word; so the group of the control
+collectives gives up first, says why, and the ranks that are stuck in NCCL end by its mark
+(`heartbeat.known_within`)."""
 SECONDS_UNSAID = 5
 """How long other ranks are waited for before a line says so; three times that on all but rank 0."""
 
@@ -99,12 +103,13 @@ def _form_group(world: World, mine: Device, timeout: timedelta) -> None:
         if world.is_main:  # with it goes the store
             store.wait(["all refused"])
         raise
+    on_cpu = mine.device == "cpu"
     distributed.init_process_group(
-        "gloo" if mine.device == "cpu" else "nccl",
+        "gloo" if on_cpu else "nccl",
         store=distributed.PrefixStore("default_pg", store),
         rank=world.rank,
         world_size=world.size,
-        timeout=timeout,
+        timeout=timeout if on_cpu else timeout + timedelta(seconds=NCCL_WAITS_LONGER),
     )
 
 
