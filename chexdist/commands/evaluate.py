@@ -45,11 +45,13 @@ def run(options: argparse.Namespace, settings: list[str]) -> int:
 
     import torch
 
-    from chexdist.distributed.devices import Visible, choose
+    from chexdist.distributed.devices import Visible, choose, use
     from chexdist.evaluation.measure import EvaluationOptions
 
     plan = EvaluationOptions(options.split, options.samples, options.pairs, options.seed)
-    device = torch.device(choose(os.environ, Visible.here(), world))
+    chosen = choose(os.environ, Visible.here(), world)
+    use(chosen, world)  # in training's arithmetic: its evaluations give the same numbers
+    device = torch.device(chosen)
     folder, found = (_of_pictures if options.pictures else _of_run)(options, plan, device)
     _show(folder, found)
     return 0 if found.metrics else 1

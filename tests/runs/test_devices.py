@@ -17,6 +17,8 @@ from helpers import jobs
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chexdist.__main__ import main
+from chexdist.commands import evaluate
 from chexdist.distributed import devices
 from chexdist.distributed.devices import ALLOTTED, Device, Visible, choose, described, refusal, use
 from chexdist.distributed.world import World
@@ -217,6 +219,21 @@ def test_a_gpu_computes_in_float32_and_the_same_bits_again(
     assert torch.are_deterministic_algorithms_enabled()
     assert torch.backends.cudnn.conv.fp32_precision == torch.backends.cuda.matmul.fp32_precision == "ieee"
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+
+
+def test_an_evaluation_computes_as_training_does(arithmetic: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A generator whose convolutions take TF32 would draw other images than while it was trained."""
+    seen = []
+
+    def measure(options: object, plan: object, device: torch.device) -> None:
+        seen.append((str(device), torch.backends.cudnn.conv.fp32_precision))
+        raise UserError("that is enough")
+
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(devices, "choose", lambda *_: "cuda:0")
+    monkeypatch.setattr(evaluate, "_of_run", measure)
+    assert main(["evaluate", "run"]) == 2 and seen == [("cuda:0", "ieee")]
+    assert torch.are_deterministic_algorithms_enabled()
 
 
 def test_one_visible_gpu_is_used_by_a_high_local_rank(
