@@ -2,14 +2,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-DEFAULT := not slow and not slurm and not gpu and not chaos
+DEFAULT := not slow and not slurm and not chaos
 
-.PHONY: help demo test test-fast test-slow test-slurm test-chaos lint type format clean
+.PHONY: help demo test test-fast test-slow test-gpu test-slurm test-chaos lint type format clean
 help:
 	@echo "make demo        phantom X-rays -> shards -> four GANs over two processes -> metrics -> report"
 	@echo "make test        lint, types and the default tests"
 	@echo "make test-fast   lint, types and the tests that train no whole run: under three minutes on two cores"
 	@echo "make test-slow   the tests of minutes each: 50 kills, every instruction set, an empty environment"
+	@echo "make test-gpu    the promises on CUDA and NCCL; without a device the same tests on the CPU, as a dry run"
 	@echo "make test-slurm  training on a real Slurm of two nodes, and over a cut link, on this machine;"
 	@echo "                 CHEXDIST_ALLOW_APT=1 may install both"
 	@echo "make test-chaos  random faults against training, builds, evaluate and generate; CHAOS_SECONDS=600, CHAOS_TRIALS,"
@@ -37,6 +38,9 @@ test-fast: .venv/.ready lint type
 test-slow: .venv/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[ray]'
 	$(BIN)/python -m pytest -m slow
+
+test-gpu: .venv/.ready
+	$(BIN)/python -m pytest -m gpu tests/gpu
 
 test-slurm: .venv/.ready
 	$(BIN)/python -m pytest -m slurm tests/slurm tests/network

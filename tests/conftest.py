@@ -38,6 +38,7 @@ TRAINS = (
     "doctor/test_memory_limit.py",
     "doctor/test_ranks.py",
     "extension",
+    "gpu",
     "metrics/test_adding_a_metric.py",
     "notebooks",
     "packaging/test_configurations.py",
@@ -50,6 +51,24 @@ TRAINS = (
 """Folders and files whose tests train whole runs or start many programs: not in `make test-fast`."""
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """GPUs are for `-m gpu` alone: all other tests compute on the CPU, wherever they run."""
+    if config.option.markexpr != "gpu" and Path("/dev/nvidiactl").exists():
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """What ranks compute on."""
+    if config.option.markexpr != "gpu":
+        return "device: cpu (tests/gpu as a dry run; make test-gpu takes a CUDA device)"
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not count:
+        return "device: cpu (dry run: no CUDA device)"
+    return f"device: cuda ({count} x {torch.cuda.get_device_name()}; worlds of up to {count} over NCCL)"
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     training = [TESTS / name for name in TRAINS]
     missing = [path for path in training if not path.exists()]
@@ -57,6 +76,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if any(path in (item.path, *item.path.parents) for path in training):
             item.add_marker("trains")
+        if TESTS / "gpu" in item.path.parents:
+            item.add_marker("gpu")
 
 
 def write_class_folders(root: Path, images: int, side: int = 40) -> Path:

@@ -5,7 +5,8 @@ The promises:
     training: trains a few batches of a case on one rank, through the production path
     checks: the promises as assertions
     mutants: bugs that the checks must see
-    worlds: functions as the ranks of a world, over gloo
+    worlds: functions as the ranks of a world, over gloo; over NCCL in `make test-gpu`
+    on_device: what ranks tell of the device that they compute on
 
 Jobs and what goes wrong in them:
     jobs: `chexdist train` as the ranks of a job; starts, kills and compares

@@ -152,6 +152,13 @@ def run(words: list[str], log: Path, size: int = 1, fault: Fault | None = None) 
     return job
 
 
+def killed(words: list[str], log: Path, size: int, fault: Fault) -> None:
+    """One start that ends in `kill -9`: of the rank that the fault hits, then of those that are left."""
+    job = start(words, log, size, fault)
+    job.until(lambda: any(rank.exitcode == -signal.SIGKILL for rank in job.ranks))
+    job.kill()
+
+
 def true_command(words: list[str], **environment: str) -> subprocess.Popen[str]:
     """`python -m chexdist` in a process group of its own."""
     return subprocess.Popen(

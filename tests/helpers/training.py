@@ -93,7 +93,7 @@ def save_in_mid_training(world: World, shards: Path, cases: list[Case], folder: 
     reader = SampleReader(read_manifest(str(shards)), "train", memory_mib=64)
     with default_dtype(torch.float32):
         for case in cases:
-            step, data = _start(world, shards, reader, accelerator, case.unclipped(), 1)
+            step, data = start(world, shards, reader, accelerator, case.unclipped(), 1)
             for t in range(MID_TRAINING):
                 step(t, *next(data))
             state = checkpoint.State(MID_TRAINING, MID_TRAINING * BATCH, {}, "", {}, {})
@@ -120,7 +120,7 @@ def step_case(
     folder: Path,
 ) -> Trained:
     """One step of the case from its checkpoint in `folder`."""
-    step, data = _start(world, shards, reader, accelerator, case, accumulate, MID_TRAINING)
+    step, data = start(world, shards, reader, accelerator, case, accumulate, MID_TRAINING)
     path, _ = checkpoint.newest(folder / case.name)
     assert path is not None
     checkpoint.load(path, step.gan.state())
@@ -130,7 +130,7 @@ def step_case(
     return trained
 
 
-def _start(
+def start(
     world: World,
     shards: Path,
     reader: SampleReader,
@@ -154,7 +154,11 @@ def _start(
         first=first,
         workers=0,
     )
-    return step, ((to_unit_range(pixels, manifest.bits, step.dtype), labels) for pixels, labels in data)
+    device = gan.device
+    return step, (
+        (to_unit_range(pixels.to(device), manifest.bits, step.dtype), labels.to(device))
+        for pixels, labels in data
+    )
 
 
 def _open(gan: Gan) -> None:
@@ -169,7 +173,9 @@ def _open(gan: Gan) -> None:
     for network, scale in ((gan.critic, 0.2), (gan.generator, 0.5)):
         zero = [parameter for parameter in network.parameters() if not parameter.any()]
         for parameter in zero if any(parameter.dim() > 1 for parameter in zero) else ():
-            nn.init.normal_(parameter, 0.0, scale if parameter.dim() > 1 else 0.3, draw)
+            drawn = torch.empty_like(parameter, device="cpu")  # the same on any device
+            nn.init.normal_(drawn, 0.0, scale if parameter.dim() > 1 else 0.3, draw)
+            parameter.data.copy_(drawn)
     gan.ema.load_state_dict(gan.generator.state_dict())
 
 
@@ -177,7 +183,7 @@ def train_case(
     world: World, shards: Path, reader: SampleReader, accelerator: Any, case: Case, accumulate: int
 ) -> Trained:
     """One training of `case.batches` batches."""
-    step, data = _start(world, shards, reader, accelerator, case, accumulate)
+    step, data = start(world, shards, reader, accelerator, case, accumulate)
     return _trained(world, step, data, range(case.batches))
 
 
@@ -187,12 +193,12 @@ def _trained(world: World, step: Step, data: Iterator[tuple[Tensor, Tensor]], st
     for t in steps:
         step(t, *next(data))
     weights = {
-        f"{name}.{key}": parameter.detach().numpy().copy()
+        f"{name}.{key}": parameter.detach().numpy(force=True).copy()
         for name, network in (("critic", gan.critic), ("generator", gan.generator), ("ema", gan.ema))
         for key, parameter in network.named_parameters()
     }
     digest = hashlib.sha256(b"".join(weight.tobytes() for weight in weights.values())).hexdigest()
-    losses = torch.stack([step.losses.critic, step.losses.penalty, step.losses.generator]).numpy()
+    losses = torch.stack([step.losses.critic, step.losses.penalty, step.losses.generator]).numpy(force=True)
     if not world.is_main:
         gradients, weights = {}, {}
     return Trained(gradients, weights, digest, step.values.ema_decay, losses, draws)
@@ -202,7 +208,7 @@ def _gradients(network: nn.Module, name: str) -> Arrays:
     found = {}
     for key, parameter in network.named_parameters():
         assert parameter.grad is not None, f"{name}.{key} has no gradient"
-        found[f"{name}.{key}"] = parameter.grad.numpy().copy()
+        found[f"{name}.{key}"] = parameter.grad.numpy(force=True).copy()
     return found
 
 
@@ -232,7 +238,7 @@ def _record_updates(step: Step) -> dict[str, Update]:
                 assert f"{name}.{key}" not in seen and parameter.grad is not None
                 state = optimizer.state[parameter]
                 tensors = (parameter.detach(), parameter.grad, state["exp_avg"], state["exp_avg_sq"])
-                arrays = [tensor.numpy().copy() for tensor in tensors]
+                arrays = [tensor.numpy(force=True).copy() for tensor in tensors]
                 rest = (int(state["step"]), settings["lr"], settings["betas"], settings["eps"])
                 seen[f"{name}.{key}"] = Update(*arrays, *rest)
 
@@ -250,7 +256,7 @@ def _record_draws(step: Step) -> Draws:
     def record(draw_numbers: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def recording(draw: Any, t: int, part: range, *rest: Any) -> Tensor:
             drawn = draw_numbers(draw, t, part, *rest)
-            seen.setdefault((draw.name, t), []).append((part, drawn.numpy().copy()))
+            seen.setdefault((draw.name, t), []).append((part, drawn.numpy(force=True).copy()))
             return drawn
 
         return recording

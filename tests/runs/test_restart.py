@@ -14,13 +14,6 @@ from chexdist.data.manifest import read_manifest
 from chexdist.data.order import batch_samples
 
 
-def disturbed(words: list[str], log: Path, size: int, fault: jobs.Fault) -> None:
-    """One start that ends in `kill -9`: of the rank that the fault hits, then of those that are left."""
-    job = jobs.start(words, log, size, fault)
-    job.until(lambda: any(rank.exitcode == -signal.SIGKILL for rank in job.ranks))
-    job.kill()
-
-
 @pytest.mark.parametrize(
     "fault", [HalfALine(4), Signal(REPLACE, 5)], ids=["metrics.jsonl", "a sheet of samples"]
 )
@@ -29,7 +22,7 @@ def test_killed_while_something_else_is_written(
 ) -> None:
     """What is left of it, a half line or a passing name, must not be in the way."""
     words = jobs.small(shards, tmp_path / "run", "vanilla")
-    disturbed(words, tmp_path / "log", 1, fault)
+    jobs.killed(words, tmp_path / "log", 1, fault)
     jobs.run(words, tmp_path / "log")
     jobs.same_result(tmp_path / "run", undisturbed("vanilla", 1))
 
@@ -58,7 +51,7 @@ def test_another_world_size_resumes_at_the_next_keys(shards: Path, tmp_path: Pat
         notes, log = Records(tmp_path / f"keys-{number}"), tmp_path / f"log-{number}"
         notes.directory.mkdir()
         if number < 3:
-            disturbed(words, log, size, Both(Both(notes, Synchronous()), Signal(STEP, 4, rank=size - 1)))
+            jobs.killed(words, log, size, Both(Both(notes, Synchronous()), Signal(STEP, 4, rank=size - 1)))
         else:
             jobs.run(words, log, size, notes)
         output, first = log.read_text(), 2 * number
