@@ -226,12 +226,16 @@ class Step:
 
     def labels(self, draw: Draw, t: int, part: range) -> Tensor:
         """Labels [len(part)] in the proportions of the training split."""
-        drawn = torch.from_numpy(noise.labels(self.seed, draw, t, part, self.gan.class_counts))
-        return drawn.to(self.gan.device, non_blocking=True)
+        return self.moved(torch.from_numpy(noise.labels(self.seed, draw, t, part, self.gan.class_counts)))
 
     def to_device(self, drawn: np.ndarray) -> Tensor:
         """Drawn in float64, cast afterwards: a float32 run sees the rounded numbers of a float64 run."""
-        return torch.from_numpy(drawn).to(self.dtype).to(self.gan.device, non_blocking=True)
+        return self.moved(torch.from_numpy(drawn).to(self.dtype))
+
+    def moved(self, drawn: Tensor) -> Tensor:
+        """On the device; to a GPU from pinned memory, since the host may wait for the copy of any other."""
+        kept = drawn.pin_memory() if self.gan.device.type == "cuda" else drawn
+        return kept.to(self.gan.device, non_blocking=True)
 
     def augmented(self, images: Tensor, draw: Draw, t: int, part: range) -> Tensor:
         """T of images [len(part), 1, S, S]: each is augmented where a draw of its own is below the

@@ -6,6 +6,7 @@ The promises:
     checks: the promises as assertions
     mutants: bugs that the checks must see
     worlds: functions as the ranks of a world, over gloo; over NCCL in `make test-gpu`
+    host_waits: the training loop, and where its host waits for the device
     on_device: what ranks tell of the device that they compute on
 
 Jobs and what goes wrong in them:
