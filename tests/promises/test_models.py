@@ -1,12 +1,13 @@
 """Networks: shapes and ranges at every size, and the ghost batch norm against torch's own."""
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
 from helpers.training import default_dtype
-from torch import nn
+from torch import Tensor, nn
 
 from chexdist.config.rules import NORMS
 from chexdist.gan.models import FAMILIES
@@ -72,12 +73,38 @@ def test_ghost_batch_norm_is_torch_batch_norm_of_each_group() -> None:
     x = (5 + 2 * torch.randn(12, 3, 5, 5)).requires_grad_()
     y = ghost(x)
     expected = torch.cat([torchs(x[start : start + 4]) for start in (0, 4, 8)])
-    torch.testing.assert_close(y, expected)
+    torch.testing.assert_close(y, expected, rtol=1e-10, atol=1e-10)
     direction = torch.randn(y.shape)
-    ours = torch.autograd.grad((y * direction).sum(), [x, ghost.weight, ghost.bias])
-    theirs = torch.autograd.grad((expected * direction).sum(), [x, torchs.weight, torchs.bias])
+    ours, theirs = (
+        slopes(out, direction, [x, norm.weight, norm.bias]) for out, norm in ((y, ghost), (expected, torchs))
+    )
     for one, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(one, other)
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+def slopes(out: Tensor, direction: Tensor, inputs: list[Tensor]) -> list[Tensor]:
+    """The gradient, and that of the gradient's square, as a gradient penalty takes it."""
+    first = torch.autograd.grad((out * direction).sum(), inputs, create_graph=True)
+    return [*first, *torch.autograd.grad(first[0].square().sum(), inputs[:2])]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("side", [3, 8])
+def test_a_group_is_the_same_to_the_bit_however_many_there_are(side: int, dtype: torch.dtype) -> None:
+    """In the formats that training has: channels last, and as many channels as fill a processor's vectors."""
+    ghost = GhostBatchNorm(16, group=4).to(dtype)
+    given = (1 + torch.randn(24, 16, side, side, dtype=dtype)).to(memory_format=torch.channels_last)
+    direction = torch.randn_like(given)
+
+    def of(start: int, stop: int) -> tuple[Tensor, Tensor]:
+        x = given[start:stop].detach().requires_grad_()
+        y = ghost(x)
+        return y, *torch.autograd.grad(y, x, direction[start:stop])
+
+    whole = of(0, 24)
+    for edges in ((0, 4, 8, 12, 16, 20, 24), (0, 12, 24), (0, 4, 24)):
+        parts = zip(*(of(*ends) for ends in itertools.pairwise(edges)), strict=True)
+        assert all(torch.cat(part).equal(all_of_it) for part, all_of_it in zip(parts, whole, strict=True))
 
 
 def test_training_mode_remembers_nothing() -> None:

@@ -31,11 +31,16 @@ class GhostBatchNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return functional.batch_norm(x, self.mean, self.variance, self.weight, self.bias)
-        parts = [
-            functional.batch_norm(part, None, None, self.weight, self.bias, training=True)
-            for part in x.split(self.group)
-        ]
-        return torch.cat(parts) if len(parts) > 1 else parts[0]
+        if len(x) == self.group:
+            return functional.batch_norm(x, None, None, self.weight, self.bias, training=True)
+        # all groups at once, as [group * H * W, groups * C]: as many operators however many groups
+        count, channels, height, width = x.shape
+        groups = count // self.group
+        rows = x.unflatten(0, (groups, -1)).permute(1, 3, 4, 0, 2).reshape(-1, groups * channels)
+        weight, bias = self.weight.repeat(groups), self.bias.repeat(groups)
+        rows = functional.batch_norm(rows, None, None, weight, bias, training=True)
+        back = rows.unflatten(1, (groups, channels)).transpose(0, 1)
+        return back.reshape(count, height, width, channels).permute(0, 3, 1, 2)
 
 
 @torch.no_grad()
