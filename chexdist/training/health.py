@@ -27,21 +27,23 @@ class HealthSums:
     def zero(cls, device: torch.device) -> "HealthSums":
         return cls(torch.zeros(len(NAMES), dtype=torch.float64, device=device))
 
-    def add_scores(self, real: Tensor, generated: Tensor) -> None:
-        """Scores [N], [N] of pairs."""
-        real, generated = real.detach().double(), generated.detach().double()
+    def add_scores(self, scores: Tensor) -> None:
+        """Scores [2 N] of pairs: those of N real images, then those of the generated ones."""
+        scores = scores.detach().double()
+        (real, generated), (real_square, generated_square) = scores.chunk(2), scores.square().chunk(2)
         wins = ((real - generated).sign() + 1) / 2
-        self.values[:5] += torch.stack([wins, real, real.square(), generated, generated.square()]).sum(1)
+        sums = torch.stack([wins, real, real_square, generated, generated_square]).sum(1)
+        self.values[:5].add_(sums)
 
     def add_penalty(self, weighted: Tensor) -> None:
         """A part's penalties times their weight, summed."""
-        self.values[5] += weighted.detach()
+        self.values[5].add_(weighted.detach())
 
     def add_norm(self, network: str, norm: Tensor) -> None:
         """The norm of the all-reduced gradient of `critic` or `generator`; by rank 0 alone."""
         at = NAMES.index(f"{network}_norm")
-        self.values[at] += norm.detach()
-        self.values[at + 1] += 1
+        self.values[at].add_(norm.detach())
+        self.values[at + 1].add_(1)
 
 
 def rates(sums: list[float], pairs: int, critic_loss: float) -> dict[str, float]:

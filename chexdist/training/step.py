@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from chexdist.distributed import noise
 from chexdist.distributed.noise import Draw
@@ -125,24 +126,25 @@ class Step:
             if part is not self.parts[0]:
                 self.between_parts()
             rows = self.rows(part)
-            real, label = self.augmented(images[rows], Draw.AUGMENT_REAL, t, part), labels[rows]
+            label = labels[rows]
             with torch.no_grad(), self.precision():
                 fake = gan.generator(self.normal(Draw.CRITIC_LATENT, t, part), label).to(self.dtype)
-            fake = self.augmented(fake, Draw.AUGMENT_FAKE, t, part)
+            pairs = torch.cat([images[rows], fake])
+            pairs = self.augmented(pairs, t, part, Draw.AUGMENT_REAL, Draw.AUGMENT_FAKE)
             with self.all_reducing(critic, part is self.parts[-1]):
                 with self.precision():
-                    scores = critic(torch.cat([real, fake]), torch.cat([label, label])).to(self.dtype)
-                losses = self.loss.critic(*scores.chunk(2))
-                self.losses.health.add_scores(*scores.chunk(2))
-                total = losses.sum()
-                self.losses.critic += losses.detach().sum()
+                    scores = critic(pairs, torch.cat([label, label])).to(self.dtype)
+                self.losses.health.add_scores(scores)
+                total = self.loss.critic(*scores.chunk(2)).sum()
+                self.losses.critic += total.detach()
                 if penalty_gain and self.penalty is not None:
                     weights = self.uniform(Draw.INTERPOLATION, t, part, 1)[:, 0]
+                    real, fake = pairs.chunk(2)
                     with self.precision():
-                        penalties = self.penalty.penalty(gan.critic, real, fake, label, weights)
-                    weighted = penalty_gain * self.values.penalty_weight * penalties.sum()
+                        penalties = self.penalty.penalty(gan.critic, real, fake, label, weights).sum()
+                    weighted = penalty_gain * self.values.penalty_weight * penalties
                     total = total + weighted
-                    self.losses.penalty += penalty_gain * penalties.detach().sum()
+                    self.losses.penalty += penalty_gain * penalties.detach()
                     self.losses.health.add_penalty(weighted)
                 (total * self.scale).backward()
 
@@ -163,16 +165,16 @@ class Step:
             latent = self.normal(Draw.GENERATOR_LATENT, t, part)
             with self.all_reducing(gan.ddp_generator, part is self.parts[-1]), self.precision():
                 fake = gan.ddp_generator(latent, label).to(self.dtype)
-                fake = self.augmented(fake, Draw.AUGMENT_GENERATED, t, part)
-                losses = self.loss.generator(gan.critic(fake, label).to(self.dtype), real)
-                self.losses.generator += losses.detach().sum()
-                (losses.sum() * self.scale).backward()
+                fake = self.augmented(fake, t, part, Draw.AUGMENT_GENERATED)
+                total = self.loss.generator(gan.critic(fake, label).to(self.dtype), real).sum()
+                self.losses.generator += total.detach()
+                (total * self.scale).backward()
         gan.critic.requires_grad_(True)
 
     @torch.no_grad()
     def real_scores(self, t: int, part: range, images: Tensor, labels: Tensor) -> Tensor:
         """The fixed critic's scores [n] of a part's real images, for a generator's loss that sees them."""
-        real = self.augmented(images, Draw.AUGMENT_REAL_FOR_GENERATOR, t, part)
+        real = self.augmented(images, t, part, Draw.AUGMENT_REAL_FOR_GENERATOR)
         with self.precision():
             return self.gan.critic(real, labels).to(self.dtype)
 
@@ -187,10 +189,8 @@ class Step:
         * G.
         """
         self.update(self.gan.generator, self.gan.generator_optimizer, self.values.generator_lr)
-        pairs = zip(self.gan.ema.parameters(), self.gan.generator.parameters(), strict=True)
-        with torch.no_grad():
-            for average, weight in pairs:
-                average.lerp_(weight, 1 - self.values.ema_decay)
+        averages, weights = list(self.gan.ema.parameters()), list(self.gan.generator.parameters())
+        get_ema_multi_avg_fn(self.values.ema_decay)(averages, weights, None)
 
     def update(self, network: nn.Module, optimizer: torch.optim.Adam, lr: float) -> None:
         """Clip the all-reduced gradients and step. A gradient that is not finite leaves weights and moments
@@ -202,7 +202,8 @@ class Step:
         norm = torch.nn.utils.get_total_norm(gradients)
         if self.world.is_main:
             self.losses.health.add_norm("critic" if network is self.gan.critic else "generator", norm)
-        not_finite = (~torch.isfinite(norm)).to(torch.float32)
+        # 0 times a number is 0, and NaN for infinity and NaN: two operators, where isfinite alone is four
+        not_finite = (0 * norm).nan_to_num(nan=1.0).to(torch.float32)
         if isinstance(self.clip, GradientClip):
             self.clip.clip_gradients(gradients, norm, self.gan.config.clip.value)
         for group in optimizer.param_groups:
@@ -237,18 +238,20 @@ class Step:
         kept = drawn.pin_memory() if self.gan.device.type == "cuda" else drawn
         return kept.to(self.gan.device, non_blocking=True)
 
-    def augmented(self, images: Tensor, draw: Draw, t: int, part: range) -> Tensor:
-        """T of images [len(part), 1, S, S]: each is augmented where a draw of its own is below the
-        probability.
+    def augmented(self, images: Tensor, t: int, part: range, *draws: Draw) -> Tensor:
+        """T of images [len(draws) * len(part), 1, S, S], a part for each draw: each image is augmented where
+        a number of its own is below the probability.
         """
         if self.augmentation is None:
             return images
-        always = self.gan.config.augment.probability == 1.0
-        draws = self.uniform(draw, t, part, self.augmentation.DRAWS + (not always))
-        changed = self.augmentation.augment(images, draws[:, : self.augmentation.DRAWS])
+        count, always = self.augmentation.DRAWS, self.gan.config.augment.probability == 1.0
+        parts = [self.uniform(draw, t, part, count + (not always)) for draw in draws]
+        drawn = torch.cat(parts) if len(parts) > 1 else parts[0]
         if always:
-            return changed
-        return torch.where(draws[:, -1, None, None, None] < self.values.augment_probability, changed, images)
+            return self.augmentation.augment(images, drawn)
+        changed = self.augmentation.augment(images, drawn[:, :count])
+        chosen = drawn[:, count:, None, None] < self.values.augment_probability
+        return torch.where(chosen, changed, images)
 
     def precision(self) -> AbstractContextManager[object]:
         """bf16 where it is safe, if the configuration says so."""

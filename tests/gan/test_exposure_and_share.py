@@ -87,7 +87,7 @@ def make_step(accelerator: Any, name: str, probability: object) -> Step:
 def changed_rows(step: Step, draw: Draw, t: int) -> list[bool]:
     """Which of a batch of images are not what they were; the augmentation changes any image."""
     images = torch.rand(BATCH, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(t)) + 1
-    changed = step.augmented(images, draw, t, range(BATCH))
+    changed = step.augmented(images, t, range(BATCH), draw)
     return [not torch.equal(before, after) for before, after in zip(images, changed, strict=True)]
 
 
@@ -128,7 +128,7 @@ def test_probabilities_of_0_and_1(name: str, accelerator: Any) -> None:
 def test_an_image_that_is_left_alone_gets_its_whole_gradient(accelerator: Any) -> None:
     step = make_step(accelerator, "translate-color", 0.5)
     images = torch.rand(BATCH, 1, SIZE, SIZE).requires_grad_()
-    step.augmented(images, Draw.AUGMENT_FAKE, 0, range(BATCH)).sum().backward()
+    step.augmented(images, 0, range(BATCH), Draw.AUGMENT_FAKE).sum().backward()
     left = [not changed for changed in changed_rows(step, Draw.AUGMENT_FAKE, 0)]
     assert images.grad is not None and 0 < sum(left) < BATCH
     assert (images.grad[left] == 1).all() and not (images.grad[[not one for one in left]] == 1).all()

@@ -100,7 +100,7 @@ def test_how_labels_are_told() -> None:
 
 def test_of_known_scores() -> None:
     sums = HealthSums.zero(torch.device("cpu"))
-    sums.add_scores(torch.tensor([1.0, 2.0, 3.0, 0.0]), torch.tensor([0.0, 2.0, 5.0, -1.0]))
+    sums.add_scores(torch.tensor([1.0, 2.0, 3.0, 0.0, 0.0, 2.0, 5.0, -1.0]))
     sums.add_penalty(torch.tensor(3.0))
     sums.add_norm("critic", torch.tensor(2.0))
     sums.add_norm("critic", torch.tensor(4.0))

@@ -19,19 +19,24 @@ def augment(images: Tensor, draws: Tensor) -> Tensor:
     0, mid-grey.
     """
     count, _, size, _ = images.shape
-    place = torch.arange(size, device=images.device)
+    largest, side = round(size * MAX_SHIFT), round(size * CUTOUT_SIDE)
+    shift, corner = draws.unsqueeze(2).chunk(2, 1)
 
-    largest = round(size * MAX_SHIFT)
-    shift = (draws[:, :2] * (2 * largest + 1)).long() - largest
-    row, column = place + shift[:, :1], place + shift[:, 1:]  # [N, S]: where each pixel comes from
-    inside = ((row >= 0) & (row < size))[:, :, None] & ((column >= 0) & (column < size))[:, None, :]
+    # down and right, [N, 2, S]: where a pixel comes from, and how far behind the cutout's corner it is
+    places = torch.arange(-largest, size - largest, device=images.device)
+    source = places + (shift * (2 * largest + 1)).long()
+    places = torch.arange(side // 2, size + side // 2, device=images.device)
+    behind = places - (corner * (size + 1)).long()
 
-    side = round(size * CUTOUT_SIDE)
-    corner = (draws[:, 2:] * (size + 1)).long() - side // 2
-    cut_rows = (place >= corner[:, :1]) & (place < corner[:, :1] + side)
-    cut_columns = (place >= corner[:, 1:]) & (place < corner[:, 1:] + side)
-    kept = inside & ~(cut_rows[:, :, None] & cut_columns[:, None, :])
-
+    nearest = source.clamp(0, size - 1)
+    inside, cut = _both(nearest == source), _both(behind.clamp(0, side - 1) == behind)
     which = torch.arange(count, device=images.device)[:, None, None]
-    moved = images[which, 0, row.clamp(0, size - 1)[:, :, None], column.clamp(0, size - 1)[:, None, :]]
-    return (moved * kept)[:, None]
+    row, column = nearest.unbind(1)
+    moved = images.squeeze(1)[which, row.unsqueeze(2), column.unsqueeze(1)]
+    return (moved * (inside > cut)).unsqueeze(1)
+
+
+def _both(sides: Tensor) -> Tensor:
+    """Whether it is so of row and column: [N, 2, S] -> [N, S, S]."""
+    row, column = sides.unbind(1)
+    return row.unsqueeze(2) & column.unsqueeze(1)

@@ -4,6 +4,7 @@ strength.
 No left-right flip: a mirrored chest is situs inversus, which is a finding.
 """
 
+import torch
 from torch import Tensor
 
 from chexdist.gan.augment import translate
@@ -20,7 +21,8 @@ def augment(images: Tensor, draws: Tensor) -> Tensor:
 
     An amount within +- BRIGHTNESS is added, and the distance to the image's mean is multiplied by 1 +-
     CONTRAST."""
-    brightness, contrast = (2 * draws[:, :2, None, None] - 1).unbind(1)
-    mean = images.mean(dim=(1, 2, 3), keepdim=True)
-    exposed = mean + (images - mean) * (1 + CONTRAST * contrast[:, None]) + BRIGHTNESS * brightness[:, None]
-    return translate.augment(exposed, draws[:, 2:])
+    exposure, placement = draws.split([2, translate.DRAWS], 1)
+    brightness, contrast = (2 * exposure - 1)[:, :, None, None].chunk(2, 1)  # [N, 1, 1, 1]
+    far = images - images.mean(dim=(1, 2, 3), keepdim=True)
+    exposed = torch.addcmul(images, far, contrast, value=CONTRAST).add(brightness, alpha=BRIGHTNESS)
+    return translate.augment(exposed, placement)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 def clip_weights(parameters: Iterable[Tensor], value: float) -> None:
     """Clamp every weight to [-value, value] in place."""
+    weights = list(parameters)
     with torch.no_grad():
-        for parameter in parameters:
-            parameter.clamp_(-value, value)
+        torch._foreach_clamp_min_(weights, -value)
+        torch._foreach_clamp_max_(weights, value)
