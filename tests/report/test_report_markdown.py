@@ -1,4 +1,4 @@
-"""`--out report.md`: what is ill and the tables, the same bytes for the same runs, read back by a Markdown parser."""
+"""`--out report.md`: what is ill and the tables, the same bytes for the same runs, read back."""
 
 from pathlib import Path
 
