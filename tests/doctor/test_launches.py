@@ -1,5 +1,8 @@
 """What a step is made of, against torch's own counter on the CPU, and what is said of a rank's share."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -58,3 +61,14 @@ def test_few_images_a_rank_wait_for_launches() -> None:
 
 def test_one_rank_with_few_images_is_told_a_larger_width() -> None:
     assert "a larger width" in said(config("dcgan"), 8, 1).cure
+
+
+def test_the_page_has_what_is_worked_out() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "many-ranks.md").read_text()
+    rows = re.findall(r"^\| ([\w-]+), (\d+) px \| (\d+) \| ([\d.]+) \| (\d+) \|$", page, re.MULTILINE)
+    assert len(rows) == 7
+    for name, size, *numbers in rows:
+        shipped = load_config(name, [])
+        work = work_of(shipped, 2)
+        assert shipped.model.size == int(size)
+        assert numbers == [f"{work.operators}", f"{work.arithmetic / 1e9:.2g}", f"{work.enough}"]
