@@ -126,7 +126,8 @@ class Data(Section):
     """Shards, in the epoch's order, whose samples are shuffled with each other, so that a cache need not hold
     all; 0: all shards."""
     memory: Annotated[int, Unit("MiB")] = Field(2048, ge=0)
-    """Memory per rank for the decoded training split; a larger split is decoded in every epoch."""
+    """Memory per node for the decoded training split, which its ranks share; a larger one is decoded in every
+    epoch."""
 
 
 class Train(Section):

@@ -3,7 +3,6 @@
 Samples are decoded once where memory allows.
 """
 
-import mmap
 import os
 import zlib
 from io import FileIO
@@ -11,6 +10,7 @@ from io import FileIO
 import numpy as np
 
 from chexdist.data.decode import DTYPES, decode_sample
+from chexdist.data.decoded import Decoded, Gather, alone, decoded_of_node
 from chexdist.data.manifest import Manifest
 from chexdist.errors import WorkError
 
@@ -21,23 +21,24 @@ MAX_OPEN = 256
 class SampleReader:
     """Pixels by sample number. Made before loader workers fork, which share its memory of decoded samples.
 
-    The memory is an anonymous mapping: it has no name, so a killed job leaves nothing behind. Each process
-    opens the files for itself: none depends on what its parent had open.
+    Each process opens the files for itself: none depends on what its parent had open.
     """
 
-    def __init__(self, manifest: Manifest, split: str, memory_mib: int) -> None:
+    def __init__(self, manifest: Manifest, split: str, memory_mib: int, gather: Gather = alone) -> None:
+        """
+        Args:
+            memory_mib: MiB for the decoded split, once a node; a split that takes more is not kept at all.
+            gather: of the ranks that make a reader of the same split at the same time.
+        """
         self.split = manifest.splits[split]
         self.cache = manifest.cache
         self.shape = (manifest.size, manifest.size)
         self.dtype = np.dtype(DTYPES[manifest.bits])
         self._files: dict[int, FileIO] = {}
         self._opened_by = -1
-        self._pixels: np.ndarray | None = None
-        image_bytes = manifest.size**2 * self.dtype.itemsize
-        if 0 < len(self.split) * image_bytes <= memory_mib << 20:
-            pixels = mmap.mmap(-1, len(self.split) * image_bytes)
-            self._pixels = np.frombuffer(pixels, self.dtype).reshape(len(self.split), *self.shape)
-            self._decoded = np.frombuffer(mmap.mmap(-1, len(self.split)), np.uint8)
+        self._decoded: Decoded | None = None
+        if 0 < len(self.split) * manifest.size**2 * self.dtype.itemsize <= memory_mib << 20:
+            self._decoded = decoded_of_node(len(self.split), manifest.size, self.dtype, gather)
 
     def read(self, samples: list[int]) -> np.ndarray:
         """Pixels [len(samples), size, size], uint8 or uint16.
@@ -47,21 +48,20 @@ class SampleReader:
                 sample and the cure.
         """
         try:
-            if self._pixels is None:
+            if self._decoded is None:
                 return np.stack([self._decode(sample) for sample in samples])
             for sample in samples:
-                if not self._decoded[sample]:
-                    self._pixels[sample] = self._decode(sample)
-                    # after the pixels: two workers may both decode a sample, but never read half of it
-                    self._decoded[sample] = 1
-            return self._pixels[samples]
+                if not self._decoded.there[sample]:
+                    self._decoded.pixels[sample] = self._decode(sample)
+                    self._decoded.there[sample] = 1
+            return self._decoded.pixels[samples]
         finally:
             if self.cache is not None:
                 self._close()  # an open file takes room in the cache even when it is removed
 
     def needs(self, shard: int) -> bool:
         """Whether a sample of this shard is still to be decoded."""
-        return self._pixels is None or not self._decoded[self.split.shard == shard].all()
+        return self._decoded is None or not self._decoded.there[self.split.shard == shard].all()
 
     def _decode(self, sample: int) -> np.ndarray:
         split = self.split

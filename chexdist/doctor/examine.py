@@ -171,7 +171,11 @@ class Examination:
             )
         speed, reading, manifest = self.speed, self.reading, self.manifest
         if plan is not None and speed is not None and reading is not None and manifest is not None:
-            self.check("data rate", lambda note: check_rate(note, plan.config, manifest, reading, speed.rate))
+            nodes = -(-plan.ranks // peers.on_this_node)
+            self.check(
+                "data rate",
+                lambda note: check_rate(note, plan.config, manifest, reading, speed.rate, nodes),
+            )
         self.bandwidth = self.check("network", lambda note: time_all_reduce(note, peers))
 
     def compare(self) -> None:

@@ -50,7 +50,7 @@ def main_terms(
         "processes": here * max(0, PROCESS - held()),
         "loader processes": here * (workers * WORKER + kept),
         "batches that they hand over": here * handed,
-        "decoded split": here * decoded if decoded <= config.data.memory * MIB else 0,
+        "decoded split": decoded if decoded <= config.data.memory * MIB else 0,
         "images of an evaluation": 2 * FLOAT * size**2 * -(-config.eval.samples // ranks) * here,
         "checkpoint being written": sizes.checkpoint + sizes.largest_file,
     }

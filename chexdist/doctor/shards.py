@@ -6,15 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from chexdist.config.tree import Config, Data
+from chexdist.data.decoded import share_in_memory
 from chexdist.data.manifest import Manifest, read_manifest
 from chexdist.data.order import epoch_order
 from chexdist.data.reader import SampleReader
 from chexdist.distributed.world import World
-from chexdist.doctor.finding import Note, amount, counted
+from chexdist.doctor.finding import Note, amount, counted, listed
 from chexdist.doctor.sizes import decoded_bytes
 from chexdist.errors import UserError, WorkError
 
 SECONDS_TO_READ = 0.5
+LATER_EPOCHS = (2, 5, 10)
 
 
 @dataclass(frozen=True)
@@ -109,10 +111,10 @@ def _read(reader: SampleReader, samples: list[int], damaged: dict[int, str]) -> 
 
 
 def check_rate(
-    note: Note, config: Config, manifest: Manifest, reading: Reading, images_per_second: float
+    note: Note, config: Config, manifest: Manifest, reading: Reading, images_per_second: float, nodes: int
 ) -> None:
     """What loader processes deliver against what this rank's training takes; a warning where training would
-    wait.
+    wait. And what share of later epochs is read from a node's memory.
     """
     processes = max(1, config.data.workers)
     delivered = processes * reading.rate
@@ -121,7 +123,10 @@ def check_rate(
         f"{counted(processes, 'loader')} can deliver {delivered:,.0f} images/s, a rank trains on "
         f"{images_per_second:,.1f} (both measured here)"
     )
-    later = f"; after the first epoch the decoded split ({amount(decoded)}) is in memory"
+    shares = listed([f"{share_in_memory(nodes, epoch):.0%} of epoch {epoch}" for epoch in LATER_EPOCHS])
+    later = f"; read from the decoded split in memory ({amount(decoded)} a node) are {shares}"
+    if nodes == 1:
+        later = f"; after the first epoch the decoded split ({amount(decoded)}) is in memory"
     if delivered >= images_per_second:
         note.ok(text + (later if decoded <= kept else ""))
     elif decoded <= kept:

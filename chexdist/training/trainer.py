@@ -259,7 +259,7 @@ class Trainer:
         """This rank's share of each global batch, from batch `first` on."""
         train, data = self.config.train, self.config.data
         return batches(
-            SampleReader(self.manifest, "train", data.memory),
+            SampleReader(self.manifest, "train", data.memory, self.collectives.gather),
             seed=train.seed,
             window=data.window,
             batch=train.batch,

@@ -242,7 +242,7 @@ class Records:
         original = SampleReader.read
 
         def read(reader: SampleReader, samples: list[int]) -> Any:
-            if reader._pixels is not None:  # the evaluator reads without a memory
+            if reader._decoded is not None:  # the evaluator reads without a memory
                 with (self.directory / str(rank)).open("a") as file:
                     file.write(" ".join(reader.split.key[samples]) + "\n")
             return original(reader, samples)
