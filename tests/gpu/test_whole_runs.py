@@ -47,7 +47,8 @@ def test_ranks_killed_and_resumed(size: int, shards: Path, tmp_path: Path) -> No
     jobs.run(small(shards, tmp_path / "whole", "wgan-gp"), tmp_path / "log-1", size)
     words = small(shards, tmp_path / "run", "wgan-gp")
     jobs.killed(words, tmp_path / "log-2", size, Signal(STEP, 6, rank=size - 1))
-    jobs.run(words, tmp_path / "log-2", size)
+    resumed = jobs.run(words, tmp_path / "log-2", size)
+    assert "resuming from images-" in resumed.output
     jobs.same_result(tmp_path / "run", tmp_path / "whole")
 
 
