@@ -4,8 +4,10 @@
 early stop; 130 Ctrl-C.
 """
 
+import os
 import signal
 import sys
+import time
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -15,6 +17,8 @@ from chexdist.errors import AgreedError, UserError, WorkError
 from shards.stop_signals import stoppable
 
 INSTALL = "run `pip install -e .` in the clone, or `make .venv/.ready` there and use .venv/bin"
+RANK_0_FIRST = 10.0
+"""Seconds that a rank which prints nothing outlives its error."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,6 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (UserError, WorkError) as error:
         if rank == 0 or isinstance(error, WorkError) and not isinstance(error, AgreedError):
             print(f"chexdist{f', rank {rank}' if rank else ''}: {error}", file=sys.stderr)
+        elif "TORCHELASTIC_RUN_ID" in os.environ:
+            let_rank_0_print()
         return error.exit_code
     except ModuleNotFoundError as error:
         package = (error.name or "chexdist").partition(".")[0]
@@ -47,6 +53,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 1
+
+
+def let_rank_0_print() -> None:
+    """Wait to be killed with rank 0: when its first rank exits, torchrun kills the others at once."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    time.sleep(RANK_0_FIRST)
 
 
 def command() -> int:

@@ -4,6 +4,7 @@ import inspect
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from accelerate.utils.launch import (
 )
 from helpers import jobs
 
+from chexdist.__main__ import RANK_0_FIRST
 from chexdist.config.load import build_config
 from chexdist.config.tree import Config
 from chexdist.distributed.launcher import ENGINES, refusal, refusal_of_type
@@ -179,6 +181,19 @@ def test_one_line_of_the_command(shards: Path, tmp_path: Path) -> None:
         said.append(err)
     assert said[0].startswith("chexdist: ACCELERATE_MIXED_PRECISION=bf16") and said[0].count("\n") == 1
     assert said[1] == "" and not run.exists()
+
+
+def test_rank_0_exits_first_under_torchrun(shards: Path, tmp_path: Path) -> None:
+    """torchrun kills all ranks when the first one exits, so the silent one must not be that."""
+    words = jobs.small(shards, tmp_path / "run", "vanilla")
+    torchrun = {"WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "none", "ACCELERATE_MIXED_PRECISION": "bf16"}
+    silent = jobs.true_command(words, RANK="1", LOCAL_RANK="1", **torchrun)
+    started = time.monotonic()
+    first = jobs.true_command(words, RANK="0", LOCAL_RANK="0", **torchrun)
+    assert first.communicate(timeout=60)[1].startswith("chexdist: ACCELERATE_MIXED_PRECISION=bf16")
+    assert silent.poll() is None
+    assert silent.communicate(timeout=60) == ("", "") and silent.returncode == 2
+    assert time.monotonic() - started > RANK_0_FIRST
 
 
 def test_accelerate_launch_itself(shards: Path, tmp_path: Path) -> None:
