@@ -12,7 +12,6 @@ from collections.abc import Hashable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torchmetrics.image.fid import FrechetInceptionDistance
 
 from chexdist.metrics.estimate import Estimate, TooFewImages
 
@@ -55,6 +54,8 @@ def measure(
             f"no FID between {len(real)} and {len(generated)} images: its {size} features need "
             f"{images_needed(size)} of each, below which it is mostly bias"
         )
+    from torchmetrics.image.fid import FrechetInceptionDistance  # here, since its import takes seconds
+
     metric = FrechetInceptionDistance(feature=_Features(size))
     metric.update(real.to(torch.float64), real=True)
     metric.update(generated.to(torch.float64), real=False)

@@ -5,7 +5,6 @@ mean error.
 """
 
 from torch import Tensor
-from torchmetrics.functional.image import peak_signal_noise_ratio
 
 UNIT = "dB, images in [0, 1], mean over pairs"
 METHOD = "10 log10(1 / MSE) of each pair, then the mean"
@@ -16,4 +15,6 @@ def score(a: Tensor, b: Tensor) -> Tensor:
 
     Infinite for two equal images.
     """
+    from torchmetrics.functional.image import peak_signal_noise_ratio  # here, since its import takes seconds
+
     return peak_signal_noise_ratio(a, b, data_range=1.0, reduction="none", dim=(1, 2, 3))

@@ -12,7 +12,7 @@ from chexdist.commands import demo
 def test_every_step_has_the_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, typed = tmp_path / "demo", []
 
-    def call(*words: object) -> None:
+    def call(*words: object, **_: str) -> None:
         typed.append([str(word) for word in words])
         if "build" in words:
             (out / "shards").mkdir()
