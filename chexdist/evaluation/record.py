@@ -138,7 +138,7 @@ def describe_pictures(owner: Path, source: PicturesSource, manifest: Manifest, s
         "pictures": {"count": len(pictures.files), "side": pictures.side, "sha256": pictures.sha256},
     }
     state = {"state": layout.PICTURES, "images": source.images, "rank": 0, "cause": None, "time": time.time()}
-    facts = provenance(manifest.digest, World(0, 1, 0, 0))
+    facts = provenance(manifest, World(0, 1, 0, 0))
     try:
         owner.mkdir(parents=True, exist_ok=True)
         replace_file(owner / layout.STATUS, json.dumps(state))

@@ -107,8 +107,12 @@ class RunRecord:
     @property
     def budget(self) -> int | None:
         """Images after which training ends, as far as the configuration says so."""
-        text = self.settings.get("train.images", "")
-        return int(text) if re.fullmatch("[0-9]{1,15}", text) else None
+        return _number(self.settings.get("train.images", ""))
+
+    @property
+    def training_images(self) -> int | None:
+        """How many there are in its shards; None for runs that did not record it."""
+        return _number(self.provenance.get("training_images", ""))
 
 
 def collect(directories: list[str]) -> list[RunRecord]:
@@ -181,6 +185,10 @@ def _read_run(path: Path, name: str) -> RunRecord:
         log=log,
         evaluations=_read_evaluations(path),
     )
+
+
+def _number(text: str) -> int | None:
+    return int(text) if re.fullmatch("[0-9]{1,15}", text) else None
 
 
 def _is_count(value: object) -> bool:

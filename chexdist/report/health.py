@@ -35,7 +35,7 @@ class Panel:
 
 def diagnosed(run: RunRecord) -> Verdict:
     """The verdict at the end of its log."""
-    return judge(with_diversity(run), run.settings, run.state, run.cause)
+    return judge(with_diversity(run), run.settings, run.state, run.cause, run.training_images)
 
 
 def ill(runs: list[RunRecord]) -> list[str]:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from chexdist.config.rules import shareable
 from chexdist.config.tree import Config
+from chexdist.data.manifest import Manifest
 from chexdist.distributed.world import World
 from chexdist.errors import UserError
 from chexdist.metrics.value import Metric
@@ -85,11 +86,11 @@ class RunDirectory:
             os.pwrite(self._lock, holder.encode(), 0)
 
     def describe(
-        self, config: Config, manifest_digest: str, world: World, started_from: dict[str, str] | None
+        self, config: Config, manifest: Manifest, world: World, started_from: dict[str, str] | None
     ) -> None:
         """Write the configuration and the provenance: all that is needed to repeat the run."""
         self._replace(layout.CONFIG, yaml.safe_dump(shareable(config), sort_keys=False))
-        facts = provenance(manifest_digest, world) | ({"started_from": started_from} if started_from else {})
+        facts = provenance(manifest, world) | ({"started_from": started_from} if started_from else {})
         self._replace(layout.PROVENANCE, json.dumps(facts, indent=1))
 
     def status(self, state: str, images: int, rank: int = 0, cause: str | None = None) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from chexdist.config.address import without_secrets
+from chexdist.data.manifest import Manifest
 from chexdist.distributed.world import World
 
 PACKAGES = ("chexdist", "torch", "torchvision", "accelerate", "webdataset", "numpy", "safetensors")
@@ -32,7 +33,7 @@ def machine(world: World) -> dict[str, Any]:
     }
 
 
-def provenance(manifest_digest: str, world: World) -> dict[str, Any]:
+def provenance(manifest: Manifest, world: World) -> dict[str, Any]:
     """Command, commit, versions, machine and shards of this start."""
     return {
         "command": [without_secrets(word) for word in sys.argv],
@@ -41,7 +42,8 @@ def provenance(manifest_digest: str, world: World) -> dict[str, Any]:
         "machine": machine(world),
         "cpus": os.cpu_count(),
         "node": platform.node(),
-        "manifest": manifest_digest,
+        "manifest": manifest.digest,
+        "training_images": len(manifest.splits["train"]),
         "started": time.time(),
     }
 

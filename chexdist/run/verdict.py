@@ -95,12 +95,13 @@ Sign = tuple[str, str]
 
 @dataclass(frozen=True)
 class Case:
-    """A run at a number of images. cause: why it failed, as its status has it."""
+    """A run at a number of images. cause: why it failed; training_images: how many there are, if known."""
 
     curves: Curves
     settings: Mapping[str, object]
     images: int
     cause: str = ""
+    training_images: int | None = None
 
     @property
     def kid(self) -> Metric | None:
@@ -148,12 +149,25 @@ class Case:
     def against(self) -> str:
         """KID beside what it is measured by."""
         if self.kid is None:
-            refused = not self.curves.all(KID) and self.curves.all("health/wins_held_out")
-            return "KID can't be measured of so few X-rays" if refused else "not evaluated yet"
+            if not self.curves.all(KID) and self.curves.all("health/wins_held_out"):
+                return "KID can't be measured of so few X-rays"
+            due = self._next_evaluation()
+            return "not evaluated yet" + (f": the next evaluation comes at {due:,} images" if due else "")
         real, mean = self.curves.value(REAL, self.images), self.mean_image
         beside = [f"{mean:.0f} of always drawing the mean image"] if mean is not None else []
         beside += [f"{real:.0f} of real X-rays"] if real is not None else []
         return f"KID x1000 {self.kid.value:.0f}" + (f" against {', '.join(beside)}" if beside else "")
+
+    def _next_evaluation(self) -> int | None:
+        """Images after which it is due, those of the last batch included: an evaluation may be cut short."""
+        batch, budget, every = (
+            _count(self.settings, key) for key in ("train.batch", "train.images", "eval.every")
+        )
+        if not batch or budget is None or every is None:
+            return None
+        before = max(0, self.images - batch)
+        due = min(budget, (before // every + 1) * every) if every else budget
+        return max(self.images, -(-due // batch) * batch)
 
 
 def diverged(case: Case) -> Sign | None:
@@ -279,8 +293,11 @@ def memorises(case: Case) -> Sign | None:
     if not newest or not (newest[-1] >= SURELY_MEMORISED or len(newest) > 1 and mean(newest) >= MEMORISED):
         return None
     held_out = case.curves.value("health/wins_held_out", case.images)
+    image = (
+        f"one of the {case.training_images:,} training images" if case.training_images else "a training image"
+    )
     said = (
-        f"the critic scores a training image above a held-out one in {values[-1]:.0%} of pairs, which "
+        f"the critic scores {image} above a held-out one in {values[-1]:.0%} of pairs, which "
         "is 50 % where it has learned none by heart"
     )
     said += f", a held-out one above a generated one in {held_out:.0%}" if held_out is not None else ""
@@ -334,17 +351,22 @@ RULES: dict[str, Callable[[Case], Sign | None]] = {
 
 
 def judge(
-    log: Curves | Iterable[Metric], settings: Mapping[str, object], state: str = "", cause: str = ""
+    log: Curves | Iterable[Metric],
+    settings: Mapping[str, object],
+    state: str = "",
+    cause: str = "",
+    training_images: int | None = None,
 ) -> Verdict:
     """The verdict at the end of a log.
 
     Args:
         settings: `section.key` -> value, a number or its text.
         state, cause: as status.json has them; only a run that failed is judged by its cause.
+        training_images: how many there are, if that is known.
     """
     curves = log if isinstance(log, Curves) else Curves(log)
     images = curves.last()
-    last = Case(curves, settings, images, cause if state == "failed" else "")
+    last = Case(curves, settings, images, cause if state == "failed" else "", training_images)
     for name, rule in RULES.items():
         sign = rule(last)
         if sign is not None:
@@ -369,5 +391,10 @@ def _chance(case: Case) -> float | None:
 
 def _budget(case: Case) -> int:
     """Images after which training ends."""
-    text = str(case.settings.get("train.images", ""))
-    return int(text) if text.isdecimal() and len(text) < 16 else GROWN
+    budget = _count(case.settings, "train.images")
+    return GROWN if budget is None else budget
+
+
+def _count(settings: Mapping[str, object], key: str) -> int | None:
+    text = str(settings.get(key, ""))
+    return int(text) if text.isdecimal() and len(text) < 16 else None

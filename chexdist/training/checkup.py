@@ -20,10 +20,14 @@ ILL = min(VERDICTS.index(name) for name in VERDICTS if name not in (HEALTHY, TOO
 class Checkup:
     """The run's curves so far, and the newest verdict. Rank 0 has one; it enters no collective."""
 
-    def __init__(self, config: Config, run: RunDirectory) -> None:
-        self.config, self.run = config, run
+    def __init__(self, config: Config, run: RunDirectory, training_images: int) -> None:
+        self.config, self.run, self.training_images = config, run, training_images
         self.curves = Curves()
-        self.settings = {**frozen(config), "train.images": config.train.images}
+        self.settings = {
+            **frozen(config),
+            "train.images": config.train.images,
+            "eval.every": config.eval.every,
+        }
         self.verdict: Verdict | None = None
         self._ill_before = False
 
@@ -41,7 +45,8 @@ class Checkup:
 
         failed: why the training is about to fail, if it is.
         """
-        self.verdict = judge(self.curves, self.settings, "failed" if failed else "", failed)
+        state = "failed" if failed else ""
+        self.verdict = judge(self.curves, self.settings, state, failed, self.training_images)
         self.run.health = self.verdict.to_dict()
         return self.verdict
 

@@ -85,7 +85,7 @@ class Trainer:
         self.validation = Validation(self.gan, manifest, collectives)
         self.saver = Saver(run, config)
         heartbeat.writes = self.saver.is_busy
-        self.checkup = Checkup(config, run)
+        self.checkup = Checkup(config, run, len(manifest.splits["train"]))
         self.traffic = Traffic(manifest, collectives, run, config.train.batch)
         self.times = RankTimes(collectives, run, self.device)
         self.started_from: dict[str, str] | None = None
@@ -128,7 +128,7 @@ class Trainer:
 
     def begin(self, first: int) -> None:
         """Rank 0 writes what this start is."""
-        self.run_directory.describe(self.config, self.manifest.digest, self.world, self.started_from)
+        self.run_directory.describe(self.config, self.manifest, self.world, self.started_from)
         self.run_directory.status("running", first * self.config.train.batch)
         # by the thread that logs: a tracker's run may be known to the thread that began it alone
         self.writer.put(lambda: tracking.begin(self.accelerator, self.run_directory.path))

@@ -1,5 +1,6 @@
 """`chexdist diagnose`: runs of earlier releases from their logs alone, and the picture."""
 
+import json
 import shutil
 from pathlib import Path
 from xml.etree import ElementTree
@@ -39,7 +40,22 @@ def test_what_can_not_be_judged_is_a_line(tmp_path: Path, capsys: pytest.Capture
     assert ".svg" in capsys.readouterr().err
     shutil.copy(run / "config.yaml", tmp_path)
     assert main(["diagnose", str(tmp_path)]) == 0
-    assert "too early" in capsys.readouterr().out
+    assert (
+        "too early: not evaluated yet: the next evaluation comes at 10,000 images" in capsys.readouterr().out
+    )
+
+
+def test_training_images_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the run has recorded how many there are."""
+    run = shutil.copytree(EARLIER / "vanilla", tmp_path / "run")
+    line = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    line |= {"name": "health/training_over_held_out", "value": 0.95, "low": None, "high": None}
+    with (run / "metrics.jsonl").open("a") as log:
+        log.write(json.dumps(line) + "\n")
+    provenance = json.loads((run / "provenance.json").read_text())
+    (run / "provenance.json").write_text(json.dumps(provenance | {"training_images": 640}))
+    assert main(["diagnose", str(run)]) == 1
+    assert "critic memorises" in (out := capsys.readouterr().out) and "the 640 training images" in out
 
 
 def test_the_report_says_it_on_top(tmp_path: Path) -> None:

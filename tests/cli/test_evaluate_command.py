@@ -62,7 +62,7 @@ def make_run(shards: Path, run: Path, conditional: bool) -> Path:
     manifest, gan = read_manifest(str(shards)), make_gan(shards, run, conditional)
     directory = RunDirectory(run)
     (run / "samples").mkdir(parents=True)
-    directory.describe(gan.config, manifest.digest, ALONE, None)
+    directory.describe(gan.config, manifest, ALONE, None)
     directory.status("running", IMAGES[-1])
     (run / "metrics.jsonl").write_text("")
     classes = dict(zip(manifest.classes, manifest.class_counts("train"), strict=True))

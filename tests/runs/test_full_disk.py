@@ -6,12 +6,14 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 
 from chexdist.config.load import load_config
+from chexdist.data.manifest import Manifest
 from chexdist.distributed.world import World
 from chexdist.errors import WorkError
 from chexdist.run import directory
@@ -51,10 +53,11 @@ def test_the_file_is_named(file: str, tmp_path: Path, monkeypatch: pytest.Monkey
     if file == "lock":
         monkeypatch.setattr(os, "pwrite", full)
     config = load_config("vanilla", ["--data.shards", "shards", "--run.dir", str(tmp_path)])
+    manifest = cast(Manifest, SimpleNamespace(digest="0" * 64, splits={"train": ()}))
     writes: dict[str, Callable[[], object]] = {
         "lock": run.lock,
-        "config.yaml": lambda: run.describe(config, "0" * 64, World(0, 1, 0, 0), None),
-        "provenance.json": lambda: run.describe(config, "0" * 64, World(0, 1, 0, 0), None),
+        "config.yaml": lambda: run.describe(config, manifest, World(0, 1, 0, 0), None),
+        "provenance.json": lambda: run.describe(config, manifest, World(0, 1, 0, 0), None),
         "status.json": lambda: run.status("running", 0),
         "metrics.jsonl": lambda: run.truncate(5),
         "fetched.jsonl": lambda: (run.append("fetched.jsonl", {"bytes": 1}), run.writer.flush()),

@@ -79,6 +79,14 @@ def test_measured_health_is_judged_too() -> None:
     assert judge([*log, dataclasses.replace(line, value=0.7)], settings).name == "healthy"
 
 
+def test_a_critic_that_memorises_is_said_to_know_so_many_images() -> None:
+    log, settings = earlier("vanilla")
+    line = dataclasses.replace(log[-1], name="health/training_over_held_out", value=0.95)
+    found = judge([*log, line], settings, training_images=1_280)
+    assert "the critic scores one of the 1,280 training images above a held-out one in 95%" in str(found)
+    assert "scores a training image above" in judge([*log, line], settings).numbers
+
+
 def test_swapped_labels_are_named() -> None:
     """Training images are named at once, generated ones twice in a row, where held-out ones tell."""
     log, settings = earlier("vanilla")
@@ -106,6 +114,27 @@ def test_a_failed_run_is_judged_by_its_cause() -> None:
 def test_nothing_measured_is_too_early() -> None:
     _, settings = earlier("vanilla")
     assert judge([], settings).name == "too early"
+
+
+@pytest.mark.parametrize(
+    ("images", "settings", "due"),
+    [
+        (0, {}, 20_000),
+        (12_000, {}, 20_000),
+        (19_200, {"train.batch": "64"}, 20_032),  # a batch may end later
+        (20_032, {"train.batch": "64"}, 20_032),  # stopped while it was evaluated
+        (25_000, {}, 40_000),
+        (12_000, {"train.images": "15000"}, 15_000),
+        (12_000, {"eval.every": "0"}, 100_000),
+    ],
+)
+def test_before_the_first_evaluation_it_is_said_when_that_comes(
+    images: int, settings: dict[str, str], due: int
+) -> None:
+    line = Metric(images, 1, "loss/critic", "", 1.0, 1, None, None, None, None, 0.0)
+    asked = {"train.batch": "40", "train.images": "100000", "eval.every": "20000"}
+    found = judge([line], asked | settings)
+    assert str(found) == f"too early: not evaluated yet: the next evaluation comes at {due:,} images"
 
 
 def test_a_cure_is_no_setting_that_the_run_has() -> None:
