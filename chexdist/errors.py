@@ -14,7 +14,7 @@ class WorkError(Exception):
 
 
 class AgreedError(WorkError):
-    """A `WorkError` that all ranks raise at once; rank 0 speaks of it."""
+    """A `WorkError` that all ranks raise at once; rank 0 reports it."""
 
 
 EXIT_STOPPED_EARLY = 75

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def free_memory() -> int | None:
-    """Bytes of main memory that this process and its children can still get: the kernel's word, and every
+    """Bytes of main memory that this process and its children can still get: the kernel's figure, and every
     limit of a control group.
 
     None where the kernel doesn't say.

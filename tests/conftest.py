@@ -44,8 +44,8 @@ TRAINS = (
     "packaging/test_configurations.py",
     "packaging/test_launch_files.py",
     "packaging/test_wheel.py",
+    "promises/test_collectives.py",
     "promises/test_sum.py",
-    "promises/test_together.py",
     "runs",
 )
 """Folders and files whose tests train whole runs or start many programs: not in `make test-fast`."""

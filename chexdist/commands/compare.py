@@ -244,7 +244,7 @@ class _Printer:
         self.alone(measured)
 
     def without_draws(self, shared: list[Measured]) -> None:
-        """Which differences can't be told paired, and how they could be."""
+        """Which differences can't be computed in pairs, and how they could be."""
         missing: dict[int, tuple[int, int]] = {}
         for group in shared:
             for entry in (entry for each in group.comparisons for entry in each.entries):

@@ -95,8 +95,8 @@ def _train(name: str, shards: Path, run_directory: Path, seed: int) -> None:
     status = json.loads((run_directory / layout.STATUS).read_text())
     if status["state"] == "running":  # the launcher has ended, so nobody can be
         raise WorkError(
-            f"{run_directory} was not finished: its processes ended without a word, as when they are killed "
-            "for want of memory; the same command resumes"
+            f"{run_directory} was not finished: its processes ended without a message, as when they are "
+            "killed for want of memory; the same command resumes"
         )
     if status["state"] != "done":
         raise WorkError(f"{run_directory} is {status['state']}: {status['cause']}")

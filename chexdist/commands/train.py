@@ -10,8 +10,8 @@ from chexdist.errors import UserError
 from chexdist.training.preflight import check, dry_run_lines
 
 
-def train(words: list[str], stop: Event | None = None) -> int:
-    """`chexdist train WORDS` in this process and thread; returns its exit code, 0 or 75.
+def train(arguments: list[str], stop: Event | None = None) -> int:
+    """`chexdist train ARGUMENTS` in this process and thread; returns its exit code, 0 or 75.
 
     In the main thread it takes over the signals that ask for a stop. In another, as Ray Train and notebooks
     call it, signals stay the caller's, and `stop.set()` from any thread stops the run after a batch, saved.
@@ -19,7 +19,7 @@ def train(words: list[str], stop: Event | None = None) -> int:
     Raises:
         UserError, WorkError: what the command would print.
     """
-    options, settings = parser().parse_known_args(["train", *words])
+    options, settings = parser().parse_known_args(["train", *arguments])
     return run(options, settings, stop)
 
 

@@ -211,7 +211,7 @@ class Control(Section):
     """Batches, not images, between two log lines of the losses, at which all ranks check that values are
     finite."""
     timeout: Seconds = Field(600, ge=5)
-    """Time after which a rank that waits for another gives up."""
+    """Time after which a rank that waits for another times out."""
 
 
 class Run(Section):

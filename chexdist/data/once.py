@@ -65,7 +65,7 @@ def once(cache: ShardCache, timeout: int, fetch: Callable[[], bytes]) -> bytes:
 
 
 class _Fetched:
-    """What one rank has got from its fetch: the content, or the error's class and words."""
+    """What one rank has got from its fetch: the content, or the error's class and message."""
 
     def __init__(self, said: dict[str, Any], content: bytes, taken: list[int]) -> None:
         self.said, self.content, self.taken = said, content, taken

@@ -1,5 +1,5 @@
-"""What a backend (NCCL, gloo, or the store through which ranks find each other) says of a failure, and the
-first sum, by which it is known to work.
+"""What a backend (NCCL, gloo, or the store of the rendezvous) says of a failure, and the first
+all-reduce, by which it is known to work.
 """
 
 import platform
@@ -25,7 +25,7 @@ def own_reason(error: Exception) -> str:
 
 
 def reason(error: Exception) -> str:
-    """The backend's words in one line: its own reason, or else all but places in torch's sources."""
+    """The backend's message in one line: its own reason, or else all but places in torch's sources."""
     text = _without_frames(error).partition("Last error:")[0]
     return own_reason(error) or _line(re.sub(r"^\[\S+:\d+\] *|(?<=NCCL error) in: \S+(?=,)", "", text))
 
@@ -53,18 +53,18 @@ def is_of_backend(error: Exception, world: World) -> bool:
 
 @dataclass(frozen=True)
 class Answer:
-    """What one rank got from the first sum; `failure` is empty where it worked."""
+    """What one rank got from the first all-reduce; `failure` is empty where it worked."""
 
     place: str
     failure: str
 
 
-def first_sum(collectives: Collectives, device: torch.device) -> None:
-    """Sum once over the group that gradients will use, which NCCL sets up only now; all ranks call it.
+def first_all_reduce(collectives: Collectives, device: torch.device) -> None:
+    """All-reduce once over the group that gradients will use, which NCCL sets up only now; all ranks call it.
 
     Raises:
         AgreedError: on all ranks, with the backend's reason on each rank where that failed.
-        RuntimeError: the backend's, where other ranks do not come to say theirs.
+        RuntimeError: the backend's, where other ranks do not report theirs.
     """
     world = collectives.world
     if world.size == 1:
@@ -86,7 +86,7 @@ def first_sum(collectives: Collectives, device: torch.device) -> None:
 
 
 def not_set_up(world: World) -> str:
-    """What is said of a group in which no sum has worked yet."""
+    """What is said of a group in which no all-reduce has worked yet."""
     backend = f"{distributed.get_backend()} " if distributed.is_initialized() else ""
     return f"the {backend}group of {world.size} ranks could not be set up"
 

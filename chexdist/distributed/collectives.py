@@ -5,7 +5,7 @@ that all of them share: the batch number, or a value that an earlier collective 
 elsewhere too:
 
 - in the rendezvous: `process_group.make_accelerator`, and the new group below
-- in the first sum of the group that gradients use: `backend.first_sum`
+- in the first all-reduce of the group that gradients use: `backend.first_all_reduce`
 - in DDP: its construction in `training.networks`, its all-reduce in the backward passes of `training.step`
 - in the doctor, which has collectives of its own: `doctor.peers`
 - for files: `heartbeat.lost` for other ranks' beats, `doctor.storage` for other ranks' test files, and the

@@ -3,7 +3,7 @@ to the shared disk, and there leaves a mark when it gives up.
 
 On the disk, since that outlives a rank, its node, and rank 0 with its store. Clocks of nodes are not
 compared: a rank is alive while its file changes. A dead rank breaks the connections of its neighbours in the
-ring alone, so their marks tell the rest: each rank looks for marks, and reads nobody's file until it gives
+ring alone, so their marks inform the rest: each rank looks for marks, and reads nobody's file until it gives
 up; then REPORTERS do."""
 
 import json
@@ -38,7 +38,7 @@ GRACE = 2.0
 
 @dataclass(frozen=True)
 class Beat:
-    """What a rank says of itself; `ended` is why it gave up, `told` what its backend said then."""
+    """What a rank says of itself; `ended` is why it gave up, `reported` what its backend said then."""
 
     rank: int
     node: str
@@ -46,7 +46,7 @@ class Beat:
     doing: str
     time: float
     ended: str | None = None
-    told: str = ""
+    reported: str = ""
 
     @classmethod
     def read(cls, path: Path) -> "Beat | None":
@@ -90,7 +90,7 @@ class Heartbeat:
         self.reports = True
         """Whether what `lost` says is more than which others report."""
         self._ended: str | None = None
-        self._told = ""
+        self._reported = ""
         self._changed = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         if world.size > 1:
@@ -112,11 +112,11 @@ class Heartbeat:
         elif self._thread.is_alive():
             self._thread.join()
 
-    def lost(self, told: str = "") -> str:
+    def lost(self, reported: str = "") -> str:
         """This rank gives up: which others left it waiting, as far as is known. Takes as long as one of them
-        may be silent. `told` is what the backend told it, where that is a reason of the backend's own.
+        may be silent. `reported` is what this rank's backend says, where that is a reason of its own.
         """
-        self._told = told
+        self._reported = reported
         self.end(LOST)
         if others := self._reporters():
             self.reports = False
@@ -145,10 +145,10 @@ class Heartbeat:
         if stuck:
             return _listed(stuck)
         gone = [beat for beat in now.values() if beat]
-        if knowing := [f"at image {beat.images}, {beat.told}" for beat in gone if beat.told]:
+        if knowing := [f"at image {beat.images}, {beat.reported}" for beat in gone if beat.reported]:
             return _listed(knowing)
         cut = f"{_listed([f'{_who(beat)} at image {beat.images}' for beat in gone])} gave up too"
-        return cut if told else f"{cut}: the network between them is cut, or too slow for control.timeout"
+        return cut if reported else f"{cut}: the network between them is cut, or too slow for control.timeout"
 
     def stopped(self) -> str:
         """Which other ranks ended as they were asked to; empty where there are none, or one failed."""
@@ -209,8 +209,8 @@ class Heartbeat:
         self._write()
 
     def _write(self) -> None:
-        ended, told, now = self._ended, self._told, time.time()
-        beat = Beat(self.world.rank, platform.node(), self.images, self.doing, now, ended, told)
+        ended, reported, now = self._ended, self._reported, time.time()
+        beat = Beat(self.world.rank, platform.node(), self.images, self.doing, now, ended, reported)
         content = json.dumps(asdict(beat))
         with suppress(OSError):  # a full disk must not end a run for the sake of this
             replace_file(self._path(self.world.rank), content)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from chexdist.config.tree import Config
-from chexdist.distributed.world import accelerate_file, launcher_words
+from chexdist.distributed.world import accelerate_file, launcher_arguments
 from chexdist.errors import UserError
 
 RULE = "the numbers of a run follow from its own settings alone"
@@ -34,7 +34,7 @@ def check_launcher(config: Config | None) -> None:
     Raises:
         UserError: names the variable or the file, the rule and the cure.
     """
-    file = accelerate_file(os.environ, launcher_words())
+    file = accelerate_file(os.environ, launcher_arguments())
     refused = refusal(os.environ, config) or (file and refusal_of_type(file))
     if refused:
         raise UserError(refused)

@@ -23,8 +23,8 @@ UNTRACKED = Run()
 SECONDS_TO_SAY = 5
 """Waited beyond the store's own timeout, so that its message, which says more, comes first."""
 NCCL_WAITS_LONGER = 60
-"""Seconds after `control.timeout`. NCCL's watchdog ends a process without a word; so the group of the control
-collectives gives up first, says why, and the ranks that are stuck in NCCL end by its mark
+"""Seconds after `control.timeout`. NCCL's watchdog ends a process without a message; so the group of the
+control collectives times out first, says why, and the ranks that are stuck in NCCL end by its mark
 (`heartbeat.known_within`)."""
 SECONDS_UNSAID = 5
 """How long other ranks are waited for before a line says so; three times that on all but rank 0."""
@@ -36,7 +36,7 @@ def make_accelerator(world: World, timeout_seconds: int, run: Run = UNTRACKED) -
     Raises:
         UserError: on all ranks, the devices are refused, see `devices.refusal`; Accelerate sees another world
             than the launcher described, or it is not described whole.
-        RuntimeError: not all ranks came within `timeout_seconds`, or the store has not answered by then.
+        RuntimeError: not all ranks joined within `timeout_seconds`, or the store has not answered by then.
     """
     missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if world.size > 1 and not os.environ.get(name)]
     if missing:
@@ -115,8 +115,8 @@ def _form_group(world: World, mine: Device, timeout: timedelta) -> None:
 
 def _within(seconds: float, action: Callable[[], None]) -> None:
     """Wait for the action at most so long. The store's own timeout does not suffice: once it is over, the
-    client (`TCPStore::doWait` of torch 2) tells the server, and waits for the answer over a link that may be
-    cut.
+    client (`TCPStore::doWait` of torch 2) notifies the server, and waits for the answer over a link that may
+    be cut.
 
     Raises:
         RuntimeError: it is not over; else what the action raises.

@@ -1,7 +1,7 @@
 """Which signals ask a run to stop early, and how long each may be waited on.
 
-A signal sets a flag, which `training.stop_vote` sums over the ranks; the loop then saves and stops all of
-them. Where the loop does not come by, as in start-up and in an evaluation, the process ends itself once the
+A signal sets a flag, which `training.stop_vote` all-reduces; the loop then saves and stops all of
+them. Where the loop does not poll it, as in start-up and in an evaluation, the process ends itself once the
 time is over that `patience` gives.
 """
 
@@ -20,7 +20,7 @@ from chexdist.errors import EXIT_STOPPED_EARLY
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT)
 POLL = 0.1
 SECONDS_TO_LEAVE = 5
-"""For the last words on the disk, which may not answer."""
+"""For the last writes to the disk, which may not answer."""
 
 
 def _nothing() -> None:

@@ -65,7 +65,7 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the rank that decides, writes and speaks."""
+        """Whether this is the rank that decides, writes and prints."""
         return self.rank == 0
 
 
@@ -73,13 +73,13 @@ def check_asked_world(world: World) -> None:
     """Compare the world got with the one that the launcher's command line, its configuration or Slurm asks
     for.
 
-    `accelerate launch --cpu --num_processes 2` (accelerate 1.15) starts one process without a word; two tasks
+    `accelerate launch --cpu --num_processes 2` (accelerate 1.15) starts one process silently; two tasks
     of `srun` without RANK start two trainings.
 
     Raises:
         UserError: with both numbers and the cure.
     """
-    asked, where = asked_world_size(os.environ, launcher_words())
+    asked, where = asked_world_size(os.environ, launcher_arguments())
     if asked is not None and world.size != asked:
         raise UserError(
             f"{where} asks for {asked} processes, but this is a world of {world.size}. On CPUs use "
@@ -88,8 +88,8 @@ def check_asked_world(world: World) -> None:
         )
 
 
-def launcher_words() -> list[str]:
-    """The words of the parent's command line; none where the system does not say."""
+def launcher_arguments() -> list[str]:
+    """The arguments of the parent's command line; none where the system does not say."""
     launcher = Path(f"/proc/{os.getppid()}/cmdline")
     return launcher.read_text(errors="replace").split("\0") if launcher.exists() else []
 
@@ -107,7 +107,7 @@ def asked_world_size(environment: Mapping[str, str], launcher: list[str]) -> tup
 
     Args:
         environment: the process's variables.
-        launcher: the words of the parent's command line.
+        launcher: the arguments of the parent's command line.
     """
     if explicit := environment.get("CHEXDIST_WORLD_SIZE"):
         return _whole(explicit), "CHEXDIST_WORLD_SIZE"
@@ -125,7 +125,7 @@ def asked_world_size(environment: Mapping[str, str], launcher: list[str]) -> tup
 
 
 def _accelerate_options(words: list[str]) -> list[str] | None:
-    """What stands between `accelerate launch` and the training command's own words; None for another
+    """What stands between `accelerate launch` and the training command's own arguments; None for another
     launcher.
     """
     for place, word in enumerate(words):

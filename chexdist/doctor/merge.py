@@ -13,7 +13,7 @@ def merge(everyone: list[list[Finding]], hosts: list[str]) -> list[Finding]:
     merged: list[Finding] = []
     for name in dict.fromkeys(finding.check for findings in everyone for finding in findings):
         merged += [finding for finding in main if finding.check == name]
-        merged += _told(
+        merged += _elsewhere(
             [(finding, ranks) for finding, ranks in others.items() if finding.check == name], hosts
         )
     return merged
@@ -29,7 +29,7 @@ def _only_elsewhere(everyone: list[list[Finding]]) -> dict[Finding, list[int]]:
     return found
 
 
-def _told(findings: list[tuple[Finding, list[int]]], hosts: list[str]) -> Iterator[Finding]:
+def _elsewhere(findings: list[tuple[Finding, list[int]]], hosts: list[str]) -> Iterator[Finding]:
     for finding, ranks in findings[:SHOWN]:
         who = f"rank{'s' if len(ranks) > 1 else ''} {listed([str(rank) for rank in ranks])}"
         where = listed(sorted({hosts[rank] for rank in ranks}))

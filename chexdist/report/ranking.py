@@ -185,7 +185,7 @@ def budgets(ranked: list[Contender], runs: list[RunRecord]) -> str:
     else:
         return ""
     each = listed([f"{one.label} {count(value)}" for one, value in zip(ranked, values, strict=True)])
-    return f"Unequal budgets ({what}): {each}. A training that went on for longer may be ahead for that."
+    return f"Unequal budgets ({what}): {each}. A longer training may be ahead for that."
 
 
 def seeds_note(ranked: list[Contender]) -> str:

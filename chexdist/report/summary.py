@@ -65,7 +65,7 @@ def _yardsticks(best: Contender) -> str:
         difference = against_mean_image(entry)
         not_beaten = "" if entry.metric.value < entry.mean_image.value else ", which it does not beat"
         if difference and not difference.sign:
-            not_beaten = f", from which it is not told apart (difference {difference_text(difference)})"
+            not_beaten = f", from which it can't be distinguished (difference {difference_text(difference)})"
         parts.append(f"always the mean image: {number(entry.mean_image.value, decimals)}{not_beaten}")
     return f" ({'; '.join(parts)})" if parts else ""
 

@@ -1,6 +1,6 @@
 """How a run learned, as an animation: the same latents after more and more images.
 
-It is made of the grids that training drew, so a run that was stopped and went on has the whole way in it."""
+It is made of the grids that training drew, so a run that was stopped and resumed has the whole way in it."""
 
 import io
 from pathlib import Path

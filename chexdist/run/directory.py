@@ -177,8 +177,8 @@ class RunDirectory:
             draws.write(path, found)
 
     def flush_log(self) -> None:
-        """Put the log, as far as it was given before, on the disk: a checkpoint that outlives a power cut has
-        its log beside it.
+        """Put the log, as far as it was enqueued, on the disk: a checkpoint that outlives a power cut has its
+        log beside it.
         """
         self.writer.flush()
         if self.has_log():

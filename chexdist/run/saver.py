@@ -20,7 +20,7 @@ class Saver:
     """Rank 0's writer of checkpoints. It enters no collective; one checkpoint at most is in flight.
 
     What goes wrong in it is raised by `start`, `check` or `wait`, in the thread that trains. As a context, it
-    lets a checkpoint in flight come to its end after an error, so that the cause is the last word in the
+    lets a checkpoint in flight come to its end after an error, so that the cause is the last entry in the
     status; Ctrl-C does not wait."""
 
     def __init__(self, run: RunDirectory, config: Config) -> None:

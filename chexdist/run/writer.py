@@ -1,5 +1,5 @@
-"""Decides when what rank 0 appends to its records is written: by a thread, in order, while training goes on,
-so that no rank waits for a slow disk.
+"""Decides when what rank 0 appends to its records is written: by a thread, in order, while training
+continues, so that no rank waits for a slow disk.
 """
 
 from collections.abc import Callable
@@ -9,19 +9,19 @@ from types import TracebackType
 from typing import Self
 
 MOST = 256
-"""Writes that may wait; whoever brings one more waits for the disk."""
+"""Writes that may be pending; a caller that enqueues one more waits for the disk."""
 
 
 class Writer:
-    """Does what it is given in a thread of its own, one after the other.
+    """Executes actions in a thread of its own, in the order in which they were enqueued.
 
     After the first failure nothing more is done; it is raised by the next call of `put`, `check` or `flush`.
-    As a context, it finishes what waits, also after an error: then for at most `timeout` seconds.
+    As a context, it finishes what is pending, also after an error: then for at most `timeout` seconds.
     """
 
     def __init__(self) -> None:
         self.timeout = 0.0
-        self._waiting: Queue[Callable[[], object] | Event | None] = Queue(MOST)
+        self._pending: Queue[Callable[[], object] | Event | None] = Queue(MOST)
         self._thread: Thread | None = None
         self._failure: Exception | None = None
 
@@ -35,7 +35,7 @@ class Writer:
             self.close(self.timeout)
 
     def put(self, action: Callable[[], object]) -> None:
-        """Do this after all that was given before.
+        """Enqueue an action.
 
         Raises:
             Exception: what an earlier action raised.
@@ -45,7 +45,7 @@ class Writer:
             # a daemon, since a second Ctrl-C stops at once
             self._thread = Thread(target=self._work, name="writer", daemon=True)
             self._thread.start()
-        self._waiting.put(action)
+        self._pending.put(action)
 
     def check(self) -> None:
         """Raise what went wrong, if anything has."""
@@ -53,10 +53,10 @@ class Writer:
             raise self._failure
 
     def flush(self) -> None:
-        """Wait until all is done that was given before; raises as `check` does. From any thread."""
+        """Wait until all that was enqueued before is done; raises as `check` does. From any thread."""
         if self._thread is not None:
             reached = Event()
-            self._waiting.put(reached)
+            self._pending.put(reached)
             reached.wait()
         self.check()
 
@@ -65,13 +65,13 @@ class Writer:
         if self._thread is None:
             return
         try:
-            self._waiting.put(None, timeout=seconds)
+            self._pending.put(None, timeout=seconds)
         except Full:
             return
         self._thread.join(seconds)
 
     def _work(self) -> None:
-        while (action := self._waiting.get()) is not None:
+        while (action := self._pending.get()) is not None:
             if isinstance(action, Event):
                 action.set()
             elif self._failure is None:

@@ -91,7 +91,7 @@ def diversity(
     return found
 
 
-def labels_told(features: Tensor, labels: np.ndarray, real: Embedded, classes: int) -> float | None:
+def label_agreement(features: Tensor, labels: np.ndarray, real: Embedded, classes: int) -> float | None:
     """How well images' labels agree with those of held-out ones: 1 always, 0.5 by chance, 0 if swapped.
 
     The mean over pairs of classes of the share of pairs of an image of each, features [n, D], labels [n], in

@@ -2,7 +2,7 @@
 on the screen.
 
 Times depend on the machine, so they are no metrics: a run that was killed and resumed has other numbers. All
-ranks take equally long for a batch, since they wait for each other in its sums. The one that is waited for is
+ranks take equally long for a batch, since they wait for each other in its all-reduces. The straggler is
 seen by what it does meanwhile: it is busy, or waits for data.
 """
 

@@ -16,7 +16,14 @@ import torch
 from chexdist.config.tree import Config
 from chexdist.data.loader import DIED
 from chexdist.data.manifest import Manifest
-from chexdist.distributed.backend import first_sum, is_of_backend, not_set_up, own_reason, place, reason
+from chexdist.distributed.backend import (
+    first_all_reduce,
+    is_of_backend,
+    not_set_up,
+    own_reason,
+    place,
+    reason,
+)
 from chexdist.distributed.collectives import Collectives
 from chexdist.distributed.heartbeat import LOST, STOPPED, Heartbeat
 from chexdist.distributed.open_files import raise_limit
@@ -60,7 +67,7 @@ def train(config: Config, manifest: Manifest, world: World, asked: Event | None 
     except RuntimeError as error:
         if not is_of_backend(error, world):
             raise
-        cause = _not_met(error, world, config.control.timeout)
+        cause = _no_rendezvous(error, world, config.control.timeout)
         _record_first(run, world, cause)
         raise WorkError(cause) from None
     heartbeat = Heartbeat(run.path / layout.HEARTBEATS, world, start)
@@ -69,7 +76,7 @@ def train(config: Config, manifest: Manifest, world: World, asked: Event | None 
     heartbeat.left_behind = lambda: _end_with_others(run, world, heartbeat)
     works = False
     try:
-        first_sum(collectives, accelerator.device)
+        first_all_reduce(collectives, accelerator.device)
         works = True
         collectives.check_same(manifest.digest, f"{manifest.directory}/manifest.json")
         check_shared_memory(config, manifest, collectives)
@@ -87,13 +94,13 @@ def train(config: Config, manifest: Manifest, world: World, asked: Event | None 
         raise
     except Exception as error:
         if is_of_backend(error, world):
-            told = f"{place(world, accelerator.device)} was told: {reason(error)}"
+            reported = f"{place(world, accelerator.device)} reports: {reason(error)}"
             own = bool(own_reason(error))
-            others = heartbeat.lost(told if own else "")
+            others = heartbeat.lost(reported if own else "")
             cause = (
-                f"{LOST}: {others}; the group was lost, {told}"
+                f"{LOST}: {others}; the group was lost, {reported}"
                 if works
-                else f"{not_set_up(world)}: {told}; {others}"
+                else f"{not_set_up(world)}: {reported}; {others}"
             )
             return _lost(run, world, heartbeat, cause, own)
         cause = f"{type(error).__name__}: {error}"
@@ -133,7 +140,7 @@ def _end_with_others(run: RunDirectory, world: World, heartbeat: Heartbeat) -> N
 
 
 def _leave(run: RunDirectory, heartbeat: Heartbeat) -> None:
-    """The last words of a rank that was asked to stop: to the others, then in the status and the log."""
+    """Report that this rank was asked to stop: to the others, then in the status and the log."""
     heartbeat.end(STOPPED)
     run.stopped()
     run.writer.close(SECONDS_TO_LEAVE)
@@ -149,13 +156,13 @@ def _precision(run: Path, device: torch.device, collectives: Collectives) -> str
     return collectives.broadcast(precision)
 
 
-def _not_met(error: Exception, world: World, timeout: int) -> str:
+def _no_rendezvous(error: Exception, world: World, timeout: int) -> str:
     """Why there is no group of ranks at all."""
     said = reason(error)
     if world.size == 1:
         return f"the launcher did not answer within {timeout} s: {said}"
     if re.search("time[d ]*out|failed to connect", said, re.IGNORECASE):  # tried until then
-        said = f"the {world.size} ranks did not all come within {timeout} s: {said}"
+        said = f"the {world.size} ranks did not all join within {timeout} s: {said}"
     where = f"rank {world.rank} on {platform.node()}"
     return f"{where}: {not_set_up(world)}: {said}"
 

@@ -1,12 +1,12 @@
 """Decides, with all ranks at once, whether to stop early; and how long a request waits for that.
 
-Before a batch the ranks begin to sum their requests, and read the sum after it, so that neither they nor the
-device wait. The sum also says how long their batches take, and so, the same on all ranks, how many batches
-make `SECONDS_BETWEEN`: with the last of them they vote again. Where a batch takes longer than `SLOW` that
-would be long: there they vote once more after the batch, and between the parts of the critic's step
-(`train.accumulate`), after which the batch can still be undone. A request then waits for one part of the
-critic's step, or for the generator's, whichever is longer; else for the next vote and the batch after its
-begin, less than twice `SLOW`."""
+Before a batch the ranks begin an all-reduce of their requests, and read it after the batch, so that neither
+they nor the device wait. It also says how long their batches take, and so, the same on all ranks, how many
+batches make `SECONDS_BETWEEN`: with the last of them they vote again. Where a batch takes longer than `SLOW`
+that would be long: there they vote once more after the batch, and between the micro-batches of the critic's
+step (`train.accumulate`), after which the batch can still be undone. A request then waits for one micro-batch
+of the critic's step, or for the generator's, whichever is longer; else for the next vote and the batch after
+its begin, less than twice `SLOW`."""
 
 import time
 

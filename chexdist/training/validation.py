@@ -17,7 +17,7 @@ from chexdist.metrics.extractor import load_extractor
 from chexdist.metrics.protocol import Protocol
 from chexdist.metrics.sharing import shared
 from chexdist.run.sampling import prepare, sample, sampled_labels
-from chexdist.training.health_evaluation import HeldOutHealth, diversity, labels_told
+from chexdist.training.health_evaluation import HeldOutHealth, diversity, label_agreement
 from chexdist.training.networks import Gan
 
 
@@ -91,13 +91,13 @@ class Validation:
             held_out, training = self._reference.held_out, self._reference.training
             health |= diversity(features, labels, held_out, self.classes)
             of_training = training.split.label[training.samples]
-            for name, told in (
-                ("health/labels", labels_told(features, labels, held_out, len(self.classes))),
+            for name, agreement in (
+                ("health/labels", label_agreement(features, labels, held_out, len(self.classes))),
                 (
                     "health/labels/training",
-                    labels_told(training.features, of_training, held_out, len(self.classes)),
+                    label_agreement(training.features, of_training, held_out, len(self.classes)),
                 ),
             ):
-                if told is not None:
-                    health[name] = told
+                if agreement is not None:
+                    health[name] = agreement
         return findings, grid, health

@@ -2,9 +2,9 @@
 
     python launch/ray/train.py 16 --config dcgan --data.shards DIR --run.dir RUN
 
-16 workers, each with a GPU where the cluster has any, and the words of `chexdist train`, with paths on a disk
-that all nodes see. Ray forms the process group; a worker that is lost ends all, and Ray starts them again, up
-to ten times: they resume from the newest checkpoint. `pip install 'ray[train]'`.
+16 workers, each with a GPU where the cluster has any, and the arguments of `chexdist train`, with paths on a
+disk that all nodes see. Ray forms the process group; a worker that is lost ends all, and Ray starts them
+again, up to ten times: they resume from the newest checkpoint. `pip install 'ray[train]'`.
 """
 
 import sys
@@ -18,7 +18,7 @@ def rank(config: dict[str, list[str]]) -> None:
     """One worker. An early stop is a failure to Ray, which then starts the workers again."""
     import chexdist
 
-    if code := chexdist.train(config["words"]):
+    if code := chexdist.train(config["arguments"]):
         raise SystemExit(code)
 
 
@@ -30,7 +30,7 @@ def main() -> None:
     gpus = ray.cluster_resources().get("GPU", 0)
     TorchTrainer(
         rank,
-        train_loop_config={"words": sys.argv[2:]},
+        train_loop_config={"arguments": sys.argv[2:]},
         scaling_config=ScalingConfig(num_workers=int(sys.argv[1]), use_gpu=gpus > 0),
         run_config=RunConfig(name="chexdist", failure_config=FailureConfig(max_failures=10)),
     ).fit()

@@ -82,7 +82,7 @@ def is_killed(rank: int, folder: Path, kill_at: int | None) -> None:
         trained.after(t, PICTURES[:BATCH])
 
 
-def test_how_a_start_ended_is_told(tmp_path: Path) -> None:
+def test_how_a_start_ended_is_reported(tmp_path: Path) -> None:
     assert start(waits_for_ever, 2, tmp_path / "hung", None, Patience(next=1.0)) == "hung"
     patience = Patience()
     assert start(fails, 2, tmp_path / "failed", None, patience) == "failed"

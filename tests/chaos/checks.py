@@ -20,7 +20,7 @@ BUSY = 3
 TO_LEAVE = 40
 """Seconds to notice it, beyond `control.timeout`, and to end: a requested stop waits 20 at most."""
 TO_CONNECT = 60
-"""Seconds for which torch tries to reach a store that is cut off before all have met."""
+"""Seconds for which torch tries to reach a store that is cut off before the rendezvous is complete."""
 ENDS = {0, 1, 2, 75, 130}
 OURS = re.compile(r'File ".*/(chexdist|shards)/')
 """In a traceback; a launcher has some of its own."""

@@ -168,7 +168,9 @@ def test_nothing_is_left_of_work_that_was_cut_short(
     assert len(written) == 3 and not list(tmp_path.iterdir())
 
 
-def test_a_damaged_checkpoint_is_told(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_checkpoint_is_reported(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copytree(run, tmp_path / "run")
     (tmp_path / "run/checkpoints/images-128/ema.safetensors").write_bytes(b"")
     assert main(["generate", str(tmp_path / "run"), "--n", "2", "--out", str(tmp_path / "out")]) == 0

@@ -76,7 +76,7 @@ def test_pauses_grow(server: ShardServer, files: Files, make_cache: MakeCache) -
 
 
 @pytest.mark.parametrize("code", [401, 403, 404, 410])
-def test_what_can_not_pass_is_told_at_once(
+def test_what_can_not_pass_is_reported_at_once(
     code: int, server: ShardServer, files: Files, make_cache: MakeCache
 ) -> None:
     shard = files[1][0]

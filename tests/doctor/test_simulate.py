@@ -101,7 +101,7 @@ def test_reading_decides_where_it_is_slower(few: Manifest) -> None:
     assert f"an epoch: about {188 * 0.2:.1f} s" in "\n".join(lines)
 
 
-def test_without_constants_no_time_is_told(few: Manifest) -> None:
+def test_without_constants_no_time_is_reported(few: Manifest) -> None:
     _, lines = simulated(few, config(), 8, None)
     assert not any("epoch: about" in line for line in lines) and any("rank 7: " in line for line in lines)
 

@@ -74,4 +74,4 @@ def test_cut_before_they_meet(hosts: TwoHosts, words: list[str], tmp_path: Path)
     finally:
         hosts.cable("up")
     for output in said(tmp_path, 1):
-        assert f"the 2 ranks did not all come within {TIMEOUT} s" in output and "Traceback" not in output
+        assert f"the 2 ranks did not all join within {TIMEOUT} s" in output and "Traceback" not in output

@@ -172,9 +172,9 @@ def test_other_images_or_a_copy_are_no_further_seeds(measured: Measured) -> None
 def test_better_than_the_mean_image_follows_the_same_rule(measured: Measured, capsys: Capture) -> None:
     runs = [measured("near", 1215.0, own=40), measured("better", 1190.0), measured("worse", 1260.0)]
     page = report(runs[0])
-    assert "1,225, from which it is not told apart (difference −10" in page.text
+    assert "1,225, from which it can't be distinguished (difference −10" in page.text
     assert "which it does not beat" in report(runs[2]).text
-    assert "not beat" not in report(runs[1]).text and "told apart" not in report(runs[1]).text
+    assert "not beat" not in report(runs[1]).text and "distinguished" not in report(runs[1]).text
     table = compared(capsys, *runs).partition("always drawing the mean image")[2]
     words = {row.split()[0]: row.split()[-1] for row in table.splitlines()[2:5]}
     assert words == {"near": "settled", "better": "yes", "worse": "no"}

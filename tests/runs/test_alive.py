@@ -30,7 +30,7 @@ def test_the_demo_does_not_believe_it(tmp_path: Path, monkeypatch: pytest.Monkey
     """Its launcher has ended: nobody can be running."""
     (tmp_path / "status.json").write_text('{"state": "running", "cause": null}')
     monkeypatch.setattr(demo, "_call", lambda *words: None)
-    with pytest.raises(WorkError, match="ended without a word, as when they are killed"):
+    with pytest.raises(WorkError, match="ended without a message, as when they are killed"):
         demo._train("dcgan", tmp_path / "shards", tmp_path, 0)
 
 

@@ -156,16 +156,16 @@ def test_a_group_that_can_not_be_set_up(error: tuple[str, ...], shards: Path, tm
 
 
 def test_one_rank_alone_knows_why(shards: Path, tmp_path: Path) -> None:
-    """Rank 0 sees no more than that its sum does not end: what rank 1 was told is in its line."""
+    """Rank 0 sees no more than that its all-reduce does not end: what rank 1 received is in its line."""
     lines, cause = failed(shards, tmp_path, FirstSum(nccl(*SYSTEM, INTERFACE), (1,)))
-    assert re.search(rf"{re.escape(here(1))}(:| was told:) {re.escape(INTERFACE)} \(ncclSystemError\)", cause)
+    assert re.search(rf"{re.escape(here(1))}(:| reports:) {re.escape(INTERFACE)} \(ncclSystemError\)", cause)
     assert "could not be set up" in cause and any(INTERFACE in line for line in lines)
 
 
 @pytest.mark.parametrize(
     "error, said",
     [
-        (distributed.DistNetworkError(UNREACHED), f"the 2 ranks did not all come within 6 s: {UNREACHED}"),
+        (distributed.DistNetworkError(UNREACHED), f"the 2 ranks did not all join within 6 s: {UNREACHED}"),
         (distributed.DistNetworkError(IN_USE), IN_USE),
     ],
     ids=["unreachable", "in use"],
@@ -180,10 +180,10 @@ def test_a_group_that_is_lost(shards: Path, tmp_path: Path) -> None:
     """In the fifth step, on both ranks: not the network is named, but what NCCL has said."""
     lines, cause = failed(shards, tmp_path, Raises(STEP, 5, nccl(*REMOTE, CLOSED)))
     assert re.search(
-        rf"^lost another rank: (at image \d+, rank [01] on .* was told: {re.escape(CLOSED)}|.* gave up too)",
+        rf"^lost another rank: (at image \d+, rank [01] on .* reports: {re.escape(CLOSED)}|.* gave up too)",
         cause,
     )
-    assert re.search(rf"; the group was lost, rank [01] on \S+ \(cpu\) was told: {re.escape(CLOSED)}", cause)
+    assert re.search(rf"; the group was lost, rank [01] on \S+ \(cpu\) reports: {re.escape(CLOSED)}", cause)
     assert len(lines) == 2 and all(CLOSED in line and "network between" not in line for line in lines)
 
 
@@ -192,6 +192,6 @@ def test_another_rank_s_own_reason_is_named(tmp_path: Path) -> None:
     mine, its = (Heartbeat(tmp_path, World(rank, 2, rank, 0)) for rank in (0, 1))
     mine.seconds = its.seconds = 0.4
     its.at(32, "training")
-    told = f"{here(1)} was told: Cuda failure 'uncorrectable ECC error'"
-    assert its.lost(told)
-    assert mine.lost() == f"at image 32, {told}"
+    reported = f"{here(1)} reports: Cuda failure 'uncorrectable ECC error'"
+    assert its.lost(reported)
+    assert mine.lost() == f"at image 32, {reported}"

@@ -47,7 +47,7 @@ def survivors(job: jobs.Job, lost: int, seconds: float) -> list[int | None]:
     return codes
 
 
-def is_told(job: jobs.Job, run: Path, message: str, by: int) -> None:
+def is_reported(job: jobs.Job, run: Path, message: str, by: int) -> None:
     """The message is a line of `by` ranks, the cause in `status.json`, and there is no traceback."""
     assert "Traceback" not in job.output, job.output
     lines = [
@@ -70,7 +70,7 @@ def test_rank_0_is_killed(shards: Path, tmp_path: Path) -> None:
     job = jobs.start(words(shards, run), tmp_path / "log", 2, Signal(STEP, 8))
     job.until(lambda: job.ranks[0].exitcode == -signal.SIGKILL)
     assert survivors(job, 0, TIMEOUT + 6) == [1], job.output
-    is_told(job, run, f"lost another rank: {LAST_SEEN.format(0, '[0-9]+', 'training')}", by=1)
+    is_reported(job, run, f"lost another rank: {LAST_SEEN.format(0, '[0-9]+', 'training')}", by=1)
     assert jobs.newest(run).name in ("images-48", "images-96"), "the second may have been in flight"
 
 
@@ -84,7 +84,7 @@ def test_a_rank_is_stopped(shards: Path, undisturbed: Callable[..., Path], tmp_p
     gate.gate.touch()
     job.ranks[0].terminate()
     assert survivors(job, 1, TIMEOUT + 10) == [1], job.output
-    is_told(job, run, f"lost another rank: {LAST_SEEN.format(1, 64, 'training')}", by=1)
+    is_reported(job, run, f"lost another rank: {LAST_SEEN.format(1, 64, 'training')}", by=1)
     assert jobs.newest(run).name == "images-48", "nothing is saved without a vote"
     jobs.run(words(shards, run), tmp_path / "log", 2)
     jobs.same_result(run, undisturbed("vanilla", 2))
@@ -118,7 +118,7 @@ def test_one_rank_meets_a_corrupt_shard(shards: Path, tmp_path: Path) -> None:
         file.write(b"corrupt")
     gate.gate.touch()
     assert job.wait(TIMEOUT + 10) == [1, 1], job.output
-    is_told(job, run, f"sample {split.key[sample]} at byte .*: checksum differs", by=2)
+    is_reported(job, run, f"sample {split.key[sample]} at byte .*: checksum differs", by=2)
     assert re.search(r"rank 1: shard ", job.output)
     assert re.search(r"lost another rank: rank 1 on \S+ failed at image 48: shard ", job.output)
 
@@ -128,7 +128,7 @@ def test_ranks_that_drift_apart(shards: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     job = jobs.start(words(shards, run), tmp_path / "log", 2, Drifts(5))
     assert job.wait() == [1, 1], job.output
-    is_told(job, run, r"drifted apart by image 96: ema layers\.0\.weight of rank 1 is not", by=1)
+    is_reported(job, run, r"drifted apart by image 96: ema layers\.0\.weight of rank 1 is not", by=1)
     assert jobs.newest(run).name == "images-48"
 
 
@@ -140,7 +140,7 @@ def test_a_rank_never_comes(shards: Path, tmp_path: Path) -> None:
     ]
     for job in started:
         assert survivors(job, -1, TIMEOUT + 15) == [1], job.output
-        assert "the 2 ranks did not all come within 6 s" in job.output and "Traceback" not in job.output
+        assert "the 2 ranks did not all join within 6 s" in job.output and "Traceback" not in job.output
     assert jobs.status(tmp_path / "run0")["state"] == "failed"
 
 
@@ -206,5 +206,5 @@ def test_anywhere(
     killed = number == signal.SIGKILL
     job.until(lambda: job.ranks[lost].exitcode == -signal.SIGKILL if killed else stopped(job, lost)())
     assert survivors(job, lost, 2 * TIMEOUT + 10) == [1, 1], job.output
-    is_told(job, run, f"lost another rank: {LAST_SEEN.format(lost, '[0-9]+', '[a-z ]+')}", by=2)
+    is_reported(job, run, f"lost another rank: {LAST_SEEN.format(lost, '[0-9]+', '[a-z ]+')}", by=2)
     jobs.run(words(shards, run), tmp_path / "log", 3)

@@ -42,4 +42,4 @@ def test_a_store_that_stops_answering(store: subprocess.Popen[str], shards: Path
         finally:
             rank.kill()
     assert rank.returncode == 1 and "Traceback" not in said, said
-    assert f"the 2 ranks did not all come within {TIMEOUT} s" in said
+    assert f"the 2 ranks did not all join within {TIMEOUT} s" in said

@@ -113,7 +113,7 @@ def copied(run: Path, tmp_path: Path) -> Path:
     return tmp_path / "copied"
 
 
-def test_a_damaged_checkpoint_is_passed_over_and_told(copied: Path) -> None:
+def test_a_damaged_checkpoint_is_passed_over_and_reported(copied: Path) -> None:
     (copied / "checkpoints/images-96/ema.safetensors").write_bytes(b"nothing")
     loaded = load_run(copied)
     assert loaded.images == 48 and "images-96 is damaged" in loaded.passed_over[0]

@@ -130,7 +130,7 @@ def test_another_tracker_gets_the_log(tracker: str, separator: str, shards: Path
         assert told == logged and len({name for name, _, _ in told if "kid_x1000" in name}) > 1
 
 
-def test_without_tensorboard_the_cure_is_told_before_anything_is_made(
+def test_without_tensorboard_the_cure_is_reported_before_anything_is_made(
     shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard", None)  # as if it were not installed

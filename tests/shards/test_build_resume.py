@@ -199,7 +199,7 @@ def fatal(number: int) -> bytes:
     return bytes(1_000_000)
 
 
-def test_workers_that_die_are_told_of_by_task_and_replaced() -> None:
+def test_workers_that_die_are_reported_by_task_and_replaced() -> None:
     with workers.Workers(2) as pool:
         found = {task: result for task, result in pool.each(fatal, range(10))}
         assert [isinstance(found[task], workers.Died) for task in range(10)] == [

@@ -183,7 +183,7 @@ PATHS = {
 
 @pytest.mark.parametrize("some", [False, True])
 @pytest.mark.parametrize("way", list(PATHS)[1:])
-def test_paths_are_understood_and_told(tmp_path: Path, way: str, some: bool) -> None:
+def test_paths_are_understood_and_reported(tmp_path: Path, way: str, some: bool) -> None:
     """All rows in this form, or two of twelve."""
     row, file, source = PATHS[way]
     names = [f"{number}.png" for number in range(12)]

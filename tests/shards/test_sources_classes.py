@@ -142,7 +142,7 @@ FAR += [("mass", "nodule"), ("viral_pneumonia", "bacterial_pneumonia"), ("pneumo
 
 
 @pytest.mark.parametrize(("first", "second"), NEAR)
-def test_a_typo_is_told_with_the_nearest_name(first: str, second: str) -> None:
+def test_a_typo_is_reported_with_the_nearest_name(first: str, second: str) -> None:
     assert nearly_equal(first, second) and nearly_equal(second, first)
     (line,) = class_notes({first: 40, second: 1}, {first: first, second: second})
     assert f"class {second} (1 images)" in line and f"class {first} (40)" in line
@@ -166,7 +166,7 @@ def test_edits_are_a_distance(first: str, second: str) -> None:
     assert edits(first + "x", second + "x", most=9) == distance
 
 
-def test_copies_are_told() -> None:
+def test_copies_are_reported() -> None:
     names = ["a/1", "a/2", "b/3", "b/4"]
     assert copy_notes(names, [None] * 4, [1, 2, 3, 4], [1, 2, 3, 4]) == []
     copies, patients = copy_notes(names, ["p", "q", None, "p"], [1, 1, 3, 4], [1, 1, 3, 1])

@@ -90,7 +90,7 @@ def test_shards_come_first_and_what_failed_goes_on(
     assert not (tmp_path / "set").exists() and not (tmp_path / "set.work").exists()
 
 
-def test_what_reads_back_otherwise_is_told(
+def test_what_reads_back_otherwise_is_reported(
     bucket: type[Bucket], source: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(bucket, "spoiled", "train-000000.tar")

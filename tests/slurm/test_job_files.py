@@ -110,7 +110,7 @@ def test_killed_ranks_are_tried_again_until_nothing_is_gained(tmp_path: Path) ->
     for start in (0, 1):
         ended = start_with_killed_ranks(tmp_path, start)
         assert ended.returncode == 0, ended.stderr
-        assert "says running, but the ranks ended without a word: killed" in ended.stderr
+        assert "says running, but the ranks ended without a message: killed" in ended.stderr
         assert ended.stderr.endswith(": requeued\n")
     ended = start_with_killed_ranks(tmp_path, 2)
     assert ended.returncode == 1

@@ -13,7 +13,7 @@ from helpers.worlds import run_worlds
 from chexdist.distributed.world import World
 from chexdist.evaluation.reference import Embedded
 from chexdist.training.health import NAMES, HealthSums, rates
-from chexdist.training.health_evaluation import labels_told
+from chexdist.training.health_evaluation import label_agreement
 
 SETTINGS = ("--model.size=32", "--model.width=4", "--model.latent=8", "--train.batch=8", "--train.group=2")
 SETTINGS += ("--model.conditional=true", "--eval.extractor=random-conv", "--eval.samples=64")
@@ -75,27 +75,27 @@ def held_out(features: torch.Tensor, labels: np.ndarray) -> Embedded:
     return Embedded(split, np.arange(len(labels)), features)  # type: ignore[arg-type]
 
 
-def test_how_labels_are_told() -> None:
+def test_how_far_labels_agree() -> None:
     """Of three classes at the corners of a triangle, and of images of two classes that are as far along."""
     random = torch.Generator().manual_seed(0)
     corners = torch.eye(3) * 10
     labels = np.repeat(np.arange(3), 40)
     real = held_out(corners[labels] + torch.randn(120, 3, generator=random), labels)
     ours = corners[labels] + torch.randn(120, 3, generator=random)
-    assert labels_told(ours, labels, real, 3) == 1
+    assert label_agreement(ours, labels, real, 3) == 1
     swapped = labels.copy()
     swapped[labels == 0], swapped[labels == 1] = 1, 0
     # of the three pairs one is the wrong way round, and two are of a class with another's images
-    told = labels_told(ours, swapped, real, 3)
-    assert told is not None and 0.3 < told < 0.75
+    agreement = label_agreement(ours, swapped, real, 3)
+    assert agreement is not None and 0.3 < agreement < 0.75
     first_two = labels < 2
     two = held_out(real.features[torch.from_numpy(first_two)], labels[first_two])
-    assert labels_told(ours[first_two], swapped[first_two], two, 2) == 0
-    assert labels_told(torch.randn(80, 3, generator=random), labels[first_two], two, 2) == pytest.approx(
+    assert label_agreement(ours[first_two], swapped[first_two], two, 2) == 0
+    assert label_agreement(torch.randn(80, 3, generator=random), labels[first_two], two, 2) == pytest.approx(
         0.5, abs=0.15
     )
-    assert labels_told(ours[:45], labels[:45], real, 3) is None  # of one class there are only five
-    assert labels_told(ours, labels, real, 0) is None
+    assert label_agreement(ours[:45], labels[:45], real, 3) is None  # of one class there are only five
+    assert label_agreement(ours, labels, real, 0) is None
 
 
 def test_of_known_scores() -> None:

@@ -1,4 +1,4 @@
-"""Together: whatever the shards, ranks and loader processes, no rank waits for one that does not come."""
+"""Collectives: whatever the shards, ranks and loader processes, no rank waits for one that does not come."""
 
 import faulthandler
 from collections.abc import Callable
