@@ -28,7 +28,9 @@ GROUPS = Path("/sys/fs/cgroup/memory")
 TRAINS = (
     "benchmarks",
     "cli/test_compare_command.py",
+    "cli/test_evaluate_checkpoints.py",
     "cli/test_evaluate_command.py",
+    "cli/test_evaluate_mistakes.py",
     "cli/test_export.py",
     "cli/test_generate.py",
     "cli/test_generate_ways.py",

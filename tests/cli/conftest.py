@@ -1,4 +1,4 @@
-"""The shard directories that the command's tests name: good ones, and copies with one thing wrong."""
+"""The shards that the tests of commands name, good ones and copies with one thing wrong; and runs of them."""
 
 import json
 import shutil
@@ -17,6 +17,23 @@ Edit = Callable[[dict[str, Any]], object]
 def shards(build_shards: Callable[..., Path]) -> Path:
     """72 training images of 32 px in four shards, 24 for validation."""
     return build_shards(96, 20, split="train=0.75,val=0.25")
+
+
+@pytest.fixture(scope="session")
+def runs(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
+    """A conditional and an unconditional run with checkpoints of untrained networks; never to be changed."""
+    from helpers.evaluated import make_run
+
+    folder = tmp_path_factory.mktemp("runs")
+    return {
+        conditional: make_run(shards, folder / str(conditional), conditional) for conditional in (True, False)
+    }
+
+
+@pytest.fixture
+def run(runs: dict[bool, Path], tmp_path: Path) -> Path:
+    """A conditional run to be changed."""
+    return Path(shutil.copytree(runs[True], tmp_path / "run"))
 
 
 @pytest.fixture

@@ -1,30 +1,19 @@
-"""`chexdist evaluate --pictures`: a folder's numbers are those of a run that drew it; what can't be measured
-is named.
-"""
+"""`chexdist evaluate --pictures`: a folder's numbers are those of a run that drew it."""
 
 import json
-import os
 import shutil
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
+from helpers.picture_folders import CLASSES, OPTIONS, draw, evaluate
 from helpers.untrained import make_run
-from PIL import Image
 
 from chexdist.__main__ import main
 from chexdist.distributed import devices
-from chexdist.errors import UserError, WorkError
+from chexdist.errors import WorkError
 from chexdist.evaluation import measure as evaluation_measure
-from chexdist.evaluation.pictures_source import PicturesSource, read_picture, read_pictures
-from chexdist.metrics.preprocess import resize
-
-CLASSES = ("no_finding", "finding")
-OPTIONS = ("--samples", "64", "--pairs", "16", "--extractor", "random-conv")
 
 
 @pytest.fixture(scope="module")
@@ -43,17 +32,6 @@ def generated(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("generated") / "pictures"
     assert main(["generate", str(run), "--n", "64", "--no-audit", "--out", str(folder)]) == 0
     return folder
-
-
-def draw(path: Path, seed: int = 0, side: int = 32, **options: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (side, side), np.uint8)
-    Image.fromarray(pixels).save(path, **options)
-    return path
-
-
-def evaluate(pictures: Path, shards: Path, *words: str) -> int:
-    return main(["evaluate", "--pictures", str(pictures), "--data.shards", str(shards), *OPTIONS, *words])
 
 
 def documents(owner: Path) -> list[dict[str, Any]]:
@@ -112,48 +90,6 @@ def test_the_seed_chooses_and_nothing_is_overwritten(generated: Path, held_out: 
     assert all((folder / "draws.safetensors").exists() for folder in (owner / "evaluations").iterdir())
     grids = {path.stem for path in owner.glob("evaluations/*/*.png")}
     assert grids == {*CLASSES}
-
-
-def test_order_and_classes_are_the_seed_s(tmp_path: Path) -> None:
-    for number in range(40):
-        draw(tmp_path / CLASSES[number % 4 == 0] / f"{number}.png", number)
-    pictures = read_pictures(tmp_path, CLASSES)
-    one, again, other = (PicturesSource(pictures, 2, 32, 0, seed, torch.device("cpu")) for seed in (0, 0, 1))
-    first = one.draw(range(8), None)
-    assert torch.equal(first, again.draw(range(8), None)) and not torch.equal(
-        first, other.draw(range(8), None)
-    )
-    assert torch.equal(torch.cat([one.draw(range(3), None), one.draw(range(3, 8), None)]), first)
-    assert one.conditional and (one.available(None), one.available(0), one.available(1)) == (40, 30, 10)
-    labels = one.labels(range(40))
-    assert int((labels == 1).sum()) == 10
-    of_class = torch.stack(
-        [image for image, label in zip(one.draw(range(40), None), labels, strict=True) if label]
-    )
-    assert torch.equal(of_class, one.draw(range(10), 1))
-
-
-def test_a_picture_is_its_levels(tmp_path: Path) -> None:
-    """8 and 16 bits, gray, palette and RGB, PNG and JPEG; the side is brought by the protocol's filter."""
-    gray = np.random.default_rng(0).integers(0, 256, (32, 32), np.uint8)
-    expected = torch.from_numpy(gray.astype(np.float32) / 127.5 - 1)[None, None]
-    image = Image.fromarray(gray)
-    image.save(tmp_path / "gray.png")
-    image.convert("RGB").save(tmp_path / "rgb.png")
-    image.convert("P").save(tmp_path / "palette.png")
-    image.save(tmp_path / "gray.jpg", quality=100)
-    Image.fromarray(gray.astype(np.uint16) * 257).save(tmp_path / "deep.png")
-    for name in ("gray.png", "rgb.png", "palette.png", "deep.png"):
-        torch.testing.assert_close(read_picture(tmp_path / name), expected, rtol=0, atol=1e-6)
-    assert float((read_picture(tmp_path / "gray.jpg") - expected).abs().max()) < 0.05
-    fine = np.full((32, 32), 30_001, np.uint16)
-    Image.fromarray(fine).save(tmp_path / "fine.png")
-    assert float(read_picture(tmp_path / "fine.png")[0, 0, 0, 0]) == pytest.approx(30_001 / 65_535 * 2 - 1)
-    source = PicturesSource(read_pictures(tmp_path, CLASSES), 2, 16, 0, 0, torch.device("cpu"))
-    drawn = source.draw(range(1), None)
-    file = source.pictures.files[source._order[0]]
-    assert drawn.shape == (1, 1, 16, 16) and source.brought_from == 32
-    torch.testing.assert_close(drawn, resize(read_picture(file), 16))
 
 
 def test_another_size_is_another_protocol(
@@ -239,153 +175,6 @@ def test_a_class_without_pictures(held_out: Path, tmp_path: Path, capsys: pytest
     assert "kid_x1000/finding" in document["refused"]
 
 
-def index(folder: Path, *rows: str, head: str = "file,label,audit") -> Path:
-    (folder / "index.csv").write_text("\n".join([head, *rows]) + "\n")
-    return folder
-
-
-def bomb(path: Path, side: int = 60_000) -> Path:
-    """A small PNG that says it is huge."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        crc = zlib.crc32(kind + content).to_bytes(4, "big")
-        return len(content).to_bytes(4, "big") + kind + content + crc
-
-    header = side.to_bytes(4, "big") * 2 + bytes([8, 0, 0, 0, 0])
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
-    return path
-
-
-def cut(path: Path) -> Path:
-    path.write_bytes(draw(path).read_bytes()[:-300])
-    return path
-
-
-def transparent(path: Path) -> None:
-    Image.new("RGBA", (32, 32)).save(path)
-
-
-def turned(path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.new("L", (32, 32)).save(path, exif=exif)
-
-
-def animated(path: Path) -> None:
-    frames = [Image.new("L", (32, 32), shade) for shade in (0, 200)]
-    frames[0].save(path, save_all=True, append_images=frames[1:])
-
-
-def linked(folder: Path) -> None:
-    outside = draw(folder.with_name("outside") / "patient.png")
-    os.symlink(outside, folder / "link.png")
-
-
-def linked_folder(folder: Path) -> None:
-    outside = draw(folder.with_name("outside") / "patient.png")
-    os.symlink(outside.parent, folder / "finding")
-
-
-def oblong(path: Path) -> None:
-    Image.new("L", (32, 33)).save(path)
-
-
-HOSTILE: dict[str, tuple[Callable[[Path], object], int, tuple[str, ...]]] = {
-    "empty": (lambda folder: None, 2, ("no pictures in it",)),
-    "text": (lambda folder: (folder / "a.png").write_text("text"), 1, ("a.png", "damaged")),
-    "cut": (lambda folder: cut(folder / "a.png"), 1, ("a.png", "damaged")),
-    "empty file": (lambda folder: (folder / "a.png").touch(), 1, ("a.png", "damaged")),
-    "another format": (lambda folder: draw(folder / "a.png", format="TIFF"), 1, ("a.png", "ending")),
-    "bomb": (lambda folder: bomb(folder / "a.png"), 2, ("a.png", "4096")),
-    "large": (lambda folder: bomb(folder / "a.png", 5000), 2, ("a.png", "4096")),
-    "tiny": (lambda folder: draw(folder / "a.png", side=4), 2, ("a.png", "8 to 4096")),
-    "oblong": (lambda folder: oblong(folder / "a.png"), 2, ("a.png", "32 x 33", "square")),
-    "two sizes": (
-        lambda folder: [draw(folder / f"{side}.png", side=side) for side in (32, 64)],
-        2,
-        ("32.png", "64.png", "one size"),
-    ),
-    "transparent": (lambda folder: transparent(folder / "a.png"), 2, ("a.png", "RGBA", "transparency")),
-    "turned": (lambda folder: turned(folder / "a.jpg"), 2, ("a.jpg", "EXIF")),
-    "animated": (lambda folder: animated(folder / "a.png"), 2, ("a.png", "animation")),
-    "DICOM": (lambda folder: (folder / "a.dcm").touch(), 2, ("a.dcm", "generate --format png")),
-    "a link": (linked, 2, ("link.png", "link out of the folder")),
-    "a link to a folder": (linked_folder, 2, ("finding", "link to a folder")),
-    "a pipe": (lambda folder: os.mkfifo(folder / "a.png"), 2, ("a.png", "plain file")),
-    "other subfolders": (
-        lambda folder: draw(folder / "covid" / "a.png"),
-        2,
-        ("'covid'", "no_finding, finding"),
-    ),
-    "beside subfolders": (
-        lambda folder: [draw(folder / "finding" / "a.png"), draw(folder / "b.png")],
-        2,
-        ("b.png", "in no subfolder"),
-    ),
-    "index, missing picture": (lambda folder: index(folder, "a.png,finding,"), 2, ("line 2", "a.png")),
-    "index, outside": (
-        lambda folder: [draw(folder.with_name("outside.png")), index(folder, "../outside.png,finding,")],
-        2,
-        ("line 2", "../outside.png"),
-    ),
-    "index, DICOM": (lambda folder: index(folder, "a.dcm,finding,"), 2, ("line 2", "export PNG")),
-    "index, class": (
-        lambda folder: [draw(folder / "a.png"), index(folder, "a.png,covid,")],
-        2,
-        ("line 2", "'covid'", "no_finding, finding"),
-    ),
-    "index, twice": (
-        lambda folder: [draw(folder / "a.png"), index(folder, "a.png,finding,", "a.png,finding,")],
-        2,
-        ("line 3", "twice"),
-    ),
-    "index, some classes": (
-        lambda folder: [
-            draw(folder / "a.png"),
-            draw(folder / "b.png"),
-            index(folder, "a.png,finding,", "b.png,,"),
-        ],
-        2,
-        ("b.png has no class",),
-    ),
-    "index, columns": (
-        lambda folder: [draw(folder / "a.png"), index(folder, "a.png,finding", head="name,class")],
-        2,
-        ("columns file and label",),
-    ),
-    "index, short row": (
-        lambda folder: [draw(folder / "a.png"), index(folder, "a.png")],
-        2,
-        ("line 2", "missing"),
-    ),
-    "index, not text": (
-        lambda folder: (folder / "index.csv").write_bytes(b"\xff\xfe\x00"),
-        2,
-        ("index.csv",),
-    ),
-}
-
-
-@pytest.mark.parametrize("case", HOSTILE)
-def test_what_can_t_be_measured_is_named(
-    case: str, held_out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    make, code, expected = HOSTILE[case]
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    make(folder)
-    if "index" not in case and "empty" != case:
-        for number in range(4 if "subfolders" not in case and case != "two sizes" else 0):
-            draw(folder / f"sound-{number}.png", number)
-    assert evaluate(folder, held_out) == code
-    out, err = capsys.readouterr()
-    problem = err.splitlines()[-1]
-    assert out == "" and problem.startswith("chexdist: ") and "Traceback" not in err
-    assert [part for part in expected if part not in problem] == [], err
-    assert not list(tmp_path.glob("*-evaluation"))
-
-
 MISTAKES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "neither": ((), ("RUN", "--pictures")),
     "both": (("{run}", "--pictures", "{pictures}"), ("either RUN or --pictures",)),
@@ -437,23 +226,3 @@ def test_a_mistake_is_one_line(
     assert out == "" and err.startswith("chexdist: ") and err.count("\n") == 1
     assert [part for part in expected if part not in err] == [], err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "pictures"]
-
-
-def test_a_class_is_named_as_in_the_sources(tmp_path: Path) -> None:
-    draw(tmp_path / "No finding" / "a.png")
-    draw(tmp_path / "Finding" / "deep" / "b.png", 1)
-    found = read_pictures(tmp_path, CLASSES)
-    assert found.labels is not None and found.labels.tolist() == [1, 0]
-    assert [file.name for file in found.files] == ["b.png", "a.png"]
-    with pytest.raises(UserError, match="no class of the shards"):
-        read_pictures(tmp_path, ("a", "b"))
-
-
-def test_the_digest_is_of_names_and_contents(tmp_path: Path) -> None:
-    draw(tmp_path / "one" / "a.png")
-    shutil.copytree(tmp_path / "one", tmp_path / "two")
-    digest = read_pictures(tmp_path / "one", CLASSES).sha256
-    assert read_pictures(tmp_path / "two", CLASSES).sha256 == digest
-    draw(tmp_path / "two" / "a.png", 5)
-    draw(tmp_path / "one" / "b.png", 5)
-    assert len({digest, *(read_pictures(tmp_path / name, CLASSES).sha256 for name in ("one", "two"))}) == 3
