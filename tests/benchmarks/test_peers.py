@@ -112,6 +112,7 @@ def test_a_table_of_what_was_trained(
 @pytest.mark.slow
 def test_each_chunk_is_a_process(shards: Path, tmp_path: Path) -> None:
     check_table(["peers", "--peers", "notebook", "--tiny", "--shards", str(shards)], tmp_path)
+    assert len(list((tmp_path / "work/notebook").rglob("training.log"))) > 0
 
 
 def test_a_training_that_fails_is_said(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

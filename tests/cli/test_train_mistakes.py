@@ -108,13 +108,13 @@ def write_files(folder: Path) -> None:
     )
 
 
-def fails(words: list[str], expected: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
-    """Assert exit code 2 and one or two lines on stderr that have all that is expected."""
+def refusal(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """What is said on stderr: one or two lines, with exit code 2."""
     assert main(words) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("chexdist: ") and 1 <= err.count("\n") <= 2
-    assert [part for part in expected if part not in err] == [], err
+    return err
 
 
 @pytest.mark.parametrize("case", MISTAKES)
@@ -126,7 +126,8 @@ def test_mistake_is_one_line(
     words, expected = (
         [word.format(tmp=tmp_path, shards=shards) for word in words] for words in MISTAKES[case]
     )
-    fails(words, tuple(expected), capsys)
+    said = refusal(words, capsys)
+    assert [part for part in expected if part not in said] == [], said
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -189,7 +190,7 @@ def test_a_manifest_that_can_t_be_is_one_line(
     edit, expected = MANIFESTS[case]
     copy = edited(edit)
     words = [word.format(tmp=tmp_path, shards=copy) for word in WGAN]
-    fails(words, (expected,), capsys)
+    assert expected in refusal(words, capsys)
     assert not (tmp_path / "run").exists()
 
 
@@ -199,7 +200,7 @@ def test_a_manifest_that_is_none_is_one_line(
 ) -> None:
     (tmp_path / "manifest.json").write_bytes(content)
     words = [word.format(tmp=tmp_path, shards=tmp_path) for word in WGAN]
-    fails(words, (str(tmp_path / "manifest.json"),), capsys)
+    assert str(tmp_path / "manifest.json") in refusal(words, capsys)
 
 
 def test_a_shard_that_is_gone_or_cut_is_named(
@@ -209,9 +210,11 @@ def test_a_shard_that_is_gone_or_cut_is_named(
     words = [word.format(tmp=tmp_path, shards=copy) for word in WGAN]
     shard = copy / "train-000001.tar"
     shard.write_bytes(shard.read_bytes()[:-512])
-    fails(words, (str(shard), "bytes", "copy it here again"), capsys)
+    said = refusal(words, capsys)
+    assert str(shard) in said and "bytes" in said and "copy it here again" in said
     shard.unlink()
-    fails(words, (str(shard), "copy it here again"), capsys)
+    said = refusal(words, capsys)
+    assert str(shard) in said and "copy it here again" in said
 
 
 LAUNCHES: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
@@ -238,10 +241,11 @@ def test_a_wrong_world_is_one_line(
     environment, expected = LAUNCHES[case]
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    fails([word.format(tmp=tmp_path, shards=shards) for word in WGAN], expected, capsys)
+    said = refusal([word.format(tmp=tmp_path, shards=shards) for word in WGAN], capsys)
+    assert [part for part in expected if part not in said] == [], said
 
 
-def test_only_rank_0_speaks(
+def test_only_rank_0_prints(
     shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}.items():

@@ -28,7 +28,7 @@ def test_sum_and_noise(size: int, shards: Path, alone: list[Trained]) -> None:
     ranks = run_world(size, train_cases, shards, [(case, 1, "float64") for case in CASES])
     for index, case in enumerate(CASES):
         of_case = [rank[index] for rank in ranks]
-        check_same_training(alone[index], of_case, f"{case.name}, world {size}")
+        assert check_same_training(alone[index], of_case, f"{case.name}, world {size}") <= 1e-10
         batch = case.config().train.batch
         check_same_draws(alone[index].draws, [each.draws for each in of_case], batch, case.name)
 
@@ -37,7 +37,7 @@ def test_one_rank_in_parts(shards: Path, alone: list[Trained]) -> None:
     """What several ranks would take, in turn: a single GPU shows this much of the sum."""
     (found,) = run_world(1, train_cases, shards, [(case, 4, "float64") for case in CASES])
     for index, case in enumerate(CASES):
-        check_same_training(alone[index], [found[index]], f"{case.name}, in 4 parts")
+        assert check_same_training(alone[index], [found[index]], f"{case.name}, in 4 parts") <= 1e-10
 
 
 def test_order(size: int, shards: Path) -> None:

@@ -28,33 +28,39 @@ GENERATOR = 2
 
 def check_same_tensors(
     reference: Arrays, other: Arrays, tolerance: float, what: str, biases: float | None = None
-) -> None:
-    """Sum: |other - reference| <= tolerance * |reference|, tensor by tensor, Euclidean norms.
+) -> float:
+    """Sum: |other - reference| <= tolerance * |reference|, tensor by tensor, Euclidean norms. Returns the
+    largest relative error.
 
     `biases`: the tolerance of tensors of one dimension, where it is another.
     """
     assert reference and reference.keys() == other.keys()
+    worst = 0.0
     for name, expected in reference.items():
         norm, difference = np.linalg.norm(expected), np.linalg.norm(other[name] - expected)
         permitted = biases if biases is not None and expected.ndim == 1 else tolerance
         assert np.isfinite(norm) and norm > 0, f"{what}, {name}: norm {norm}"
         assert difference <= permitted * norm, f"{what}, {name}: relative error {difference / norm:.1e}"
+        worst = max(worst, float(difference / norm))
+    return worst
 
 
-def check_same_training(reference: Trained, ranks: list[Trained], what: str) -> None:
-    """Sum, float64: a world gives the gradients, weights and losses of a world of one, to 1e-10."""
+def check_same_training(reference: Trained, ranks: list[Trained], what: str) -> float:
+    """Sum, float64: a world gives the gradients, weights and losses of a world of one, to 1e-10. Returns the
+    largest relative error of gradients and weights.
+    """
     _check_same_weights_on_all_ranks(ranks, what)
-    check_same_tensors(reference.gradients, ranks[0].gradients, 1e-10, f"{what}, gradient")
+    gradients = check_same_tensors(reference.gradients, ranks[0].gradients, 1e-10, f"{what}, gradient")
     losses = np.sum([rank.losses for rank in ranks], axis=0)
     # Sums over the images of numbers around 1, which may cancel: hence the absolute part.
     np.testing.assert_allclose(losses, reference.losses, rtol=1e-9, atol=1e-10, err_msg=what)
-    check_same_tensors(reference.weights, ranks[0].weights, 1e-10, f"{what}, weights")
+    return max(gradients, check_same_tensors(reference.weights, ranks[0].weights, 1e-10, f"{what}, weights"))
 
 
-def check_same_step(reference: Trained, ranks: list[Trained], what: str, tolerance: float = 1e-5) -> None:
+def check_same_step(reference: Trained, ranks: list[Trained], what: str, tolerance: float = 1e-5) -> float:
     """Sum, float32: a step from a checkpoint. Gradients to `tolerance` by norm, those of biases to 5e-5 at
     least: a bias sums over all pixels of real and of generated images, which cancel. Weights by what Adam
-    makes of that. Of a tolerance of 1e-5:
+    makes of that. Returns the largest relative error of gradients. Of a tolerance of 1e-5:
 
     Let the gradients be g in one world and g' in the other, and u = 2^-24.
 
@@ -77,7 +83,7 @@ def check_same_step(reference: Trained, ranks: list[Trained], what: str, toleran
     """
     _check_same_weights_on_all_ranks(ranks, what)
     other, biases = ranks[0], max(tolerance, BIASES)
-    check_same_tensors(reference.gradients, other.gradients, tolerance, f"{what}, gradient", biases)
+    worst = check_same_tensors(reference.gradients, other.gradients, tolerance, f"{what}, gradient", biases)
     _check_same_losses(reference, ranks, tolerance, what)
     assert reference.updates.keys() == other.updates.keys() == reference.gradients.keys()
     given = [
@@ -93,6 +99,7 @@ def check_same_step(reference: Trained, ranks: list[Trained], what: str, toleran
             permitted = _permitted_weight(reference.updates[name], other.updates[name], f"{what}, {name}")
         excess = np.max(difference - permitted)
         assert excess <= 0, f"{what}, {name}: differs by {excess:.1e} more than its gradients explain"
+    return worst
 
 
 def _check_same_weights_on_all_ranks(ranks: list[Trained], what: str) -> None:
@@ -184,10 +191,15 @@ def open_stream(
     )
 
 
-def check_continues(shards: Path, workers: int, first: int, **stream: int) -> None:
-    """Order: the stream opened at batch `first` is the stream from the start, without its first batches."""
+def check_continues(shards: Path, workers: int, first: int, **stream: int) -> int:
+    """Order: the stream opened at batch `first` is the stream from the start, without its first batches.
+    Returns how many batches were compared.
+    """
+    compared = 0
     whole = itertools.islice(open_stream(shards, workers=workers, **stream), first, first + 4)
     later = itertools.islice(open_stream(shards, workers=workers, first=first, **stream), 4)
     for (pixels, labels), (expected_pixels, expected_labels) in zip(later, whole, strict=True):
         assert pixels.dtype == expected_pixels.dtype and pixels.equal(expected_pixels)
         assert labels.equal(expected_labels)
+        compared += 1
+    return compared

@@ -118,19 +118,23 @@ def population(patients: int = 300) -> Features:
     return Features(real, names, a, b)
 
 
-def check(held: Held) -> None:
-    assert 0.9 <= held.holds <= 0.99, held
-    assert held.width <= held.unpaired_width / 3, held
-    assert held.settled == 1 and held.apart < 0.5, held
+def is_right(held: Held) -> bool:
+    """The interval holds the difference in about 95 %, is a third of an unpaired one, and settles it always,
+    where two intervals mostly overlap.
+    """
+    narrow = held.width <= held.unpaired_width / 3
+    return 0.9 <= held.holds <= 0.99 and narrow and held.settled == 1 and held.apart < 0.5
 
 
 def test_the_interval_holds_the_difference_of_the_whole_population() -> None:
-    check(rounds(population(), patients=60, number=40, redraw=True, generated=192))
+    held = rounds(population(), patients=60, number=40, redraw=True, generated=192)
+    assert is_right(held), held
 
 
 @pytest.mark.slow
 def test_the_interval_holds_it_in_400_rounds() -> None:
-    check(rounds(population(), patients=60, number=400, redraw=True, generated=192))
+    held = rounds(population(), patients=60, number=400, redraw=True, generated=192)
+    assert is_right(held), held
 
 
 def test_without_pairing_the_same_rounds_would_fail() -> None:

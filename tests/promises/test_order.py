@@ -143,9 +143,11 @@ def test_loader_with_a_window(build_shards: Callable[..., Path]) -> None:
 
 @pytest.mark.parametrize("workers", [0, 3])
 @pytest.mark.parametrize("first", [1, 2, 7])
-def test_starting_later_is_going_on(first: int, workers: int, build_shards: Callable[..., Path]) -> None:
+def test_starting_later_continues_the_stream(
+    first: int, workers: int, build_shards: Callable[..., Path]
+) -> None:
     shards = build_shards(images=IMAGES, samples_per_shard=14)
-    check_continues(shards, workers, first, world_size=3, rank=1)
+    assert check_continues(shards, workers, first, world_size=3, rank=1) == 4
 
 
 @pytest.mark.parametrize("workers", [0, 1])

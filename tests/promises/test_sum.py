@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.cases import CLIPS, Case, every_combination, full_case, moving_case, paired_case, special_cases
-from helpers.checks import check_same_step, check_same_training
+from helpers.checks import BIASES, check_same_step, check_same_training
 from helpers.training import Trained, save_in_mid_training, step_in_mid_training, train_cases
 from helpers.worlds import run_world, run_worlds
 
@@ -61,14 +61,15 @@ def test_float64(world_size: int, trained: Worlds) -> None:
     for index, case in enumerate(CASES):
         ranks = [rank[index] for rank in trained[world_size]]
         what = f"{case.name}, world {world_size}, accumulate {_parts(world_size, index)}"
-        check_same_training(trained[1][0][index], ranks, what)
+        assert check_same_training(trained[1][0][index], ranks, what) <= 1e-10
 
 
 def test_float64_accumulated_alone(trained: Worlds, shards: Path) -> None:
     indices = range(0, len(CASES), 5)
     (again,) = run_world(1, train_cases, shards, [(CASES[index], 2, "float64") for index in indices])
     for index, result in zip(indices, again, strict=True):
-        check_same_training(trained[1][0][index], [result], f"{CASES[index].name}, accumulate 2")
+        what = f"{CASES[index].name}, accumulate 2"
+        assert check_same_training(trained[1][0][index], [result], what) <= 1e-10
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +100,7 @@ def test_float32(world_size: int, stepped: Worlds) -> None:
         ranks = [rank[index] for rank in stepped[world_size]]
         what = f"{case.name}, float32, world {world_size}, accumulate {_parts(world_size, index)}"
         tolerance = FLOAT32.get(case.settings["model.name"], 1e-5)
-        check_same_step(stepped[1][0][index], ranks, what, tolerance)
+        assert check_same_step(stepped[1][0][index], ranks, what, tolerance) <= BIASES
 
 
 @pytest.mark.parametrize(

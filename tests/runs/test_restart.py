@@ -24,7 +24,10 @@ def test_killed_while_something_else_is_written(
     words = jobs.small(shards, tmp_path / "run", "vanilla")
     jobs.killed(words, tmp_path / "log", 1, fault)
     jobs.run(words, tmp_path / "log")
-    jobs.same_result(tmp_path / "run", undisturbed("vanilla", 1))
+    run, expected = tmp_path / "run", undisturbed("vanilla", 1)
+    assert jobs.tensors(jobs.newest(run)) == jobs.tensors(jobs.newest(expected))
+    assert jobs.metrics(run) == jobs.metrics(expected)
+    jobs.same_result(run, expected)
 
 
 def test_the_command_itself_is_killed(shards: Path, undisturbed: Callable[..., Path], tmp_path: Path) -> None:

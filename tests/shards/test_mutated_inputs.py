@@ -48,17 +48,18 @@ def outcomes(folder: Path, first: int, last: int) -> list[dict[str, Any]]:
     return found
 
 
-def check(found: list[dict[str, Any]]) -> None:
-    assert max(item["seconds"] for item in found) < SECONDS_EACH
-    assert not [item for item in found if item.get("missed")]
-    accepted = [item for item in found if item.get("accepted") and "strict" in item]
-    wrong = [item for item in accepted if not item["strict"] or item["off"] > TOLERANCE]
-    assert not wrong, wrong[:20]
+def wrong(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mutants that took too long, whose damage was missed, or that were accepted though a strict decoder
+    refuses them or has other pixels; there are accepted and refused ones.
+    """
     assert any(item.get("accepted") for item in found) and any("code" in item for item in found)
+    late = [item for item in found if item["seconds"] >= SECONDS_EACH or item.get("missed")]
+    accepted = [item for item in found if item.get("accepted") and "strict" in item]
+    return late + [item for item in accepted if not item["strict"] or item["off"] > TOLERANCE]
 
 
 def test_sixty_mutants(tmp_path: Path) -> None:
-    check(outcomes(tmp_path / "child", 0, 60))
+    assert wrong(outcomes(tmp_path / "child", 0, 60)) == []
 
 
 @pytest.mark.slow
@@ -68,7 +69,7 @@ def test_two_thousand_mutants(tmp_path: Path) -> None:
     ]
     for line in summary(found):
         print(line)
-    check(found)
+    assert wrong(found)[:20] == []
 
 
 def summary(found: list[dict[str, Any]]) -> list[str]:

@@ -19,8 +19,8 @@ from shards.sources.patients import find_patients
 OPTIONS = ("--size", "32", "--workers", "1", "--split", "train=0.5,val=0.25,test=0.25")
 
 
-def check_twelve_patients(folder: Path, column: str, patients: list[str]) -> None:
-    """Build a picture of each of `patients`; they are twelve people, each in one split."""
+def built(folder: Path, column: str, patients: list[str]) -> dict[str, set[str]]:
+    """The splits of each patient, after a build of a picture of each of `patients`."""
     rows = [f"path,label,{column}"]
     (folder / "in").mkdir()
     for number, patient in enumerate(patients):
@@ -29,8 +29,7 @@ def check_twelve_patients(folder: Path, column: str, patients: list[str]) -> Non
     (folder / "labels.csv").write_text("\n".join(rows) + "\n")
     words = [str(folder / "in"), "--labels", str(folder / "labels.csv"), "--out", str(folder / "out")]
     assert main(["build", *words, *OPTIONS]) == 0
-    found = splits_of_patients(folder / "out")
-    assert len(found) == 12 and all(len(splits) == 1 for splits in found.values())
+    return splits_of_patients(folder / "out")
 
 
 def splits_of_patients(out: Path) -> dict[str, set[str]]:
@@ -50,13 +49,15 @@ def splits_of_patients(out: Path) -> dict[str, set[str]]:
     ["patient_id", "PatientID", "Patient ID", "subject", "Subject-Id", "PATIENT", "PtID", "MRN", "case_id"],
 )
 def test_a_column_of_patients_by_another_name(column: str, tmp_path: Path) -> None:
-    check_twelve_patients(tmp_path, column, [f"s{number // 4:02d}" for number in range(48)])
+    found = built(tmp_path, column, [f"s{number // 4:02d}" for number in range(48)])
+    assert len(found) == 12 and all(len(splits) == 1 for splits in found.values())
 
 
 def test_one_patient_written_in_two_ways(tmp_path: Path) -> None:
     """Some as 1000 and 1000.0, and one as 1011.0 alone."""
     ends = [".0" * (number % 2 or number // 4 == 11) for number in range(48)]
-    check_twelve_patients(tmp_path, "patient", [f"{1000 + i // 4}{end}" for i, end in enumerate(ends)])
+    found = built(tmp_path, "patient", [f"{1000 + i // 4}{end}" for i, end in enumerate(ends)])
+    assert len(found) == 12 and all(len(splits) == 1 for splits in found.values())
 
 
 def test_several_columns_of_patients_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,32 +46,37 @@ def found(folder: Path) -> bool:
         return True
 
 
-def flip(folder: Path, file: str, bits: list[int]) -> None:
-    path = folder / file
+def unnoticed(folder: Path, file: str, bits: list[int]) -> list[str]:
+    """Of the bits, flipped one at a time, those that `verify` does not find. The file is then as it was."""
+    path, missed = folder / file, []
     right = path.read_bytes()
     for bit in bits:
         data = bytearray(right)
         data[bit // 8] ^= 1 << bit % 8
         path.write_bytes(data)
-        assert found(folder), (
-            f"{file}: bit {bit % 8} of byte {bit // 8}: {bytes(data[bit // 8 - 20 : bit // 8 + 20])!r}"
-        )
+        if not found(folder):
+            around = bytes(data[bit // 8 - 20 : bit // 8 + 20])
+            missed.append(f"{file}: bit {bit % 8} of byte {bit // 8}: {around!r}")
     path.write_bytes(right)
-    assert not found(folder)
+    return missed
 
 
 def test_flipped_bits_anywhere(copy: Path) -> None:
     rng = random.Random(3)
     assert not found(copy)
     for path in sorted(copy.iterdir()):
-        flip(copy, path.name, [rng.randrange(8 * path.stat().st_size) for _ in range(60)])
+        bits = [rng.randrange(8 * path.stat().st_size) for _ in range(60)]
+        assert unnoticed(copy, path.name, bits) == []
+    assert not found(copy)
 
 
 @pytest.mark.slow
 def test_a_flipped_bit_in_every_byte_of_the_manifest(copy: Path) -> None:
     rng = random.Random(4)
     size = (copy / manifest.FILE).stat().st_size
-    flip(copy, manifest.FILE, [8 * byte + rng.randrange(8) for byte in range(size)])
+    bits = [8 * byte + rng.randrange(8) for byte in range(size)]
+    assert unnoticed(copy, manifest.FILE, bits) == []
+    assert not found(copy)
 
 
 def test_missing_and_extra_files(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
