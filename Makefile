@@ -13,8 +13,9 @@ help:
 	@echo "make test-gpu    the promises on CUDA and NCCL; without a device the same tests on the CPU, as a dry run"
 	@echo "make test-slurm  training on a real Slurm of two nodes, and over a cut link, on this machine;"
 	@echo "                 CHEXDIST_ALLOW_APT=1 may install both"
-	@echo "make test-chaos  random faults against training, builds, evaluate and generate; CHAOS_SECONDS=600, CHAOS_TRIALS,"
-	@echo "                 CHAOS_SEED=0; CHAOS_ONLY=SEED repeats one trial; as root, for disks and hosts of its own"
+	@echo "make test-chaos  random faults against training, builds, evaluate and generate; CHAOS_SECONDS=600,"
+	@echo "                 CHAOS_TRIALS, CHAOS_SEED=0; CHAOS_ONLY=SEED repeats one trial; as root, for disks and"
+	@echo "                 hosts of its own"
 	@echo "make format      rewrite the sources in the project's style"
 
 .venv/.ready: setup.cfg pyproject.toml shards/__init__.py

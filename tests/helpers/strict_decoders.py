@@ -31,7 +31,10 @@ def rle(frame: bytes, rows: int, columns: int, width: int) -> np.ndarray:
         if len(plane) != rows * columns or segment[position:] not in (b"", b"\0"):
             raise ValueError("length")
         planes.append(np.frombuffer(bytes(plane), np.uint8).astype(np.uint32))
-    return sum(plane << (8 * (width - 1 - n)) for n, plane in enumerate(planes)).reshape(rows, columns)  # type: ignore[union-attr]
+    total = np.zeros(rows * columns, np.uint32)
+    for n, plane in enumerate(planes):
+        total += plane << (8 * (width - 1 - n))
+    return total.reshape(rows, columns)
 
 
 def encode_rle(values: np.ndarray) -> bytes:
