@@ -109,7 +109,7 @@ def check_end(scene: Scene, seconds: float) -> None:
     assert not left, f"not ended within {seconds:.0f} s: {_shown(scene, left)}"
     scene.heal()
     left = scene.wait(seconds)
-    assert not left, f"not ended within {seconds:.0f} s of going on: {_shown(scene, left)}"
+    assert not left, f"not ended within {seconds:.0f} s of resuming: {_shown(scene, left)}"
 
 
 def _shown(scene: Scene, left: list[int]) -> str:
@@ -153,7 +153,7 @@ def check_status(run: Path, scene: Scene) -> None:
 
 
 def check_again(made: Target, reference: Undisturbed) -> None:
-    """The same command goes on to the same bytes; what was complete is, and may be refused by its name."""
+    """The same command resumes to the same bytes; what was complete is, and may be refused by its name."""
     complete = made.is_complete()
     scene = made.start(disturbed=False)
     try:

@@ -1,4 +1,4 @@
-"""Trials, one after the other: each ends in time, says why, and the same command goes on to the same bytes.
+"""Trials, one after the other: each ends in time, says why, and the same command resumes to the same bytes.
 
 CHAOS_TRIALS: how many; CHAOS_SECONDS: none begins later; CHAOS_SEED: of the first, the next has the next;
 CHAOS_ONLY: the seed of the only one; CHAOS_TABLE: a file that gets a line for each.

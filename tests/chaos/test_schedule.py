@@ -8,7 +8,7 @@ from chaos.schedule import MOST, PLANTED, ROUND, TARGETS, trial
 
 @given(st.integers(0, 10**9))
 def test_a_seed_is_one_trial(seed: int) -> None:
-    """Of one to three faults that its target can meet, in order, none twice."""
+    """Of one to three faults that its target can have, in order, none twice."""
     found = trial(seed)
     assert found == trial(seed) and found.seed == seed
     kinds = [fault.kind for fault in found.faults]

@@ -80,11 +80,11 @@ def test_a_rank_that_comes_again_is_of_another_start(
     make_cache: MakeCache, as_rank: Callable[[int], None]
 ) -> None:
     answers = iter([b"first", b"second\nline", b"third"])
-    heard = []
+    received = []
     for rank in (0, 1, 1, 0, 0):
         as_rank(rank)
-        heard.append(once(make_cache(), 1, lambda: next(answers)))
-    assert heard == [b"first", b"first", b"second\nline", b"second\nline", b"third"]
+        received.append(once(make_cache(), 1, lambda: next(answers)))
+    assert received == [b"first", b"first", b"second\nline", b"second\nline", b"third"]
 
 
 def test_what_is_old_or_not_whole_is_not_taken(
@@ -133,7 +133,7 @@ def node(number: int, action: Callable[[], None]) -> int:
             assert os.uname().nodename == name.decode()
         action()
         code = 0
-    except Exception:  # noqa: BLE001  shown, since a forked process ends without a word
+    except Exception:  # noqa: BLE001  shown, since a forked process ends without a message
         traceback.print_exc()
     finally:
         os._exit(code)

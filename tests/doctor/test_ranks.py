@@ -109,7 +109,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]
 
 
 def test_accelerate_s_trap(bare_environment: dict[str, str]) -> None:
-    """`accelerate launch --cpu --num_processes 2` starts one process without a word: the doctor has it."""
+    """`accelerate launch --cpu --num_processes 2` starts one process without a message: the doctor has it."""
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
     done = subprocess.run(
         [*launch, "-m", "chexdist", "doctor"],

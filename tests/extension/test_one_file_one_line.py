@@ -248,7 +248,7 @@ def run(tree: Path, build_pictures: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def build_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eighty pictures, no two alike, and a label file in the new format."""
+    """Eighty pictures, no two equal, and a label file in the new format."""
     root = tmp_path_factory.mktemp("pictures")
     rows = ["image_name,diagnosis"]
     for number in range(80):

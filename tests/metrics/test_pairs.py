@@ -49,7 +49,7 @@ def prepared(images: Tensor) -> np.ndarray:
 @pytest.mark.parametrize("side", [32, 64, 256, 300])
 def test_scores_are_scikit_image_s(side: int) -> None:
     a, b = smooth(1, 10, side), smooth(2, 10, side)
-    b[5:] = (a[5:] + 0.1 * b[5:]).clamp(-1, 1)  # near 1, where contrasts are alike
+    b[5:] = (a[5:] + 0.1 * b[5:]).clamp(-1, 1)  # near 1, where contrasts are equal
     a[9], b[9] = a[9].clamp(-1, -0.99), a[9].clamp(-1, -0.98)  # flat: nothing but constants and rounding
     scores = pair_scores(a, b)
     for i, (x, y) in enumerate(zip(prepared(a), prepared(b), strict=True)):

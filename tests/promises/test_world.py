@@ -92,7 +92,7 @@ def test_half_a_world_is_refused(environment: dict[str, str]) -> None:
 
 
 def test_accelerate_cpu_of_two_is_refused(tmp_path: Path) -> None:
-    """`--cpu --num_processes 2` starts one process without a word (accelerate 1.15)."""
+    """`--cpu --num_processes 2` starts one process without a message (accelerate 1.15)."""
     launch = [Path(sys.executable).with_name("accelerate"), "launch", "--cpu", "--num_processes", "2"]
     done = subprocess.run(
         [*launch, "-m", "chexdist", "train", "--config", "wgan-gp", "--run.dir", tmp_path / "run"],

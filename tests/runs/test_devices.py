@@ -54,7 +54,7 @@ TABLE: list[tuple[dict[str, str], Visible, int, str]] = [
 
 @pytest.fixture(autouse=True)
 def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Accelerate leaves what it was told in the environment, which jobs inherit."""
+    """Accelerate leaves its arguments in the environment, which jobs inherit."""
     for name in ("ACCELERATE_USE_CPU", "ACCELERATE_TORCH_DEVICE", *ALLOTTED):
         monkeypatch.delenv(name, raising=False)
 
@@ -170,7 +170,7 @@ SLURM = {"SLURM_GPUS_ON_NODE": "2"}
 
 @pytest.mark.parametrize("size", [1, 2])
 def test_gpus_that_no_rank_can_use(size: int, shards: Path, tmp_path: Path) -> None:
-    """Not trained on the CPU without a word."""
+    """Not trained on the CPU without a message."""
     said = refused(shards, tmp_path, Torch(((), ()), SLURM), size)
     assert "SLURM_GPUS_ON_NODE=2" in said and "without CUDA" in said and "ACCELERATE_USE_CPU=true" in said
     assert said.startswith(f"rank 0 on {platform.node()}: " if size > 1 else "this job has GPUs")

@@ -104,7 +104,7 @@ def test_a_second_interrupt_stops_at_once(shards: Path, tmp_path: Path) -> None:
     assert "stopped at once" in job.output
 
 
-def test_one_rank_meets_a_corrupt_shard(shards: Path, tmp_path: Path) -> None:
+def test_one_rank_reads_a_corrupt_shard(shards: Path, tmp_path: Path) -> None:
     """In the middle of training; the other rank learns the cause."""
     run, copy = tmp_path / "run", tmp_path / "shards"
     shutil.copytree(shards, copy)

@@ -151,7 +151,7 @@ def test_loader_processes_of_a_killed_job_don_t_hold_its_lock(shards: Path, tmp_
 
 
 def test_the_status_of_a_stop_is_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A signal's thread writes it while the main thread is about to write that training goes on."""
+    """A signal's thread writes it while the main thread is about to write that training continues."""
     run, in_the_middle, goes_on = RunDirectory(tmp_path / "run"), Event(), Event()
     run.lock()
 

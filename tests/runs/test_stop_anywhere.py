@@ -134,7 +134,7 @@ def test_half_a_world_that_is_left_in_the_shell(shards: Path, tmp_path: Path) ->
 
 @dataclass(frozen=True)
 class NoLauncher:
-    """The only rank of a launcher that was killed before they met."""
+    """The only rank of a launcher that was killed before the rendezvous."""
 
     def __call__(self, rank: int) -> None:
         world = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "TORCHELASTIC_USE_AGENT_STORE": "True"}

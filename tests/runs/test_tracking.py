@@ -75,7 +75,7 @@ def test_switched_on_late_it_shows_the_whole_run(
 
 @dataclass(frozen=True)
 class StandIn:
-    """In place of Accelerate's class for a tracker, one that writes what it is told to a file."""
+    """In place of Accelerate's class for a tracker, one that writes what it receives to a file."""
 
     tracker: str
     file: Path
@@ -116,18 +116,18 @@ class StandIn:
 
 @pytest.mark.parametrize(("tracker", "separator"), [("wandb", "/"), ("mlflow", ".")])
 def test_another_tracker_gets_the_log(tracker: str, separator: str, shards: Path, tmp_path: Path) -> None:
-    """Also of a second start, and is told of the end."""
-    run, heard = tmp_path / "a run", tmp_path / "heard"
+    """Also of a second start, and is notified of the end."""
+    run, received = tmp_path / "a run", tmp_path / "received"
     words = jobs.small(shards, run, "vanilla", "--run.tracker", tracker)
     for images in ("96", "192"):
-        heard.unlink(missing_ok=True)
+        received.unlink(missing_ok=True)
         more = ["--train.images", images]
-        jobs.run([*words, *more], tmp_path / "log", 2, StandIn(tracker, heard))
-        first, *lines, last = [json.loads(line) for line in heard.read_text().splitlines()]
+        jobs.run([*words, *more], tmp_path / "log", 2, StandIn(tracker, received))
+        first, *lines, last = [json.loads(line) for line in received.read_text().splitlines()]
         assert first["project"] == "chexdist" and "a run" in first.values() and last == "finished"
-        told = [(name, value, step) for values, step in lines for name, value in values.items()]
+        logs = [(name, value, step) for values, step in lines for name, value in values.items()]
         logged = [(m.name.replace("/", separator), m.value, m.images) for m in read_log(run)]
-        assert told == logged and len({name for name, _, _ in told if "kid_x1000" in name}) > 1
+        assert logs == logged and len({name for name, _, _ in logs if "kid_x1000" in name}) > 1
 
 
 def test_without_tensorboard_the_cure_is_reported_before_anything_is_made(

@@ -55,7 +55,7 @@ def splits_of(out: Path, column: str) -> dict[str, set[str]]:
 
 
 def split_of(out: Path, patient: int) -> str:
-    """The split of a patient of the first build, told by the key file."""
+    """The split of a patient of the first build, found by the key file."""
     (split,) = splits_of(out, "patient")[
         load_key(Path(f"{out}.key")).name("patient", f"{patient:04d}".encode())
     ]

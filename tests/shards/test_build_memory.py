@@ -58,7 +58,7 @@ def test_too_many_workers_are_refused_with_how_many_fit(
 
 @pytest.fixture
 def sources(tmp_path: Path) -> Path:
-    """Uncompressed DICOM files of SIDE px, no two alike."""
+    """Uncompressed DICOM files of SIDE px, no two equal."""
     for number in range(FILES):
         levels = (smooth(number, SIDE, SIDE) * 4095).astype(np.uint16)
         write_dicom(tmp_path / "sources" / "ab"[number % 2] / f"{number:04}.dcm", dicom(levels, bits=12))

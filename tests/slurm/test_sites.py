@@ -108,7 +108,7 @@ def test_an_array_of_three_seeds(slurm: Cluster, submit: Submit, shards: Path, t
 def test_a_preemption(
     slurm: Cluster, submit: Submit, shards: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
-    """Another job takes all nodes, first while the ranks start; then training goes on where it was."""
+    """Another job takes all nodes, first while the ranks start; then training resumes where it was."""
     run = tmp_path / "run"
     job = submit(TRAIN, tiny(shards, run), held="starting,4")
     job.until_held(0)
@@ -124,7 +124,7 @@ def test_a_preemption(
 
 
 def test_a_lost_node(slurm: Cluster, submit: Submit, shards: Path, undisturbed: Path, tmp_path: Path) -> None:
-    """All that runs on it is killed at once; the job goes on with the third node, with the same result."""
+    """All that runs on it is killed at once; the job resumes with the third node, with the same result."""
     run = tmp_path / "run"
     job = submit(TRAIN, tiny(shards, run), held="4")
     assert job.until_held(0) == ["node1", "node2"]

@@ -18,7 +18,7 @@ def stopped_at(run: Path, batches: int) -> None:
 def test_every_way_to_stop_early(
     slurm: Cluster, submit: Submit, shards: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
-    """One after the other in the same job, each met with both ranks in the middle of the run."""
+    """One after the other in the same job, each sent with both ranks in the middle of the run."""
     job, run = submit(TRAIN, tiny(shards, tmp_path / "run"), held="2,4,6"), tmp_path / "run"
     assert job.until_held(0) == ["node1", "node2"]
     slurm.run("scancel", "--batch", "--signal=USR1", job.number)

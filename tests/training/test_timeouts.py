@@ -1,4 +1,4 @@
-"""The group in which ranks learn of a cause gives up before NCCL, whose watchdog ends them without a word."""
+"""The group in which ranks learn of a cause times out before NCCL, whose watchdog ends them silently."""
 
 from datetime import timedelta
 from typing import Any
