@@ -29,7 +29,7 @@ def test_a_killed_run_is_not_alive(shards: Path, tmp_path: Path) -> None:
 def test_the_demo_does_not_believe_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its launcher has ended: nobody can be running."""
     (tmp_path / "status.json").write_text('{"state": "running", "cause": null}')
-    monkeypatch.setattr(demo, "_call", lambda *words: None)
+    monkeypatch.setattr(demo, "_call", lambda *words, **variables: None)
     with pytest.raises(WorkError, match="ended without a message, as when they are killed"):
         demo._train("dcgan", tmp_path / "shards", tmp_path, 0)
 

@@ -8,6 +8,7 @@ from helpers import jobs
 
 from chexdist.__main__ import main
 from chexdist.config.load import load_config
+from chexdist.data.manifest import read_manifest
 from chexdist.run.log import read_log
 from chexdist.run.trained import _doubts
 from chexdist.run.verdict import VERDICTS
@@ -58,6 +59,8 @@ def test_without_that_it_is_only_said(
     run = tmp_path / "run"
     assert main(jobs.small(shards, run, "dcgan", *ILL, "--train.images", "96")) == 0
     assert status(run)["state"] == "done" and "verdict" in status(run)["health"]  # type: ignore[operator]
+    provenance = json.loads((run / "provenance.json").read_text())
+    assert provenance["training_images"] == len(read_manifest(str(shards)).splits["train"]) > 0
     out = capfd.readouterr().out
     assert "verdict: worse than the mean image" in out and "what usually helps: lower --ema.halflife" in out
 
