@@ -119,6 +119,8 @@ class Examination:
             config = with_precision(config, automatic(self.peers.device))
         if self.subject.simulate:
             config, ranks = self._simulated(config, self.subject.simulate), self.subject.simulate
+        images = len(self.manifest.splits["train"]) if self.manifest else None
+        self.check("recipe", lambda note: check_advice(note, config, images))
         self._plan(config, ranks)
 
     def _fit(self, config: Config) -> None:
@@ -126,8 +128,6 @@ class Examination:
         if manifest is not None:
             self.check("configuration", lambda note: check_fit(note, config, manifest))
             self.check("cache", lambda note: check_cache(note, manifest))
-        images = len(manifest.splits["train"]) if manifest else None
-        self.check("recipe", lambda note: check_advice(note, config, images))
         self.check("batch", lambda note: check_batch(note, config, self.subject.world.size))
 
     def _simulated(self, config: Config, ranks: int) -> Config:

@@ -9,6 +9,10 @@ from chexdist.config.tree import Adam, Config, Ramp
 from chexdist.run.cures import FEW_IMAGES_PER_PIXEL
 
 LEAST_RATE, MOST_RATE, MOST_RATIO = 5e-5, 2e-3, 5.0
+LARGE_BATCH, RATE_OF_16 = 64, 5e-4
+"""From where rates should follow the batch, and Adam's usual rate for 16 images, from which they do."""
+SLOW = 2.5
+"""How many times lower than that a rate may be."""
 FAR = 4.0
 """Times the rule, or less than one of so many parts of it, from which a penalty's weight is unusual."""
 FEW_UPDATES = 5_000
@@ -28,7 +32,7 @@ class Advice:
 
 def advice(config: Config, images: int | None) -> list[Advice]:
     """What is unusual about a training on so many images, the gravest first; None: they are not known yet."""
-    found = [*_weight(config), *_rates(config)]
+    found = [*_weight(config), *_rates(config), *_rates_of_a_large_batch(config)]
     train = config.train
     if images is not None:
         found += _few(config, images)
@@ -85,6 +89,22 @@ def _rates(config: Config) -> list[Advice]:
             Advice(f"the critic's learning rate is {ratio:.2g} times the generator's", "1/2 to 4 times")
         )
     return found
+
+
+def _rates_of_a_large_batch(config: Config) -> list[Advice]:
+    """Adam's rates grow with the square root of the batch (Malladi et al. 2022, arXiv:2205.10287);
+    docs/many-ranks.md has what was measured.
+    """
+    batch = config.train.batch
+    if batch < LARGE_BATCH:
+        return []
+    usual = min(MOST_RATE, RATE_OF_16 * (batch / 16) ** 0.5)
+    rates = {"generator": _rate(config.optim.generator), "critic": _rate(config.optim.critic)}
+    return [
+        Advice(f"optim.{name}.lr {rate:g} with batches of {batch:,}", f"about {usual:.2g}")
+        for name, rate in rates.items()
+        if LEAST_RATE <= rate < usual / SLOW
+    ]
 
 
 def _rate(adam: Adam) -> float:

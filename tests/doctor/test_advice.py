@@ -28,6 +28,7 @@ def test_shipped_configurations_are_usual(name: str) -> None:
         (["--augment.name", "none"], 200, "200 training images for 64 px"),
         ([], 20, "20 training images"),
         (["--train.batch", "512"], 640, "train.batch 512 of 640"),
+        (["--train.batch", "128"], 640, "lr 0.0005 with batches of 128"),
         (["--ema.ramp", "0", "--ema.halflife", "1e6"], 640, "lags"),
     ],
 )
@@ -48,3 +49,10 @@ def test_how_many_images_would_do_is_said() -> None:
     ]
     assert few.cure.endswith("or 512 images")
     assert "train on more images, 512 or more for 64 px" in cures("critic memorises", {"model.size": 64})
+
+
+def test_rates_that_follow_a_large_batch_are_usual() -> None:
+    rates = [word for name in ("generator", "critic") for word in (f"--optim.{name}.lr", "1.4e-3")]
+    settings = ["--train.batch", "128", "--train.images", "800000"]
+    (plain, _), followed = (advice(load_config("dcgan", [*settings, *more]), 4000) for more in ([], rates))
+    assert plain.cure == "about 0.0014" and followed == []

@@ -144,5 +144,6 @@ def test_too_many_ranks_for_the_batch_is_a_fault_and_simulated_all_the_same(
     (fault,) = faults(lines)
     assert code == 1 and "train.batch 16 has 2 groups; what follows is with train.batch 512" in fault
     assert "cure: set train.batch 512, or lower train.group" in fault
+    assert any("with batches of 512" in line and "recipe" in line for line in lines)
     assert any("64 ranks read each of 72 samples exactly once" in line for line in lines)
     assert any("64 ranks, train.batch 512" in line for line in lines)
