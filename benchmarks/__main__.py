@@ -1,6 +1,7 @@
 """`python -m benchmarks step stream`: measures side by side, shows a table, writes all timings as JSON."""
 
 import argparse
+import math
 import sys
 import tempfile
 from dataclasses import replace
@@ -16,7 +17,7 @@ RESULTS = Path(__file__).parent / "results"
 BENCHMARKS = {
     "step": "training: chexdist's step against a notebook's loop, same networks, images and batches",
     "stream": "reading: chexdist's loader against stock WebDataset and against a notebook's PNG folder",
-    "ranks": "training: two DDP ranks against two independent trainings",
+    "scaling": "training: 1, 2 and 4 DDP ranks beside as many trainings apart and a formula; more GPUs by it",
     "build": "shards by encoding: two worker processes against one and decoding alone; memory; JPEG 2000 "
     "against pydicom's full decode",
     "exactness": "samples lost and doubled over two nodes, a kill and a restart: chexdist against WebDataset "
@@ -44,7 +45,13 @@ def parser() -> argparse.ArgumentParser:
         "--batch",
         type=int,
         default=16,
-        help="batch of `step`, and of a rank in `ranks`, a multiple of 8 (16 is what is shipped)",
+        help="batch of `step`, and of a rank in `scaling`, a multiple of 8 (16 is what is shipped)",
+    )
+    top.add_argument(
+        "--gbit", type=float, default=100.0, help="of `scaling`: Gbit/s between GPUs that are assumed"
+    )
+    top.add_argument(
+        "--latency", type=float, default=10.0, help="of `scaling`: microseconds of a message, assumed"
     )
     top.add_argument(
         "--workers",
@@ -113,6 +120,9 @@ def check(options: argparse.Namespace) -> None:
     for name in ("rounds", "batch", "workers"):
         if (value := getattr(options, name)) is not None and value < 1:
             raise UserError(f"--{name} {value} must be 1 or more")
+    for name in ("gbit", "latency"):
+        if not 0 < (value := getattr(options, name)) < math.inf:
+            raise UserError(f"--{name} {value} must be a number above 0")
     if options.batch % 8:
         raise UserError(
             f"--batch {options.batch} must be a multiple of 8, the group of the shipped configurations"
@@ -122,7 +132,7 @@ def check(options: argparse.Namespace) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measure, show and write."""
     check(options)
-    from benchmarks import build, copies, exactness, planted, quality, ranks, record, step, stream
+    from benchmarks import build, copies, exactness, planted, quality, record, scaling, step, stream
     from benchmarks.alternate import Effort
     from benchmarks.machine import BUSY, commit, machine
     from benchmarks.peers import measure as peers
@@ -130,20 +140,30 @@ def run(options: argparse.Namespace) -> int:
     effort = Effort(1, 0.0) if options.tiny else Effort(options.rounds, options.seconds)
     step_setting = step.TINY if options.tiny else step.Setting(batch=options.batch)
     stream_setting = stream.TINY if options.tiny else stream.Setting(workers=options.workers or 1)
+    cluster = scaling.Ring(options.gbit / 8 * 1e9, options.latency * 1e-6)
+    scaling_setting = replace(
+        scaling.TINY if options.tiny else scaling.Setting(options.batch), cluster=cluster
+    )
     exactness_setting = exactness.TINY if options.tiny else exactness.Setting(workers=options.workers or 2)
     about, source = machine(), commit()
     for name in options.names:
         date = datetime.now(UTC).isoformat(timespec="seconds")
         result: (
-            record.Result | exactness.Result | quality.Result | planted.Result | peers.Result | copies.Result
+            record.Result
+            | scaling.Result
+            | exactness.Result
+            | quality.Result
+            | planted.Result
+            | peers.Result
+            | copies.Result
         )
         with tempfile.TemporaryDirectory(prefix="chexdist-benchmarks-") as work:
             if name == "step":
                 result = step.measure(effort, step_setting)
             elif name == "stream":
                 result = stream.measure(effort, Path(work), stream_setting)
-            elif name == "ranks":
-                result = ranks.measure(effort, step_setting)
+            elif name == "scaling":
+                result = scaling.measure(effort, scaling_setting)
             elif name == "build":
                 result = build.measure(effort, Path(work), build.TINY if options.tiny else build.SHIPPED)
             elif name == "exactness":

@@ -154,13 +154,6 @@ def test_the_command_writes_what_it_shows(tmp_path: Path, capsys: pytest.Capture
     assert sum(line.startswith("|") for line in lines) == rows + 3 * 2  # and two lines of each head
 
 
-@pytest.mark.slow
-def test_ranks_compare_two_worlds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["ranks", "--tiny", "--out", str(tmp_path)]) == 0
-    (file,) = tmp_path.iterdir()
-    assert [row["ratio"] > 0 for row in json.loads(file.read_text())["rows"]] == [True, True]
-
-
 def test_a_radiograph_is_the_same_in_each_encoding(tmp_path: Path) -> None:
     """To the last bit where nothing is lost; PNG has 8 bits, and so has baseline, which is lossy."""
     encodings.write_encodings(3, tmp_path, 64)
@@ -188,6 +181,8 @@ def test_both_decoders_draw_the_same_picture(name: str) -> None:
         (["nothing"], "nothing: give one or more of step, stream"),
         (["step", "--batch", "12"], "multiple of 8"),
         (["step", "--rounds", "0"], "--rounds 0 must be 1 or more"),
+        (["scaling", "--gbit", "0"], "--gbit 0.0 must be a number above 0"),
+        (["scaling", "--latency", "nan"], "--latency nan must be a number above 0"),
         (["--markdown", "none.json"], "none.json: No such file"),
     ],
 )
