@@ -7,7 +7,7 @@ from typing import Any
 
 from chexdist.config.tree import Config
 from chexdist.doctor.finding import Note, counted
-from chexdist.doctor.sizes import passes
+from chexdist.doctor.sizes import passes, step_on_meta
 
 LAUNCH = 8e-6
 """Seconds in which Python, autograd and the driver launch one operator, ASSUMED."""
@@ -37,13 +37,9 @@ class Work:
 
 
 def work_of(config: Config, classes: int) -> Work:
-    """Of the passes whose memory `sizes` counts: without augmentation, noise and the optimizers."""
-    import torch
+    """Of the passes whose memory `sizes` counts: without the optimizers."""
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils.flop_counter import flop_registry
-
-    from chexdist.config.spec import spec_of
-    from chexdist.gan.models import FAMILIES
 
     class Counter(TorchDispatchMode):
         operators = arithmetic = 0
@@ -55,10 +51,8 @@ def work_of(config: Config, classes: int) -> Work:
                 self.arithmetic += formula(*args, **(kwargs or {}), out_val=made)
             return made
 
-    family, spec, images = FAMILIES[config.model.name], spec_of(config, classes), config.train.group
-    with torch.device("meta"):
-        generator, critic = family.Generator(spec), family.Critic(spec)
-    critic_step, generator_step, *_ = passes(config, generator, critic, images)
+    images = config.train.group
+    critic_step, generator_step = passes(step_on_meta(config, classes, images))
     with Counter() as counter:
         for _ in range(config.train.n_critic):
             critic_step()

@@ -34,7 +34,7 @@ Terms = dict[str, int]
 def main_terms(
     config: Config, manifest: Manifest | None, sizes: Sizes, ranks: int, here: int, on_gpu: bool
 ) -> Terms:
-    """Bytes of one node's main memory by what takes them, in words of docs/failures.md.
+    """Bytes of one node's main memory by what takes them, in words of docs/memory.md.
 
     Args:
         ranks: of the world.
@@ -61,15 +61,27 @@ def main_terms(
 
 def network_terms(config: Config, sizes: Sizes, ranks: int) -> Terms:
     """Bytes of a rank's networks and of their largest pass, where they are: on its GPU, or in main memory."""
-    part = largest_part(config, ranks)
-    step = part * sizes.image
+    terms = step_terms(config, sizes, ranks)
+    state, step = terms
+    if sizes.evaluation > terms[step]:
+        return {state: terms[state], "an evaluation's largest pass": sizes.evaluation}
+    return terms
+
+
+def step_terms(config: Config, sizes: Sizes, ranks: int) -> Terms:
+    """Bytes of a rank's tensors in a training step: those that stay, then those of the step.
+
+    Where a share has several parts, gradients of those before stay, as do the images of those that follow.
+    """
+    part, share = largest_part(config, ranks), len(largest_share(config, ranks))
+    step = sizes.step(part) + (share - part) * FLOAT * config.model.size**2
+    if part < share:
+        step += max(sizes.gradients)
     state = (
-        f"weights, gradients{', the reducer' if ranks > 1 else ''}, Adam's two moments of "
-        f"{sizes.generator:,} + {sizes.critic:,} parameters, and EMA, 4 bytes each"
+        f"weights{', the reducer' if ranks > 1 else ''}, Adam's two moments of {sizes.generator:,} + "
+        f"{sizes.critic:,} parameters, and EMA, 4 bytes each"
     )
-    if sizes.evaluation > step:
-        return {state: sizes.state(ranks), "an evaluation's largest pass": sizes.evaluation}
-    return {state: sizes.state(ranks), f"kept for the backward pass of {counted(part, 'image')}": step}
+    return {state: sizes.state(ranks), f"gradients and passes of a step of {counted(part, 'image')}": step}
 
 
 def held() -> int:

@@ -1,5 +1,5 @@
 """How large what a configuration describes is: parameters, checkpoints, what a step and an evaluation hold.
-Worked out, nothing is allocated.
+Worked out by the production step on torch's meta device: nothing is allocated.
 """
 
 import weakref
@@ -13,9 +13,13 @@ from chexdist.config.tree import Config
 from chexdist.data.decode import DTYPES
 from chexdist.data.manifest import Manifest
 from chexdist.distributed.partition import micro_batches, share
+from chexdist.doctor.alone import step_alone
 
 if TYPE_CHECKING:
     import torch
+
+    from chexdist.training.networks import Gan
+    from chexdist.training.step import Step
 
 FLOAT = 4
 """Bytes of a weight; they are float32 at any precision."""
@@ -23,16 +27,23 @@ FLOAT = 4
 
 @dataclass(frozen=True)
 class Sizes:
-    """Parameters of both networks, and bytes of what their passes hold at once, weights and gradients aside.
+    """Parameters of both networks, and bytes of what their passes hold at once, weights aside.
 
-    image: of a training step, for each image of its part.
+    moments: of a training step after each of its allocations, as bytes at any number of images (weights'
+        gradients) and bytes for each image.
     evaluation: of an evaluation's largest pass, which keeps nothing for a backward pass.
     """
 
     generator: int
     critic: int
-    image: int
+    moments: frozenset[tuple[int, int]]
     evaluation: int
+
+    def step(self, images: int) -> int:
+        """Bytes of a training step at its fullest moment, with this many images in its part: the images, what
+        the passes keep and compute, and the gradients.
+        """
+        return max(fixed + each * images for fixed, each in self.moments)
 
     @property
     def checkpoint(self) -> int:
@@ -52,94 +63,103 @@ class Sizes:
         return FLOAT * self.generator, FLOAT * self.critic
 
     def state(self, world_size: int) -> int:
-        """Bytes of weights, gradients, moments and average; DDP keeps the gradients once more."""
-        copies = 4 if world_size == 1 else 5
+        """Bytes of weights, moments and average, which stay from step to step, as do DDP's buckets of
+        gradients.
+        """
+        copies = 3 if world_size == 1 else 4
         return FLOAT * (copies * (self.generator + self.critic) + self.generator)
 
 
 def sizes_of(config: Config, classes: int) -> Sizes:
-    """Both networks of a configuration, built and run on torch's meta device, where tensors have shapes and
-    no content. Passes of some images and of twice as many are compared, so that gradients are out.
+    """The passes of some images and of twice as many allocate in the same order, so each moment's bytes are
+    those at no image and those of an image.
 
     Args:
         classes: of the shards.
     """
+    some = 2 * config.train.group
+    once, twice = (step_on_meta(config, classes, images) for images in (some, 2 * some))
+    gan = once.gan
+    moments = {
+        (2 * before - after, (after - before) // some)
+        for one, other in zip(passes(once), passes(twice), strict=True)
+        for before, after in zip(live_bytes(one), live_bytes(other), strict=True)
+    }
+    parameters = [sum(weight.numel() for weight in net.parameters()) for net in (gan.generator, gan.critic)]
+    evaluation = max(max(live_bytes(work)) for work in evaluation_passes(gan))
+    return Sizes(parameters[0], parameters[1], frozenset(moments), evaluation)
+
+
+def step_on_meta(config: Config, classes: int, images: int) -> "Step":
+    """In float32: torch's meta device has no autocast."""
     import torch
 
-    from chexdist.config.spec import spec_of
-    from chexdist.gan.models import FAMILIES
-    from chexdist.gan.models.norms import GhostBatchNorm
-    from chexdist.run.sampling import CALIBRATION_GROUPS, CHUNK
+    from chexdist.training.precision import with_precision
 
-    group, family, spec = config.train.group, FAMILIES[config.model.name], spec_of(config, classes)
-    with torch.device("meta"):
-        generator, critic = family.Generator(spec), family.Critic(spec)
-    some = -(-CHUNK // group) * group
-    once, twice = (
-        [peak_of(step) for step in passes(config, generator, critic, images)] for images in (some, 2 * some)
-    )
-    grown = [(after - before) // some for before, after in zip(once, twice, strict=True)]
-    drawn, scored = grown[2:]
-    calibrated = any(isinstance(layer, GhostBatchNorm) for layer in generator.modules())
-    evaluation = max(CHUNK * max(drawn, scored), calibrated * CALIBRATION_GROUPS * group * drawn)
-    parameters = [sum(weight.numel() for weight in net.parameters()) for net in (generator, critic)]
-    return Sizes(parameters[0], parameters[1], max(grown[:2]), evaluation)
+    return step_alone(with_precision(config, "no"), classes, images, torch.device("meta"))
 
 
-def passes(
-    config: Config, generator: "torch.nn.Module", critic: "torch.nn.Module", images: int
-) -> list[Callable[[], object]]:
-    """The critic's step and the generator's; images drawn, and scored, with nothing kept. For networks on
-    torch's meta device.
+def passes(step: "Step") -> list[Callable[[], None]]:
+    """The critic's part of a step on torch's meta device, with the penalty if there is one, and the
+    generator's, up to their gradients.
     """
     import torch
 
-    from chexdist.gan.penalties import PENALTIES
+    config, images = step.gan.config, len(step.share)
+    size, gain = config.model.size, float(config.penalty.name != "none")
 
-    penalty = PENALTIES[config.penalty.name]
+    def shown() -> "tuple[torch.Tensor, torch.Tensor]":
+        with torch.device("meta"):
+            return torch.empty(images, 1, size, size), torch.zeros(images, dtype=torch.int64)
+
+    def critic() -> None:
+        step.critic_gradients(0, *shown(), penalty_gain=gain)
+        step.gan.critic.zero_grad()
+
+    def generator() -> None:
+        step.generator_gradients(0, *shown())
+        step.gan.generator.zero_grad()
+
+    return [critic, generator]
+
+
+def evaluation_passes(gan: "Gan") -> list[Callable[[], object]]:
+    """The statistics of the generator's batch norm, images drawn, and scored."""
+    import torch
+
+    from chexdist.run.sampling import CHUNK, prepare, sample
+
+    model, train, counts = gan.config.model, gan.config.train, gan.class_counts
     with torch.device("meta"):
-        real = torch.empty(images, 1, config.model.size, config.model.size)
-        latent, weights = torch.empty(images, config.model.latent), torch.empty(images)
-        label = torch.zeros(images, dtype=torch.int64)
-
-    def critic_step() -> None:
-        with torch.no_grad():
-            fake = generator(latent, label)
-        total = critic(torch.cat([real, fake]), torch.cat([label, label])).sum()
-        if penalty is not None:
-            total = total + penalty.penalty(critic, real, fake, label, weights).sum()
-        total.backward()
-        critic.zero_grad()
-
-    def generator_step() -> None:
-        critic(generator(latent, label), label).sum().backward()
-        generator.zero_grad()
-        critic.zero_grad()
-
+        images = torch.empty(CHUNK, 1, model.size, model.size)
+        labels = torch.zeros(CHUNK, dtype=torch.int64)
     return [
-        critic_step,
-        generator_step,
-        torch.no_grad()(lambda: generator(latent, label)),
-        torch.no_grad()(lambda: critic(real, label)),
+        lambda: prepare(gan.ema, model.latent, train.group, counts, train.seed),
+        lambda: sample(gan.ema, model.latent, counts, train.seed, range(CHUNK)),
+        torch.no_grad()(lambda: gan.critic(images, labels)),
     ]
 
 
-def peak_of(work: Callable[[], object]) -> int:
-    """Bytes of the tensors that are made in `work` and live at once, at most."""
-    from torch import Tensor, UntypedStorage
+def live_bytes(work: Callable[[], object]) -> list[int]:
+    """Bytes of the tensors that were made in `work` and live, after each that is made; and within each
+    convolution, with its scratch.
+    """
+    from torch import Tensor, UntypedStorage, ops
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Watch(TorchDispatchMode):
         def __init__(self) -> None:
             super().__init__()
             self.known: set[int] = set()
-            self.live = self.peak = 0
+            self.live, self.seen = 0, [0]
 
         def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             made = operator(*args, **(kwargs or {}))
             for tensor in made if isinstance(made, tuple | list) else (made,):
-                if isinstance(tensor, Tensor):
+                if isinstance(tensor, Tensor) and not operator.is_view:  # such as a weight's
                     self.note(tensor.untyped_storage())
+            if operator is ops.aten.convolution.default:
+                self.seen.append(self.live + scratch(*args[:2]))
             return made
 
         def note(self, storage: UntypedStorage) -> None:
@@ -147,7 +167,7 @@ def peak_of(work: Callable[[], object]) -> int:
             if key not in self.known:
                 self.known.add(key)
                 self.live += size
-                self.peak = max(self.peak, self.live)
+                self.seen.append(self.live)
                 weakref.finalize(storage, self.gone, key, size)
 
         def gone(self, key: int, size: int) -> None:
@@ -156,7 +176,22 @@ def peak_of(work: Callable[[], object]) -> int:
 
     with Watch() as watch:
         work()
-    return watch.peak
+    return watch.seen
+
+
+def scratch(images: "torch.Tensor", weights: "torch.Tensor") -> int:
+    """Bytes that a convolution takes on a CPU beside its result: what is laid out neither with channels first
+    nor with channels last is copied, then copied again into the order of oneDNN's kernel. A penalty's second
+    derivative has such arguments: activations with images and channels exchanged.
+    """
+    import torch
+
+    layouts = torch.contiguous_format, torch.channels_last
+    return sum(
+        2 * each.nbytes
+        for each in (images, weights)
+        if not any(each.is_contiguous(memory_format=layout) for layout in layouts)
+    )
 
 
 def largest_share(config: Config, world_size: int) -> range:

@@ -5,10 +5,10 @@ from.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from chexdist.config.tree import Config
-from chexdist.distributed.world import World
+from chexdist.doctor.alone import step_alone
 from chexdist.doctor.finding import Note, counted
 
 if TYPE_CHECKING:
@@ -33,16 +33,6 @@ class Speed:
     def rate(self) -> float:
         """Images/s."""
         return 1 / self.seconds
-
-
-class _Alone:
-    """What `Gan` asks of Accelerate, for networks that no other rank trains along with."""
-
-    def __init__(self, device: "torch.device") -> None:
-        self.device = device
-
-    def prepare_model(self, network: Any) -> Any:
-        return network
 
 
 def measure_speed(note: Note, config: Config, classes: int, share: int, device: "torch.device") -> Speed:
@@ -71,15 +61,10 @@ def measure_speed(note: Note, config: Config, classes: int, share: int, device: 
 
 def _timed(config: Config, classes: int, images: int, device: "torch.device") -> Speed:
     import torch
-    from accelerate import Accelerator
 
-    from chexdist.training.networks import Gan
     from chexdist.training.schedule import phases
-    from chexdist.training.step import Step
 
-    train = config.train.model_copy(update={"batch": images, "accumulate": 1})
-    gan = Gan(config.model_copy(update={"train": train}), (1,) * classes, cast(Accelerator, _Alone(device)))
-    step = Step(gan, World.detect({}))
+    step = step_alone(config, classes, images, device)
     shown = torch.zeros(images, 1, config.model.size, config.model.size, device=device)
     labels = torch.arange(images, device=device) % classes
 

@@ -255,8 +255,9 @@ class Step:
 
     def precision(self) -> AbstractContextManager[object]:
         """bf16 where it is safe, if the configuration says so."""
-        bf16 = self.gan.config.train.precision == "bf16"
-        return torch.autocast(self.gan.device.type, torch.bfloat16, enabled=bf16)
+        if self.gan.config.train.precision != "bf16":
+            return nullcontext()
+        return torch.autocast(self.gan.device.type, torch.bfloat16)
 
     def all_reducing(self, network: nn.Module, last: bool) -> AbstractContextManager[object]:
         """All-reduce gradients in the backward pass of the last part only; before it, they add up on each

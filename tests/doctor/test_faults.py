@@ -235,7 +235,7 @@ def test_a_batch_that_no_memory_holds(patient: Patient, shards: Path, tmp_path: 
     assert (
         code == 1
         and fault.startswith("memory: estimate: ")
-        and "kept for the backward pass of 80,000,000" in fault
+        and "passes of a step of 80,000,000 images" in fault
     )
     assert "cure: raise train.accumulate (now 1)" in fault
     assert not any("speed" in line[:20] for line in lines) and time.process_time() - begun < 20
