@@ -2,11 +2,13 @@
 
 import argparse
 import math
+import os
 import sys
 import tempfile
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Protocol
 
 from rich.console import Console
 
@@ -18,6 +20,8 @@ BENCHMARKS = {
     "step": "training: chexdist's step against a notebook's loop, same networks, images and batches",
     "stream": "reading: chexdist's loader against stock WebDataset and against a notebook's PNG folder",
     "scaling": "training: 1, 2 and 4 DDP ranks beside as many trainings apart and a formula; more GPUs by it",
+    "profile": "training: where the time of a step goes, by phase and by operator, and what the host takes",
+    "gpu": "what to run on a GPU and send back: speed, memory, launches of every shipped configuration",
     "build": "shards by encoding: two worker processes against one and decoding alone; memory; JPEG 2000 "
     "against pydicom's full decode",
     "exactness": "samples lost and doubled over two nodes, a kill and a restart: chexdist against WebDataset "
@@ -86,6 +90,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument(
         "--work", type=Path, help="of `peers`: for environments, states and pictures; it continues from there"
     )
+    top.add_argument("--dry-run", action="store_true", help="of `gpu`: the least of everything, on the CPU")
     top.add_argument(
         "--tiny", action="store_true", help="the least of everything: shows that it runs, measures nothing"
     )
@@ -117,6 +122,8 @@ def check(options: argparse.Namespace) -> None:
         raise UserError("copies needs --source, a folder of pictures")
     if "peers" in options.names and not (options.shards and options.work):
         raise UserError("peers needs --data.shards and --work")
+    if options.dry_run and options.names != ["gpu"]:
+        raise UserError("--dry-run is of gpu, alone: --tiny shows of the others that they run")
     for name in ("rounds", "batch", "workers"):
         if (value := getattr(options, name)) is not None and value < 1:
             raise UserError(f"--{name} {value} must be 1 or more")
@@ -129,57 +136,63 @@ def check(options: argparse.Namespace) -> None:
         )
 
 
+class Result(Protocol):
+    """What a benchmark measured."""
+
+    def document(self, about: dict[str, Any]) -> dict[str, Any]:
+        """Everything, as it is written; `about` says when, where and how."""
+
+
+def measured(name: str, options: argparse.Namespace, work: Path) -> Result:
+    """What one benchmark measures, in a folder of its own."""
+    from benchmarks import build, copies, exactness, gpu, planted, profiling, quality, scaling, step, stream
+    from benchmarks.alternate import Effort
+    from benchmarks.peers import measure as peers
+
+    tiny = options.tiny or options.dry_run
+    effort = Effort(1, 0.0) if tiny else Effort(options.rounds, options.seconds)
+    if name == "step":
+        return step.measure(effort, step.TINY if tiny else step.Setting(batch=options.batch))
+    if name == "profile":
+        return profiling.measure(effort, profiling.TINY if tiny else profiling.SHIPPED)
+    if name == "gpu":
+        return gpu.measure(effort, replace(gpu.TINY if tiny else gpu.SHIPPED, dry_run=options.dry_run))
+    if name == "stream":
+        return stream.measure(
+            effort, work, stream.TINY if tiny else stream.Setting(workers=options.workers or 1)
+        )
+    if name == "scaling":
+        cluster = scaling.Ring(options.gbit / 8 * 1e9, options.latency * 1e-6)
+        wanted_scaling = scaling.TINY if tiny else scaling.Setting(options.batch)
+        return scaling.measure(effort, replace(wanted_scaling, cluster=cluster))
+    if name == "build":
+        return build.measure(effort, work, build.TINY if tiny else build.SHIPPED)
+    if name == "exactness":
+        wanted = exactness.TINY if tiny else exactness.Setting(workers=options.workers or 2)
+        return exactness.measure(work, wanted)
+    if name == "planted":
+        return planted.measure(replace(planted.TINY if tiny else planted.Setting(""), shards=options.shards))
+    if name == "copies":
+        return copies.measure(copies.Setting(options.source, 4 if tiny else 20, options.patient_pattern))
+    if name == "peers":
+        return peers.measure(peers.setting(options))
+    return quality.measure(quality.Setting(options.run, options.shards, options.images))
+
+
 def run(options: argparse.Namespace) -> int:
     """Measure, show and write."""
     check(options)
-    from benchmarks import build, copies, exactness, planted, quality, record, scaling, step, stream
-    from benchmarks.alternate import Effort
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch.profiler talks to the screen
+    from benchmarks import gpu, profiling, record
     from benchmarks.machine import BUSY, commit, machine
-    from benchmarks.peers import measure as peers
 
-    effort = Effort(1, 0.0) if options.tiny else Effort(options.rounds, options.seconds)
-    step_setting = step.TINY if options.tiny else step.Setting(batch=options.batch)
-    stream_setting = stream.TINY if options.tiny else stream.Setting(workers=options.workers or 1)
-    cluster = scaling.Ring(options.gbit / 8 * 1e9, options.latency * 1e-6)
-    scaling_setting = replace(
-        scaling.TINY if options.tiny else scaling.Setting(options.batch), cluster=cluster
-    )
-    exactness_setting = exactness.TINY if options.tiny else exactness.Setting(workers=options.workers or 2)
+    if "gpu" in options.names and not options.dry_run:
+        gpu.require_gpu()
     about, source = machine(), commit()
     for name in options.names:
         date = datetime.now(UTC).isoformat(timespec="seconds")
-        result: (
-            record.Result
-            | scaling.Result
-            | exactness.Result
-            | quality.Result
-            | planted.Result
-            | peers.Result
-            | copies.Result
-        )
         with tempfile.TemporaryDirectory(prefix="chexdist-benchmarks-") as work:
-            if name == "step":
-                result = step.measure(effort, step_setting)
-            elif name == "stream":
-                result = stream.measure(effort, Path(work), stream_setting)
-            elif name == "scaling":
-                result = scaling.measure(effort, scaling_setting)
-            elif name == "build":
-                result = build.measure(effort, Path(work), build.TINY if options.tiny else build.SHIPPED)
-            elif name == "exactness":
-                result = exactness.measure(Path(work), exactness_setting)
-            elif name == "planted":
-                wanted = planted.TINY if options.tiny else planted.Setting("")
-                result = planted.measure(replace(wanted, shards=options.shards))
-            elif name == "copies":
-                planted_copies = 4 if options.tiny else 20
-                result = copies.measure(
-                    copies.Setting(options.source, planted_copies, options.patient_pattern)
-                )
-            elif name == "peers":
-                result = peers.measure(peers.setting(options))
-            else:
-                result = quality.measure(quality.Setting(options.run, options.shards, options.images))
+            result = measured(name, options, Path(work))
         document = result.document(
             {
                 "date": date,
@@ -190,7 +203,12 @@ def run(options: argparse.Namespace) -> int:
             }
         )
         record.show(document, Console(width=None if sys.stdout.isatty() else 130))
-        print(record.write(document, options.out), flush=True)
+        written = record.write(document, options.out)
+        print(written, flush=True)
+        if isinstance(result, profiling.Result):
+            print(record.write_picture(result.picture(), written), flush=True)
+        if isinstance(result, gpu.Result):
+            print(gpu.DRY_RUN if options.dry_run else gpu.SEND)
     return 0
 
 

@@ -50,6 +50,13 @@ def write(document: dict[str, Any], out: Path) -> Path:
     return out / name
 
 
+def write_picture(picture: str, document: Path) -> Path:
+    """An SVG beside the document, under its name."""
+    path = document.with_suffix(".svg")
+    replace_file(path, picture)
+    return path
+
+
 def read(path: Path) -> dict[str, Any]:
     """A document that `write` wrote.
 

@@ -6,7 +6,7 @@ Data come from memory on both sides, so only training is timed. An image is a re
 import itertools
 import time
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from math import lcm
 
 import torch
@@ -82,7 +82,8 @@ class Ours:
 
     def train(self) -> None:
         """The next batch."""
-        rows = batch_rows(self.t, self.batch, len(self.images))[self.step.share]
+        share = self.step.share
+        rows = batch_rows(self.t, self.batch, self.images)[share.start : share.stop]
         self.step(self.t, self.images[rows], self.labels[rows])
         self.t += 1
 
@@ -100,7 +101,7 @@ class Theirs:
 
     def train(self) -> None:
         """The next batch."""
-        self.loop.batch(self.t, self.images[batch_rows(self.t, self.batch, len(self.images))])
+        self.loop.batch(self.t, self.images[batch_rows(self.t, self.batch, self.images)])
         self.t += 1
 
 
@@ -119,14 +120,15 @@ def loop_of(config: Config, colours: int, device: torch.device) -> notebook.Note
     )
 
 
+@cache
 def draw_pixels(size: int) -> Tensor:
     """What all sides train on: uint8 [PICTURES, size, size]."""
     return torch.stack([torch.from_numpy(draw_chest(number, size)) for number in range(PICTURES)])
 
 
-def batch_rows(t: int, batch: int, images: int) -> Tensor:
-    """The images in batch t, in a cycle."""
-    return torch.arange(t * batch, (t + 1) * batch) % images
+def batch_rows(t: int, batch: int, images: Tensor) -> Tensor:
+    """The images in batch t, in a cycle, on their device: the host would wait for the copy of an index."""
+    return torch.arange(t * batch, (t + 1) * batch, device=images.device) % len(images)
 
 
 def configuration(name: str, setting: Setting, *more: str) -> Config:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from benchmarks.nodes import ON_CPU, PRELOAD, free_port, join_world
+from benchmarks.phases import ALL_REDUCE, Clock, count_all_reduces, watched
 from benchmarks.step import ALONE, Ours
 from chexdist.config.tree import Config
 from chexdist.distributed.world import World
@@ -86,6 +87,7 @@ def _answers(connections: list[Connection]) -> list[Any]:
 class _Rank:
     def __init__(self, world: World, jobs: Jobs, pixels: Tensor) -> None:
         self.trainings = {name: Ours(config, pixels, world=world) for name, config in jobs.items()}
+        self.clocks: dict[Any, Clock] = {}
 
     def train(self, name: Any, batches: int) -> float:
         """Seconds of so many batches."""
@@ -102,6 +104,17 @@ class _Rank:
         for _ in range(times):
             distributed.all_reduce(values)
         return time.perf_counter() - start
+
+    def all_reduces(self, name: Any) -> float:
+        """Seconds of a batch in its all-reduces, over a period; they no longer overlap the backward pass."""
+        training = self.trainings[name]
+        if name not in self.clocks:
+            self.clocks[name] = Clock(on_gpu=False)
+            count_all_reduces(training, self.clocks[name])
+        with watched(training, self.clocks[name]):
+            for _ in range(training.period):
+                training.train()
+        return self.clocks[name].take()[ALL_REDUCE] / training.period
 
     def traffic(self, name: Any) -> Traffic:
         """Of a training that has trained some batches: DDP cuts gradients into buckets, an all-reduce
