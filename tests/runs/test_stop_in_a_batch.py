@@ -10,8 +10,10 @@ from helpers import jobs
 from helpers.faults import Both, Signal
 
 PARTS = 4
+ESTIMATE = 2
+"""Calls of a step's functions on shapes alone, for the estimate of memory."""
 PART = "chexdist.training.step:Step.rows"  # of the critic's step alone: PARTS calls in each batch, and as
-WARM_UP = PARTS  # many in the warm-up
+WARM_UP = ESTIMATE + PARTS  # many in the warm-up
 GENERATOR = "chexdist.training.step:Step.generator_gradients"
 
 
@@ -68,7 +70,9 @@ def test_in_the_first_batch(shards: Path, tmp_path: Path) -> None:
 def test_in_the_generator_s_step(shards: Path, tmp_path: Path) -> None:
     """The critic has changed, so that batch is finished, and no other one begun."""
     run = words(shards, tmp_path / "run")
-    third = Signal(GENERATOR, 1 + 2, 1, signal.SIGTERM)  # the warm-up, then those of two batches each
+    third = Signal(
+        GENERATOR, ESTIMATE + 1 + 2, 1, signal.SIGTERM
+    )  # the warm-up, then those of two batches each
     assert stopped(run, tmp_path / "log", third) == 64
 
 
