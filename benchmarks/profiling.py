@@ -110,7 +110,7 @@ class Result:
         ]
 
     def _operator_rows(self) -> list[dict[str, Any]]:
-        """The largest by their mean share, then all others together."""
+        """The largest by their mean share, then the sum of all others."""
         shares: dict[str, float] = {}
         for found in self.operators.values():
             total = sum(each.seconds for each in found.values())

@@ -1,4 +1,4 @@
-"""Processes that train when told to, one thread each: a world of DDP ranks, or as many trainings that share
+"""Processes that train at an order, one thread each: a world of DDP ranks, or as many trainings that share
 nothing.
 """
 
@@ -25,7 +25,7 @@ Jobs = dict[Any, Config]
 
 
 class Traffic(NamedTuple):
-    """What a step sums over the ranks: in so many all-reduces, together so many bytes."""
+    """What a step sums over the ranks: in so many all-reduces, of so many bytes in all."""
 
     calls: int
     size: int
