@@ -15,6 +15,8 @@ from rich.console import Console
 from chexdist.errors import UserError, WorkError
 from shards.errors import WorkError as ShardsWorkError
 
+ALL = ("step", "stream", "scaling", "profile", "build", "targets")
+"""What `all` stands for: speed, on any machine, from nothing."""
 RESULTS = Path(__file__).parent / "results"
 BENCHMARKS = {
     "step": "training: chexdist's step against a notebook's loop, same networks, images and batches",
@@ -29,6 +31,7 @@ BENCHMARKS = {
     "planted": "metrics: which number sees images played back, mirrored, of the wrong class (--data.shards)",
     "copies": "near-duplicates: which kinds of planted copies the shard builder finds (--source)",
     "quality": "KID after as many images: a chexdist run (--run) against a notebook's training on its shards",
+    "targets": "what is to be reached, beside the newest results in --out",
     "peers": "KID after as many images: other projects' GANs trained on --data.shards, kept in --work",
 }
 
@@ -39,7 +42,10 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks", description="Side-by-side timings on this machine."
     )
     top.add_argument(
-        "names", nargs="*", metavar="NAME", help="; ".join(f"{k}: {v}" for k, v in BENCHMARKS.items())
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="; ".join(f"{k}: {v}" for k, v in BENCHMARKS.items()) + f"; all: {' '.join(ALL)}, over an hour",
     )
     top.add_argument(
         "--rounds", type=int, default=7, help="counted rounds, in each of which every side has its turn"
@@ -109,10 +115,12 @@ def check(options: argparse.Namespace) -> None:
     Raises:
         UserError: with the option and the rule.
     """
+    if options.names == ["all"]:
+        options.names = list(ALL)
     unknown = [name for name in options.names if name not in BENCHMARKS]
     if unknown or not options.names:
         raise UserError(
-            f"{unknown[0] if unknown else 'no name'}: give one or more of {', '.join(BENCHMARKS)}"
+            f"{unknown[0] if unknown else 'no name'}: give one or more of {', '.join(BENCHMARKS)}, or all"
         )
     if "quality" in options.names and not (options.run and options.shards):
         raise UserError("quality needs --run and --shards")
@@ -145,7 +153,19 @@ class Result(Protocol):
 
 def measured(name: str, options: argparse.Namespace, work: Path) -> Result:
     """What one benchmark measures, in a folder of its own."""
-    from benchmarks import build, copies, exactness, gpu, planted, profiling, quality, scaling, step, stream
+    from benchmarks import (
+        build,
+        copies,
+        exactness,
+        gpu,
+        planted,
+        profiling,
+        quality,
+        scaling,
+        step,
+        stream,
+        targets,
+    )
     from benchmarks.alternate import Effort
     from benchmarks.peers import measure as peers
 
@@ -174,6 +194,8 @@ def measured(name: str, options: argparse.Namespace, work: Path) -> Result:
         return planted.measure(replace(planted.TINY if tiny else planted.Setting(""), shards=options.shards))
     if name == "copies":
         return copies.measure(copies.Setting(options.source, 4 if tiny else 20, options.patient_pattern))
+    if name == "targets":
+        return targets.newest(options.out)
     if name == "peers":
         return peers.measure(peers.setting(options))
     return quality.measure(quality.Setting(options.run, options.shards, options.images))

@@ -1,4 +1,4 @@
-"""The other side of `step` and `quality`: four GANs as notebooks train them, habits and all.
+"""The other side of `step` and `quality`: four GANs as notebooks train them, habits and all; a residual one.
 
 Written for this comparison after the habits of public chest X-ray GAN notebooks: float32 and contiguous
 tensors, gray images as three equal channels, the networks in turn on real and on generated images, a critic
@@ -55,7 +55,12 @@ def dense_critic(channels: int, size: int) -> nn.Module:
 
 
 class Notebook:
-    """Networks, optimizers and the sums of losses; a subclass is one training loop's body."""
+    """Networks, optimizers and the sums of losses; a subclass is one training loop's body.
+
+    `weight`: of its penalty, where it has one.
+    """
+
+    weight = 0.0
 
     def __init__(
         self,
@@ -162,3 +167,42 @@ class WganClip(Notebook):
             loss_g.backward()
             self.rmsprop_g.step()
             self.loss_g += loss_g.item()
+
+
+class Residual(Notebook):
+    """Relativistic pairs with R1 and R2 in every batch, as Huang 2024 trains; without them for weight 0.
+
+    No notebook has this GAN: it is the plain loop over the networks of `chexdist.gan.models.residual`.
+    """
+
+    weight = 0.1
+
+    def noise(self, images: Tensor) -> Tensor:
+        return torch.randn(images.size(0), self.latent).to(self.device)
+
+    def batch(self, i: int, real: Tensor) -> None:
+        label = torch.zeros(real.size(0), dtype=torch.int64).to(self.device)
+        z = self.noise(real)
+
+        self.optimizer_d.zero_grad()
+        seen, drawn = real.detach().requires_grad_(), self.generator(z, label).detach().requires_grad_()
+        score_real, score_fake = self.critic(seen, label), self.critic(drawn, label)
+        loss_d = nn.functional.softplus(score_fake - score_real).mean()
+        if self.weight:
+            loss_d = loss_d + self.weight / 2 * (
+                self._slope(score_real, seen) + self._slope(score_fake, drawn)
+            )
+        loss_d.backward()
+        self.optimizer_d.step()
+        self.loss_d += loss_d.item()
+
+        self.optimizer_g.zero_grad()
+        fake = self.critic(self.generator(z, label), label)
+        loss_g = nn.functional.softplus(self.critic(real, label) - fake).mean()
+        loss_g.backward()
+        self.optimizer_g.step()
+        self.loss_g += loss_g.item()
+
+    def _slope(self, scores: Tensor, images: Tensor) -> Tensor:
+        (slope,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
+        return slope.square().sum(dim=(1, 2, 3)).mean()

@@ -22,6 +22,7 @@ from chexdist.config.tree import Config
 from chexdist.data.loader import to_unit_range
 from chexdist.distributed.process_group import make_accelerator
 from chexdist.distributed.world import World
+from chexdist.gan.models import residual
 from chexdist.gan.models.dcgan import channels
 from chexdist.training.networks import Gan, spec_of
 from chexdist.training.schedule import phases
@@ -32,6 +33,7 @@ PLAIN = [*UNCONDITIONAL, "--augment.name", "none", "--model.upsampling", "transp
 BARE = {
     "dcgan": [*PLAIN, "--penalty.name", "none"],
     "wgan-gp": [*PLAIN, "--penalty.every", "0"],
+    "residual": [*UNCONDITIONAL, "--augment.name", "none", "--penalty.name", "none"],
 }
 ALONE = World(rank=0, size=1, node=0, local_rank=0)
 PICTURES = 128
@@ -43,6 +45,8 @@ NOTES = (
     + "gradient penalty every 32 images. The notebook does none of these.",
     "bare: without classes, EMA, R1 and augmentation, and with a WGAN's penalty in every batch. batch norm: "
     + "bare, and with batch norm in the critic, as in the notebook.",
+    "residual: against a plain loop over the same networks, which no notebook has: with R1 and R2 in every "
+    + "batch, as Huang 2024 trains, where chexdist has them every 128 images; and without.",
     "RGB: the notebook as found, gray images in three equal channels, so its first and last layers are "
     + "larger. gray: one channel, so that both sides have the same layers and equally many parameters.",
 )
@@ -91,8 +95,7 @@ class Ours:
 class Theirs:
     """The notebook's loop, with the layers that the configuration describes."""
 
-    def __init__(self, config: Config, pixels: Tensor, rgb: bool, device: torch.device) -> None:
-        colours = 3 if rgb else 1
+    def __init__(self, config: Config, pixels: Tensor, colours: int, device: torch.device) -> None:
         torch.manual_seed(config.train.seed)
         self.loop = loop_of(config, colours, device)
         self.images = to_unit_range(pixels, 8, torch.float32).repeat(1, colours, 1, 1).to(device)
@@ -108,6 +111,10 @@ class Theirs:
 def loop_of(config: Config, colours: int, device: torch.device) -> notebook.Notebook:
     """The notebook's loop over networks of the configuration's sizes, drawn from torch's random state."""
     spec = spec_of(config, classes=0)
+    if config.model.name == "residual":
+        networks = (residual.Generator(spec), residual.Critic(spec))
+        betas = config.optim.critic.betas
+        return notebook.Residual(*networks, spec.latent, device, betas, config.train.n_critic)
     widths = channels(spec)
     loop = notebook.Dcgan if config.model.name == "dcgan" else notebook.WganGp
     return loop(
@@ -151,8 +158,13 @@ def sides(name: str, setting: Setting, pixels: Tensor) -> dict[str, Ours | Their
         same = configuration(name, setting, *BARE[name], "--model.norm", "batch")
         made[f"{name} batch norm"] = Ours(same, pixels, averaging=False)
     device = next(iter(made.values())).images.device
-    for kind in ("RGB", "gray"):
-        made[f"{name} notebook {kind}"] = Theirs(same, pixels, rgb=kind == "RGB", device=device)
+    if name == "residual":
+        for kind, weight in (("plain, R1 and R2", notebook.Residual.weight), ("plain", 0.0)):
+            made[f"{name} {kind}"] = plain = Theirs(same, pixels, 1, device)
+            plain.loop.weight = weight
+        return made
+    for kind, colours in (("RGB", 3), ("gray", 1)):
+        made[f"{name} notebook {kind}"] = Theirs(same, pixels, colours, device)
     return made
 
 
@@ -166,6 +178,12 @@ COMPARISONS = {
     "wgan-gp": [
         Comparison("wgan-gp as shipped / notebook RGB", "wgan-gp as shipped", "wgan-gp notebook RGB"),
         Comparison("wgan-gp bare / notebook gray", "wgan-gp bare", "wgan-gp notebook gray"),
+    ],
+    "residual": [
+        Comparison(
+            "residual as shipped / plain, R1 and R2", "residual as shipped", "residual plain, R1 and R2"
+        ),
+        Comparison("residual bare / plain", "residual bare", "residual plain"),
     ],
 }
 
