@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 DEFAULT := not slow and not slurm and not chaos
+# A worker a core; a file's tests stay together, since they share fixtures.
+WORKERS := --numprocesses logical --maxprocesses 4 --dist loadfile
 
 .PHONY: help demo test test-fast test-slow test-gpu test-slurm test-chaos lint type format clean
 help:
@@ -31,10 +33,10 @@ type: .venv/.ready
 	$(BIN)/mypy
 
 test: .venv/.ready lint type
-	$(BIN)/python -m pytest -m '$(DEFAULT)'
+	$(BIN)/python -m pytest $(WORKERS) -m '$(DEFAULT)'
 
 test-fast: .venv/.ready lint type
-	$(BIN)/python -m pytest -m '$(DEFAULT) and not trains'
+	$(BIN)/python -m pytest $(WORKERS) -m '$(DEFAULT) and not trains'
 
 test-slow: .venv/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[ray]'

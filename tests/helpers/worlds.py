@@ -31,7 +31,7 @@ class WorldFailed(Exception):
     """A rank raised, died or did not come back; the text names it."""
 
 
-def run_world(size: int, job: Callable[..., Any], *arguments: Any, limit: float = 240) -> list[Any]:
+def run_world(size: int, job: Callable[..., Any], *arguments: Any, limit: float = 480) -> list[Any]:
     """`job(world, *arguments)` on every rank of a world; its results in rank order.
 
     Args:
