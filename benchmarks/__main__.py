@@ -68,6 +68,22 @@ def parser() -> argparse.ArgumentParser:
         type=int,
         help="loader processes of every side of `stream` (default: 1) and `exactness` (2)",
     )
+    _add_inputs(top)
+    top.add_argument("--dry-run", action="store_true", help="of `gpu`: the least of everything, on the CPU")
+    top.add_argument(
+        "--tiny", action="store_true", help="the least of everything: shows that it runs, measures nothing"
+    )
+    top.add_argument(
+        "--out", type=Path, default=RESULTS, help="where NAME-DATE.json goes (default: benchmarks/results)"
+    )
+    top.add_argument(
+        "--markdown", nargs="+", type=Path, metavar="JSON", help="only print these results as Markdown"
+    )
+    return top
+
+
+def _add_inputs(top: argparse.ArgumentParser) -> None:
+    """What `copies`, `planted`, `quality` and `peers` are measured on."""
     top.add_argument("--source", type=Path, metavar="DIR", help="of `copies`: a folder of pictures")
     top.add_argument(
         "--patient-pattern",
@@ -96,17 +112,6 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument(
         "--work", type=Path, help="of `peers`: for environments, states and pictures; it continues from there"
     )
-    top.add_argument("--dry-run", action="store_true", help="of `gpu`: the least of everything, on the CPU")
-    top.add_argument(
-        "--tiny", action="store_true", help="the least of everything: shows that it runs, measures nothing"
-    )
-    top.add_argument(
-        "--out", type=Path, default=RESULTS, help="where NAME-DATE.json goes (default: benchmarks/results)"
-    )
-    top.add_argument(
-        "--markdown", nargs="+", type=Path, metavar="JSON", help="only print these results as Markdown"
-    )
-    return top
 
 
 def check(options: argparse.Namespace) -> None:
@@ -115,8 +120,6 @@ def check(options: argparse.Namespace) -> None:
     Raises:
         UserError: with the option and the rule.
     """
-    if options.names == ["all"]:
-        options.names = list(ALL)
     unknown = [name for name in options.names if name not in BENCHMARKS]
     if unknown or not options.names:
         raise UserError(
@@ -203,6 +206,8 @@ def measured(name: str, options: argparse.Namespace, work: Path) -> Result:
 
 def run(options: argparse.Namespace) -> int:
     """Measure, show and write."""
+    if options.names == ["all"]:
+        options.names = list(ALL)
     check(options)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch.profiler talks to the screen
     from benchmarks import gpu, profiling, record
