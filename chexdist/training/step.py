@@ -21,6 +21,7 @@ from chexdist.gan.augment import AUGMENTS
 from chexdist.gan.clips import CLIPS, GradientClip, WeightClip
 from chexdist.gan.losses import LOSSES
 from chexdist.gan.penalties import PENALTIES
+from chexdist.training.drawn_ahead import DrawnAhead
 from chexdist.training.health import NAMES, HealthSums
 from chexdist.training.networks import Gan, is_ddp
 from chexdist.training.schedule import Values, phases
@@ -80,6 +81,7 @@ class Step:
         self.augmentation = AUGMENTS[config.augment.name]
         self.losses = Losses.zero(gan.device)
         self.dtype = torch.get_default_dtype()
+        self.drawn = DrawnAhead()
         self.schedule = phases(config)
         self.values = Values.at(config, 0)
         """The settings that may move, as they are for the batch that is trained."""
@@ -219,15 +221,18 @@ class Step:
 
     def normal(self, draw: Draw, t: int, part: range) -> Tensor:
         """Latents [len(part), latent] of these global-batch indices."""
-        return self.to_device(noise.normal(self.seed, draw, t, part, self.gan.config.model.latent))
+        return self.to_device(
+            self.drawn(noise.normal, self.seed, draw, t, part, self.gan.config.model.latent)
+        )
 
     def uniform(self, draw: Draw, t: int, part: range, width: int) -> Tensor:
         """Uniform numbers [len(part), width] of these global-batch indices."""
-        return self.to_device(noise.uniform(self.seed, draw, t, part, width))
+        return self.to_device(self.drawn(noise.uniform, self.seed, draw, t, part, width))
 
     def labels(self, draw: Draw, t: int, part: range) -> Tensor:
         """Labels [len(part)] in the proportions of the training split."""
-        return self.moved(torch.from_numpy(noise.labels(self.seed, draw, t, part, self.gan.class_counts)))
+        drawn = self.drawn(noise.labels, self.seed, draw, t, part, self.gan.class_counts)
+        return self.moved(torch.from_numpy(drawn))
 
     def to_device(self, drawn: np.ndarray) -> Tensor:
         """Drawn in float64, cast afterwards: a float32 run sees the rounded numbers of a float64 run."""
