@@ -52,8 +52,8 @@ ENCODERS: dict[str, tuple[UID, Callable[[np.ndarray, int], Any]]] = {
 }
 BASELINE = "JPEG baseline"
 ENCODINGS = ("uncompressed", "RLE", "JPEG lossless", BASELINE, "JPEG-LS", "JPEG 2000", "PNG")
-QUICK = ("uncompressed", BASELINE, "PNG")
-"""Those that are decoded in a few milliseconds."""
+SLOW = ("JPEG 2000",)
+"""Those of which a build takes several times as long."""
 
 
 def write_encodings(number: int, folder: Path, side: int, encodings: tuple[str, ...] = ENCODINGS) -> None:

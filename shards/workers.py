@@ -33,6 +33,9 @@ KEPT_BY_MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOL
 """For glibc, which by itself returns each picture's arrays to the kernel and has the next one's cleared anew:
 a quarter of a worker's time. The first is the greatest that mallopt(3) allows.
 """
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
+"""Each worker is one thread. Numpy asks for it when it is imported, and a script that builds may import it in
+each worker before all else."""
 
 
 class Died:
@@ -46,8 +49,8 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        with _environment(KEPT_BY_MALLOC), held_back():  # half a start would be a traceback of the worker's
-            self._process.start()
+        with _environment(KEPT_BY_MALLOC | ONE_THREAD), held_back():
+            self._process.start()  # half a start would be a traceback of the worker's
         theirs.close()  # so that the pipe ends with the process
         self.begun = False
         self.task: Any = None
@@ -199,7 +202,6 @@ def _serve(pipe: Connection) -> None:
         if number != signal.SIGTERM:
             signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKING)
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before numpy is there: each worker is one thread
     sys.modules["torch"] = None  # type: ignore[assignment]  # makes `import torch` an ImportError
     warnings.simplefilter("ignore")  # what can be read is used, what can not is listed
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
