@@ -197,4 +197,4 @@ def _patiently(
 
 def to_unit_range(pixels: torch.Tensor, bits: int, dtype: torch.dtype) -> torch.Tensor:
     """Pixels [N, size, size] in 0 .. 2^bits - 1 -> images [N, 1, size, size] in [-1, 1]."""
-    return (pixels.to(dtype) * (2.0 / (2**bits - 1)) - 1.0)[:, None]
+    return pixels.to(dtype, copy=True).mul_(2.0 / (2**bits - 1)).sub_(1.0)[:, None]
