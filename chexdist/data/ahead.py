@@ -20,11 +20,15 @@ QUEUES = 1 << 16
 """Bytes of shared memory in which a worker's queues hold their locks, a page each."""
 
 
-def handed_over_bytes(share: int, size: int, bits: int, workers: int) -> int:
+def handed_over_bytes(share: int, size: int, bits: int, workers: int, kept: bool) -> int:
     """Bytes of shared memory that one rank's batches of `share` images take at most: those that its workers
     have read ahead, and the one that is trained; and the locks of their queues. 16-bit pixels are handed
     over as int32, a label as int64.
+
+    kept: the decoded split is in memory, from which the trainer takes the pixels itself.
     """
+    if kept:
+        return workers * QUEUES
     pixels = size**2 * (1 if bits == 8 else 4)
     return (READ_AHEAD * workers + 1) * share * (pixels + 8) + workers * QUEUES if workers else 0
 

@@ -14,6 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from chexdist.data.decode import DTYPES
+from chexdist.data.manifest import Manifest
+
 Gather = Callable[[Any], list[Any]]
 """This rank's value -> every rank's, in rank order; all ranks call it."""
 
@@ -33,6 +36,16 @@ class Decoded:
 
     pixels: np.ndarray
     there: np.ndarray
+
+
+def decoded_bytes(manifest: Manifest, split: str = "train") -> int:
+    """A split, decoded."""
+    return len(manifest.splits[split]) * manifest.size**2 * np.dtype(DTYPES[manifest.bits]).itemsize
+
+
+def is_kept(manifest: Manifest, split: str, memory_mib: int) -> bool:
+    """Whether a split is decoded once: one that takes more is not kept at all."""
+    return 0 < decoded_bytes(manifest, split) <= memory_mib << 20
 
 
 def decoded_of_node(samples: int, size: int, dtype: np.dtype, gather: Gather) -> Decoded:

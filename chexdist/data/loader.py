@@ -26,6 +26,7 @@ from chexdist.distributed.stop_request import SIGNALS
 from chexdist.errors import WorkError
 
 Batch = tuple[torch.Tensor, torch.Tensor]
+Fetched = Batch | list[int] | WorkError
 DIED = "DataLoader worker"
 """How torch's message about a loader process that died begins."""
 TIMED_OUT = "DataLoader timed out"
@@ -54,16 +55,24 @@ class _Samples(Dataset[Batch]):
     def __init__(self, reader: SampleReader) -> None:
         self.reader = reader
 
-    def __getitems__(self, samples: list[int]) -> Batch | WorkError:
-        """An error is returned as a value: raised here, torch would wrap it in a worker's traceback."""
+    def __getitems__(self, samples: list[int]) -> Fetched:
+        """What a loader process hands over: a batch; where memory keeps the decoded split, which all share,
+        only the numbers of its samples.
+
+        An error is returned as a value: raised here, torch would wrap it in a worker's traceback."""
         try:
-            pixels = self.reader.read(samples)
+            if get_worker_info() is None:
+                return self.batch(samples)
+            return samples if self.reader.keep(samples) else _shared(self.batch(samples))
         except WorkError as error:
             return error
+
+    def batch(self, samples: list[int]) -> Batch:
+        """Pixels and labels of these samples."""
+        pixels = self.reader.read(samples)
         if pixels.dtype == np.uint16:
             pixels = pixels.astype(np.int32)  # torch has few operations on uint16
-        batch = torch.from_numpy(pixels), torch.from_numpy(self.reader.split.label[samples])
-        return batch if get_worker_info() is None else _shared(batch)
+        return torch.from_numpy(pixels), torch.from_numpy(self.reader.split.label[samples])
 
 
 def _shared(batch: Batch) -> Batch | WorkError:
@@ -83,8 +92,8 @@ def _no_room(error: Exception) -> WorkError:
     )
 
 
-def _as_fetched(batch: Any) -> Batch | WorkError:
-    return batch
+def _as_fetched(fetched: Any) -> Fetched:
+    return fetched
 
 
 def _ignore_signals(worker: int) -> None:
@@ -117,8 +126,9 @@ def batches(
         WorkError: a shard does not hold what its manifest says, can't be fetched, or a loader process died.
     """
     ahead = ReadAhead(reader.split.shard_sizes, seed, window, max_skew(batch, workers))
+    samples = _Samples(reader)
     loader = DataLoader(
-        _Samples(reader),
+        samples,
         batch_sampler=_Shares(reader.split.shard_sizes, seed, window, batch, share, first),
         num_workers=workers,
         collate_fn=_as_fetched,
@@ -135,6 +145,9 @@ def batches(
                 if isinstance(fetched, WorkError):
                     raise fetched
                 done(t * batch)
+                if isinstance(fetched, list):
+                    pixels, labels = samples.batch(fetched)
+                    fetched = (pixels.pin_memory(), labels.pin_memory()) if pin else (pixels, labels)
                 yield fetched
     except (RuntimeError, ConnectionError, EOFError) as error:
         if not workers or isinstance(error, RuntimeError) and DIED not in str(error):
@@ -148,7 +161,7 @@ def batches(
 
 
 @contextmanager
-def _started(loader: DataLoader[Batch]) -> Iterator[Iterator[Batch | WorkError]]:
+def _started(loader: DataLoader[Batch]) -> Iterator[Iterator[Fetched]]:
     """A pass of the loader; its processes end with it, also one that hangs and, since it ignores the signals,
     would be waited for when this process ends.
     """
@@ -178,9 +191,7 @@ def _give_freed_memory_back() -> None:
         trim(0)
 
 
-def _patiently(
-    fetched: Iterator[Batch | WorkError], waiting: Callable[[float], None]
-) -> Iterator[Batch | WorkError]:
+def _patiently(fetched: Iterator[Fetched], waiting: Callable[[float], None]) -> Iterator[Fetched]:
     """The same, endlessly; torch's time limit for a batch becomes a call of `waiting`."""
     while True:
         begun = time.monotonic()

@@ -10,7 +10,7 @@ from io import FileIO
 import numpy as np
 
 from chexdist.data.decode import DTYPES, decode_sample
-from chexdist.data.decoded import Decoded, Gather, alone, decoded_of_node
+from chexdist.data.decoded import Decoded, Gather, alone, decoded_of_node, is_kept
 from chexdist.data.manifest import Manifest
 from chexdist.errors import WorkError
 
@@ -27,7 +27,7 @@ class SampleReader:
     def __init__(self, manifest: Manifest, split: str, memory_mib: int, gather: Gather = alone) -> None:
         """
         Args:
-            memory_mib: MiB for the decoded split, once a node; a split that takes more is not kept at all.
+            memory_mib: MiB for the decoded split, once a node.
             gather: of the ranks that make a reader of the same split at the same time.
         """
         self.split = manifest.splits[split]
@@ -37,7 +37,7 @@ class SampleReader:
         self._files: dict[int, FileIO] = {}
         self._opened_by = -1
         self._decoded: Decoded | None = None
-        if 0 < len(self.split) * manifest.size**2 * self.dtype.itemsize <= memory_mib << 20:
+        if is_kept(manifest, split, memory_mib):
             self._decoded = decoded_of_node(len(self.split), manifest.size, self.dtype, gather)
 
     def read(self, samples: list[int]) -> np.ndarray:
@@ -47,14 +47,28 @@ class SampleReader:
             WorkError: a shard does not hold what its manifest says, or can't be fetched; names the shard, the
                 sample and the cure.
         """
+        if self._decoded is not None and self.keep(samples):
+            return self._decoded.pixels[samples]
         try:
-            if self._decoded is None:
-                return np.stack([self._decode(sample) for sample in samples])
+            return np.stack([self._decode(sample) for sample in samples])
+        finally:
+            if self.cache is not None:
+                self._close()  # an open file takes room in the cache even when it is removed
+
+    def keep(self, samples: list[int]) -> bool:
+        """Decode those of these samples that are not yet in memory; False where memory keeps none.
+
+        Raises:
+            WorkError: as `read`.
+        """
+        if self._decoded is None:
+            return False
+        try:
             for sample in samples:
                 if not self._decoded.there[sample]:
                     self._decoded.pixels[sample] = self._decode(sample)
                     self._decoded.there[sample] = 1
-            return self._decoded.pixels[samples]
+            return True
         finally:
             if self.cache is not None:
                 self._close()  # an open file takes room in the cache even when it is removed

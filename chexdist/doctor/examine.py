@@ -136,8 +136,7 @@ class Examination:
     def _plan(self, config: Config, ranks: int) -> None:
         share, here = len(largest_share(config, ranks)), self.peers.on_this_node
         classes = len(self.manifest.classes) if self.manifest else 2
-        bits = self.manifest.bits if self.manifest else 16
-        self.check("loaders", lambda note: check_loaders(note, config, bits, share, here))
+        self.check("loaders", lambda note: check_loaders(note, config, self.manifest, share, here))
         sizes = self.check("memory", lambda _: sizes_of(config, classes))
         if sizes is None:
             return

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from chexdist.config.tree import Config
 from chexdist.data.ahead import handed_over_bytes
+from chexdist.data.decoded import decoded_bytes, is_kept
 from chexdist.data.manifest import Manifest
 from chexdist.distributed.world import World
 from chexdist.doctor.finding import Note, amount, counted
-from chexdist.doctor.sizes import FLOAT, Sizes, decoded_bytes, largest_part, largest_share, sizes_of
+from chexdist.doctor.sizes import FLOAT, Sizes, largest_part, largest_share, sizes_of
 from chexdist.errors import UserError
 from shards.free_memory import free_memory
 
@@ -42,15 +43,16 @@ def main_terms(
         on_gpu: networks and their passes are in the GPUs' memory.
     """
     size, bits = config.model.size, manifest.bits if manifest else 16
-    decoded, workers = decoded_bytes(manifest) if manifest else 0, config.data.workers
-    handed = handed_over_bytes(len(largest_share(config, ranks)), size, bits, workers)
+    kept_decoded = manifest is not None and is_kept(manifest, "train", config.data.memory)
+    workers = config.data.workers
+    handed = handed_over_bytes(len(largest_share(config, ranks)), size, bits, workers, kept_decoded)
     # loader processes keep their rank's networks as they were at the fork: one copy for all of them
     kept = sizes.state(ranks) if workers and not on_gpu else 0
     terms = {
         "processes": here * max(0, PROCESS - held()),
         "loader processes": here * (workers * WORKER + kept),
         "batches that they hand over": here * handed,
-        "decoded split": decoded if decoded <= config.data.memory * MIB else 0,
+        "decoded split": decoded_bytes(manifest) if manifest and kept_decoded else 0,
         "images of an evaluation": 2 * FLOAT * size**2 * -(-config.eval.samples // ranks) * here,
         "checkpoint being written": sizes.checkpoint + sizes.largest_file,
     }
@@ -117,8 +119,9 @@ def check_memory(
         free = torch.cuda.mem_get_info(device)[0]
         fits = _compare(note, "a rank, on its GPU: ", network_terms(config, sizes, ranks), free, cure)
     terms, available = main_terms(config, manifest, sizes, ranks, here, on_gpu), free_memory()
-    if available is not None and sum(terms.values()) - terms.get("decoded split", 0) <= available:
-        cure = _without_decoded(config)
+    smaller = main_terms(_without_decoded(config), manifest, sizes, ranks, here, on_gpu)
+    if available is not None and sum(smaller.values()) <= available:
+        cure = _lower_memory(config)
     where = f"{counted(here, 'rank')} on this node: " if here > 1 else ""
     return _compare(note, where, terms, available, cure) and fits
 
@@ -171,8 +174,8 @@ def _refuse(config: Config, world: World, where: str, free: int, terms_of: Calla
     groups = bisect_left(range(1, share + 1), True, key=lambda count: not batch_fits(count))
     parts = 1 + bisect_left(range(1, share + 1), True, key=lambda count: fits(accumulate=count))
     setting = f"train.batch {train.batch}"
-    if needed - terms.get("decoded split", 0) <= free:
-        setting, cure = f"data.memory {config.data.memory}", _without_decoded(config)
+    if sum(terms_of(_without_decoded(config)).values()) <= free:
+        setting, cure = f"data.memory {config.data.memory}", _lower_memory(config)
     elif groups:
         cure = f"set train.batch to {groups * group * world.size} or less"
         if parts <= share:
@@ -193,7 +196,11 @@ def listed(terms: Terms) -> str:
     return ", ".join(f"{amount(bytes)} {name}" for name, bytes in ordered)
 
 
-def _without_decoded(config: Config) -> str:
+def _without_decoded(config: Config) -> Config:
+    return config.model_copy(update={"data": config.data.model_copy(update={"memory": 0})})
+
+
+def _lower_memory(config: Config) -> str:
     return (
         f"lower data.memory (now {config.data.memory}), so that the split is decoded in every epoch instead"
     )

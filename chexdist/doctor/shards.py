@@ -6,13 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from chexdist.config.tree import Config, Data
-from chexdist.data.decoded import share_in_memory
+from chexdist.data.decoded import decoded_bytes, share_in_memory
 from chexdist.data.manifest import Manifest, read_manifest
 from chexdist.data.order import epoch_order
 from chexdist.data.reader import SampleReader
 from chexdist.distributed.world import World
 from chexdist.doctor.finding import Note, amount, counted, listed
-from chexdist.doctor.sizes import decoded_bytes
 from chexdist.errors import UserError, WorkError
 
 SECONDS_TO_READ = 0.5

@@ -7,11 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from chexdist.config.tree import Config
-from chexdist.data.decode import DTYPES
-from chexdist.data.manifest import Manifest
 from chexdist.distributed.partition import micro_batches, share
 from chexdist.doctor.alone import step_alone
 
@@ -203,8 +199,3 @@ def largest_part(config: Config, world_size: int) -> int:
     """Images of the largest part that a rank computes at once."""
     train, mine = config.train, largest_share(config, world_size)
     return max(len(part) for part in micro_batches(mine, train.group, train.accumulate))
-
-
-def decoded_bytes(manifest: Manifest) -> int:
-    """The training split, decoded."""
-    return len(manifest.splits["train"]) * manifest.size**2 * np.dtype(DTYPES[manifest.bits]).itemsize

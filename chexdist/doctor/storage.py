@@ -11,6 +11,7 @@ from pathlib import Path
 
 from chexdist.config.tree import Checkpoint, Config
 from chexdist.data.ahead import handed_over_bytes
+from chexdist.data.decoded import is_kept
 from chexdist.data.manifest import Manifest
 from chexdist.doctor.finding import Note, amount, counted
 from chexdist.doctor.peers import Peers
@@ -181,7 +182,7 @@ def check_cache(note: Note, manifest: Manifest) -> None:
         note.ok(text)
 
 
-def check_loaders(note: Note, config: Config, bits: int, share: int, here: int) -> None:
+def check_loaders(note: Note, config: Config, manifest: Manifest | None, share: int, here: int) -> None:
     """Free bytes of /dev/shm, through which loader processes hand over batches; containers often have 64
     MiB.
     """
@@ -190,7 +191,9 @@ def check_loaders(note: Note, config: Config, bits: int, share: int, here: int) 
         return
     disk = os.statvfs(folder)
     free = disk.f_bavail * disk.f_frsize
-    needed = here * handed_over_bytes(share, config.model.size, bits, config.data.workers)
+    bits = manifest.bits if manifest else 16
+    kept = manifest is not None and is_kept(manifest, "train", config.data.memory)
+    needed = here * handed_over_bytes(share, config.model.size, bits, config.data.workers, kept)
     text = (
         f"{amount(free)} are free in {folder}; up to {amount(needed)} of batches wait there, for "
         f"{counted(here * config.data.workers, 'loader')} on this node and {counted(share, 'image')} a batch"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from chexdist.config.tree import Config
 from chexdist.data.ahead import handed_over_bytes
+from chexdist.data.decoded import is_kept
 from chexdist.data.manifest import Manifest
 from chexdist.distributed.collectives import Collectives
 from chexdist.distributed.partition import share
@@ -24,7 +25,8 @@ def check_shared_memory(config: Config, manifest: Manifest, collectives: Collect
         return
     world, train = collectives.world, config.train
     mine = len(share(train.batch, train.group, world.size, world.rank))
-    needed = handed_over_bytes(mine, manifest.size, manifest.bits, config.data.workers)
+    kept = is_kept(manifest, "train", config.data.memory)
+    needed = handed_over_bytes(mine, manifest.size, manifest.bits, config.data.workers, kept)
     ranks = collectives.gather((platform.node(), _free(), needed))
     for node in dict.fromkeys(name for name, _, _ in ranks):
         here = [(free, bytes) for name, free, bytes in ranks if name == node]

@@ -1,6 +1,8 @@
 """All ranks of a node read decoded samples from one memory, and have the pixels that are in the shards."""
 
 from collections.abc import Callable
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from unittest import mock
 
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from chexdist.data import decoded
 from chexdist.data.decoded import decoded_of_node, share_in_memory
+from chexdist.data.loader import batches
 from chexdist.data.manifest import read_manifest
 from chexdist.data.reader import SampleReader
 from chexdist.distributed.world import World
@@ -91,3 +94,25 @@ def test_the_share_that_a_node_has(nodes: int, epoch: int) -> None:
     for _ in range(epoch - 1):
         had |= rng.integers(0, nodes, len(had)) == 0
     assert share_in_memory(nodes, epoch) == pytest.approx(had.mean(), abs=0.05)
+
+
+@pytest.mark.parametrize("memory_mib", [0, 64])
+def test_pixels_are_handed_over_only_where_memory_does_not_keep_them(shards: Path, memory_mib: int) -> None:
+    """Loader processes share the decoded split with the trainer: sample numbers suffice."""
+    manifest = read_manifest(str(shards))
+
+    def read(memory: int, workers: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        reader = SampleReader(manifest, "train", memory)
+        fetched = batches(reader, seed=3, window=0, batch=8, share=range(2, 7), first=1, workers=workers)
+        with closing(fetched):
+            return [(pixels.numpy(), labels.numpy()) for pixels, labels in islice(fetched, 12)]
+
+    expected = read(0, 0)
+    with mock.patch("chexdist.data.loader._shared", side_effect=lambda batch: WorkError("handed over")):
+        if memory_mib:
+            for found, true in zip(read(memory_mib, 2), expected, strict=True):
+                np.testing.assert_array_equal(found[0], true[0])
+                np.testing.assert_array_equal(found[1], true[1])
+        else:
+            with pytest.raises(WorkError, match="handed over"):
+                read(memory_mib, 2)

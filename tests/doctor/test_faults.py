@@ -244,12 +244,12 @@ def test_a_batch_that_no_memory_holds(patient: Patient, shards: Path, tmp_path: 
 def test_a_decoded_split_that_memory_does_not_hold(
     patient: Patient, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """72 images of 32 x 32 bytes are 72 KiB; without them the rest fits."""
-    given, terms, original = words(shards, tmp_path / "run"), {}, memory.main_terms
+    """72 images of 32 x 32 bytes are 72 KiB; without them the rest fits, where no loader hands over more."""
+    given, terms, original = words(shards, tmp_path / "run", data__workers=0), {}, memory.main_terms
 
     def recorded(*arguments: Any, **named: Any) -> memory.Terms:
-        terms.update(found := original(*arguments, **named))
-        return found
+        terms.update(original(*arguments, **named) if not terms else {})
+        return original(*arguments, **named)
 
     monkeypatch.setattr(memory, "main_terms", recorded)
     monkeypatch.setattr(memory, "free_memory", lambda: 2**40)
@@ -260,6 +260,8 @@ def test_a_decoded_split_that_memory_does_not_hold(
     (fault,) = faults(lines)
     assert code == 1 and "cure: lower data.memory (now 2048)" in fault
     assert patient([*given, "--data.memory", "0"])[0] == 0
+    code, lines = patient(words(shards, tmp_path / "run", data__workers=8))
+    assert code == 1 and "lower data.memory" not in faults(lines)[0]
 
 
 def test_what_a_control_group_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,7 +163,7 @@ def test_results_are_the_report_of_the_runs(tmp_path: Path) -> None:
     runs = sorted(str(path) for path in (ROOT / "results/nih64").iterdir())
     assert main(["report", *runs, "--out", str(tmp_path / "report.md")]) == 0
     report, shown = (tmp_path / "report.md").read_text(), sections(RESULTS, "results")
-    assert len(runs) == 3 and len(shown) == 2
+    assert len(runs) == 5 and len(shown) == 2
     for section in shown:
         assert section + "\n" in report
     assert sections(README, "results") == shown[:1]

@@ -24,7 +24,7 @@ UNCHECKED = (
 
 
 def words(shards: Path, run: Path, *more: str) -> list[str]:
-    loaded = ("--data.workers", "1", "--control.timeout", str(TIMEOUT))
+    loaded = ("--data.workers", "1", "--data.memory", "0", "--control.timeout", str(TIMEOUT))
     return jobs.small(shards, run, "vanilla", *loaded, *more)
 
 
@@ -112,9 +112,10 @@ class Stuck:
 
 def test_the_bytes_that_batches_take() -> None:
     """Four batches a worker and the trained one; 16-bit pixels as int32; labels of 8 bytes; some locks."""
-    assert handed_over_bytes(16, 32, 8, 2) == 9 * 16 * (32 * 32 + 8) + 2 * 65536
-    assert handed_over_bytes(16, 32, 16, 1) == 5 * 16 * (4 * 32 * 32 + 8) + 65536
-    assert handed_over_bytes(16, 32, 8, 0) == 0
+    assert handed_over_bytes(16, 32, 8, 2, kept=False) == 9 * 16 * (32 * 32 + 8) + 2 * 65536
+    assert handed_over_bytes(16, 32, 16, 1, kept=False) == 5 * 16 * (4 * 32 * 32 + 8) + 65536
+    assert handed_over_bytes(16, 32, 8, 2, kept=True) == 2 * 65536
+    assert handed_over_bytes(16, 32, 8, 0, kept=False) == 0
 
 
 def test_memory_that_is_full_before_the_loader_starts(shards: Path, tmp_path: Path) -> None:
@@ -126,7 +127,7 @@ def test_memory_that_is_full_before_the_loader_starts(shards: Path, tmp_path: Pa
 
 def test_too_little_is_refused_by_all_ranks(shards: Path, tmp_path: Path) -> None:
     """Both ranks share this node: twice the bytes of one. One byte less is too little, and all know it."""
-    needed = 2 * handed_over_bytes(jobs.BATCH // 2, 32, 8, 1)
+    needed = 2 * handed_over_bytes(jobs.BATCH // 2, 32, 8, 1, kept=False)
     run = tmp_path / "run"
     job = jobs.start(words(shards, run), tmp_path / "log", 2, LittleMemory(needed - 1))
     assert job.wait() == [2, 2], job.output
