@@ -119,12 +119,13 @@ class Result:
     documents: dict[str, Document]
 
     def document(self, about: dict[str, Any]) -> Document:
-        """The table, as it is written; `about` says when, where and how."""
+        """The table, as it is written; `about` says when, where and how. Nothing is timed for it."""
         return {
             "benchmark": "targets",
             **about,
+            "busy": False,
             "unit": "beside what was measured",
-            "settings": {},
+            "settings": {"targets": len(TARGETS)},
             "columns": list(COLUMNS),
             "rows": list(self._rows()),
             "notes": list(NOTES),

@@ -77,3 +77,8 @@ def test_what_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_all_is_what_has_a_target() -> None:
     assert {target.benchmark for target in targets.TARGETS} | {"targets"} == set(ALL) <= set(BENCHMARKS)
     assert "all: step stream" in " ".join(parser().format_help().split())
+
+
+def test_those_that_are_shown_are_of_the_newest_results() -> None:
+    shown = json.loads(max(RESULTS.glob("targets-*.json")).read_text())
+    assert shown["rows"] == targets.newest(RESULTS).document({})["rows"]
