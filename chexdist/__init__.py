@@ -19,9 +19,17 @@ commands       what people type
 All of them may import `errors`, and of `shards` its files, progress and version.
 """
 
+import sys
 from typing import TYPE_CHECKING, Any
 
-from shards import __version__ as __version__
+try:
+    from shards import __version__ as __version__
+except ImportError:  # of a folder of that name, beside which Python does not look for an editable install
+    HIDDEN = "a folder `shards` in this directory hides chexdist's package: rename it, or work elsewhere"
+    if sys.argv[0] != "-m":
+        raise ImportError(HIDDEN) from None
+    print(f"chexdist: {HIDDEN}; `chexdist` instead of `python -m chexdist` works here", file=sys.stderr)
+    sys.exit(2)
 
 if TYPE_CHECKING:
     from chexdist.commands.train import train as train
