@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from chexdist.config.tree import Config, Data
-from chexdist.data.decoded import decoded_bytes, share_in_memory
+from chexdist.data.decoded import decoded_bytes, is_kept, share_in_memory
 from chexdist.data.manifest import Manifest, read_manifest
 from chexdist.data.order import epoch_order
 from chexdist.data.reader import SampleReader
@@ -117,7 +117,7 @@ def check_rate(
     """
     processes = max(1, config.data.workers)
     delivered = processes * reading.rate
-    decoded, kept = decoded_bytes(manifest), config.data.memory << 20
+    decoded, kept = decoded_bytes(manifest), is_kept(manifest, "train", config.data.memory)
     text = (
         f"{counted(processes, 'loader')} can deliver {delivered:,.0f} images/s, a rank trains on "
         f"{images_per_second:,.1f} (both measured here)"
@@ -127,8 +127,8 @@ def check_rate(
     if nodes == 1:
         later = f"; after the first epoch the decoded split ({amount(decoded)}) is in memory"
     if delivered >= images_per_second:
-        note.ok(text + (later if decoded <= kept else ""))
-    elif decoded <= kept:
+        note.ok(text + (later if kept else ""))
+    elif kept:
         note.ok(text + ": training waits in the first epoch" + later)
     else:
         note.warning(
