@@ -312,7 +312,8 @@ def test_a_full_disk_ends_the_run(
     run, gate = small_disk / "run", Waits(STEP, 5, tmp_path / "gate")
     words = jobs.small(shards, run, "vanilla")
     job = jobs.start(words, tmp_path / "log", size, gate)
-    job.until(gate.reached)
+    # a thread writes it, which may still be at work when the gate is reached
+    job.until(lambda: gate.reached() and jobs.status(run)["images"] == 48)
     filler = fill_up(small_disk, spare)
     gate.gate.touch()
     codes = job.wait(30)
