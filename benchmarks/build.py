@@ -54,8 +54,8 @@ class Setting:
     small part, from `slow` where a build takes long; and for memory from so many `small` ones.
     """
 
-    files: int = 1000
-    slow: int = 400
+    files: int = 600
+    slow: int = 300
     side: int = 1024
     size: int = 256
     small: tuple[int, int] = (1000, 10_000)
