@@ -201,6 +201,8 @@ class RunDirectory:
                 except ValueError:
                     break  # the line that a kill cut
             self._replace(layout.LOG, "".join(kept))
+        for record in (layout.FETCHED, layout.RANKS):
+            self._drop_cut_line(record)
         for files in (layout.samples(self.path), layout.training_draws(self.path)):
             for after, file in files.items():
                 if after > images:
@@ -217,6 +219,14 @@ class RunDirectory:
         path = self.path / name
         with naming(path, len(content)), path.open("a") as file:
             file.write(content)
+
+    def _drop_cut_line(self, name: str) -> None:
+        """Of a record, drop the last line where a kill or a full disk cut it: the next would go on in it."""
+        path = self.path / name
+        if path.exists():
+            whole, newline, cut = path.read_text(errors="replace").rpartition("\n")
+            if cut:
+                self._replace(name, whole + newline)
 
     def _replace(self, name: str, content: str) -> None:
         path = self.path / name

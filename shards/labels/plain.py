@@ -60,7 +60,13 @@ def read(table: Table, options: LabelOptions) -> Labels:
         written[label] += 1
         rows.setdefault(os.path.normpath(path), set()).add((label, *patient))
     rule = uncertain_rule(table, written, options.uncertain)
-    whole = {cell for cells in rows.values() for _, *patient in cells for cell in patient if cell.isdigit()}
+    whole = {
+        cell.lstrip("0")
+        for cells in rows.values()
+        for _, *patient in cells
+        for cell in patient
+        if cell.isdigit()
+    }
     images = {
         path: _image_label(
             {(label, *(_one_form(cell, whole) for cell in patient)) for label, *patient in cells}, rule
@@ -121,9 +127,11 @@ def _is_minus(label: str) -> bool:
 
 
 def _one_form(patient: str, whole: set[str]) -> str:
-    """`1000` for `1000.0` where the column holds 1000 too, as tables with missing cells are written."""
-    number = WHOLE_NUMBER.sub(r"\1", patient)
-    return number if number in whole else patient
+    """`1000` for `1000.0` and `'1000` where the column holds 1000 too, as tables with missing cells and those
+    of spreadsheets are written.
+    """
+    number = WHOLE_NUMBER.sub(r"\1", patient.removeprefix("'"))
+    return number if number.lstrip("0") in whole else patient
 
 
 def patient_columns(columns: Sequence[str]) -> list[str]:

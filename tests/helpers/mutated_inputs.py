@@ -7,6 +7,7 @@ a line of JSON for each mutant. Its address space is capped by the parent.
 import io
 import json
 import random
+import shutil
 import sys
 import time
 import warnings
@@ -39,6 +40,8 @@ from shards.scan import ScanOptions, scan_one
 from shards.sources.listing import Source
 
 SIDE = 64
+OPTIONS = ("--size", "8", "--workers", "1", "--patient-pattern", "^(....)", "--split", "train=1")
+BUILT = 30  # of so many mutants one, a label file, goes through a whole build
 KINDS = ("dicom", "dicom", "png", "jpeg", "csv", "tar")
 NATIVE = {"explicit": "1.2.840.10008.1.2.1", "implicit": "1.2.840.10008.1.2"}
 BASELINE, LOSSLESS, JPEG_2000 = (f"1.2.840.10008.1.2.4.{number}" for number in (50, 70, 90))
@@ -255,6 +258,11 @@ def label_outcome(path: Path, source: Path) -> dict[str, Any]:
     return {"accepted": True, "images": len(listing.images)}
 
 
+def build_outcome(source: Path, out: Path, *more: str) -> dict[str, Any]:
+    """The exit code of a whole build; which files it leaves is for the parent to look at."""
+    return {"exit": main(["build", str(source), "--out", str(out), *OPTIONS, *more])}
+
+
 def tar_outcome(folder: Path, file: str, data: bytes) -> dict[str, Any]:
     """Whether `verify` finds that a shard or the manifest was changed."""
     right = (folder / file).read_bytes()
@@ -278,10 +286,10 @@ def run(folder: Path, seed: int, first: int, last: int) -> None:
         for path in sorted(source.rglob("*.png"))
     ]
     table = "\n".join(["path,label,patient", *rows]).encode()
-    options = ["--size", "8", "--workers", "1", "--patient-pattern", "^(....)", "--split", "train=1"]
     sys.stdout, kept = io.StringIO(), sys.stdout
-    assert main(["build", str(source), "--out", str(folder / "out"), *options]) == 0
+    assert main(["build", str(source), "--out", str(folder / "out"), *OPTIONS]) == 0
     (folder / "spool").mkdir()
+    (folder / "mutants").mkdir()
     for number in range(first, last):
         rng = random.Random(f"{seed} {number}")
         kind = KINDS[number % len(KINDS)]
@@ -292,14 +300,20 @@ def run(folder: Path, seed: int, first: int, last: int) -> None:
         elif kind == "csv":
             (folder / "labels.csv").write_bytes(mutate(table, rng))
             outcome = label_outcome(folder / "labels.csv", source)
+            if number % BUILT == 4:
+                words = ("--labels", str(folder / "labels.csv"), "--allow-missing", "all")
+                outcome |= build_outcome(source, folder / "built" / str(number), *words)
         else:
             which = rng.randrange(len(files[kind]))
             path = folder / f"mutant.{kind}"
             changed = mutate(files[kind][which], rng)
             path.write_bytes(repaired(changed) if kind == "png" and rng.random() < 0.5 else changed)
             outcome = picture_outcome(path, kind, folder / "spool") | {"of": which}
+            shutil.copyfile(path, folder / "mutants" / f"{number:04d}.{kind}")
         outcome |= {"number": number, "kind": kind, "seconds": round(time.monotonic() - started, 2)}
         print(json.dumps(outcome), file=kept, flush=True)
+    outcome = build_outcome(folder / "mutants", folder / "built/all")
+    print(json.dumps(outcome), file=kept, flush=True)
 
 
 if __name__ == "__main__":

@@ -122,8 +122,13 @@ def test_logs_are_cut_back_to_the_checkpoint(begun: Path, shards: Path, tmp_path
     late = {**jobs.metrics(run)[-1], "images": 500, "time": 0.0}
     with (run / "metrics.jsonl").open("a") as file:
         file.write(json.dumps(late) + "\n" + json.dumps(late)[:40])
+    for record in ("ranks.jsonl", "fetched.jsonl"):
+        with (run / record).open("a") as file:
+            file.write('{"whole": 1}\n{"ti')
     jobs.run(jobs.small(shards, run, "wgan-gp", *BEGUN), tmp_path / "log")
     jobs.same_result(run, begun)
+    for record in ("ranks.jsonl", "fetched.jsonl"):
+        assert {"whole": 1} in [json.loads(line) for line in (run / record).read_text().splitlines()]
     assert not list(run.glob("*/images-500.*")) and max(m["images"] for m in jobs.metrics(run)) < 500
 
 

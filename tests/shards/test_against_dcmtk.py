@@ -1,32 +1,14 @@
-"""Pictures against those of DCMTK's dcmj2pnm, where it is installed (Debian's package dcmtk)."""
+"""Windows and tables against DCMTK; what headers get wrong is compared with it in test_pixels_*.py."""
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.dcmtk import LEVELS, differ, needs_dcmtk
 from helpers.xray_files import dicom, smooth, write_dicom
-from PIL import Image
 from pydicom.dataset import Dataset
 
-from shards.pixels.render import render_file
-
-PROGRAM = shutil.which("dcmj2pnm")
-pytestmark = [
-    pytest.mark.skipif(PROGRAM is None, reason="dcmj2pnm of DCMTK is not on PATH"),
-    pytest.mark.filterwarnings("ignore"),  # as in the workers
-]
-LEVELS = 1.1  # of 255: both round, to 8 bits and before the window
-
-
-def differ(tmp_path: Path, dataset: Dataset, *flags: str) -> float:
-    """The largest difference of the two pictures, in grey levels of 255."""
-    file, picture = write_dicom(tmp_path / "image.dcm", dataset), tmp_path / "image.pgm"
-    command = [str(PROGRAM), "+op", *flags, str(file), str(picture)]
-    subprocess.run(command, check=True, timeout=60, capture_output=True)
-    theirs = np.asarray(Image.open(picture)).astype(float)
-    return float(np.abs(np.asarray(render_file(str(file)).field) * 255 - theirs).max())
+pytestmark = [needs_dcmtk, pytest.mark.filterwarnings("ignore")]  # as in the workers
 
 
 def stored(bits: int, signed: bool) -> tuple[np.ndarray, int]:
@@ -54,7 +36,8 @@ def test_windows(tmp_path: Path, bits: int, signed: bool, photometric: str) -> N
                     WindowWidth=round(slope * width * 2**bits, 1),
                     VOILUTFunction=function,
                 )
-                assert differ(tmp_path, dataset, "+Wi", "1") <= LEVELS, (middle, width, function, slope)
+                file = write_dicom(tmp_path / "image.dcm", dataset)
+                assert differ(file, "+Wi", "1") <= LEVELS, (middle, width, function, slope)
 
 
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
@@ -68,4 +51,4 @@ def test_lookup_tables(tmp_path: Path, bits: int, signed: bool, photometric: str
         lut.add_new("LUTDescriptor", "SS" if signed else "US", [len(table), least, table_bits])
         lut.add_new("LUTData", "US", table.tolist())
         dataset = dicom(values, bits, PhotometricInterpretation=photometric, VOILUTSequence=[lut])
-        assert differ(tmp_path, dataset, "+Wl", "1") <= LEVELS, table_bits
+        assert differ(write_dicom(tmp_path / "image.dcm", dataset), "+Wl", "1") <= LEVELS, table_bits

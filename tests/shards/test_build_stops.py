@@ -2,15 +2,17 @@
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.xray_files import class_folders
+from helpers.xray_files import class_folders, contents
 
 from shards.__main__ import main
 from shards.stop_signals import ASKING
@@ -56,6 +58,40 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out", "out.key", "out.quarantine.csv"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
+    if shutil.which("mount") is None or subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("a small file system can't be mounted here")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("free", [0, 4096, 16_384, 65_536, 131_072])
+def test_a_disk_that_is_full_gives_the_same_bytes_once_there_is_space(
+    free: int, tmp_path: Path, small_disk: Path
+) -> None:
+    """Wherever the space ends, in journal, fingerprints, tars or manifest: the same line completes it."""
+    source, keys = class_folders(tmp_path / "in", 20), ["--key-file", str(tmp_path / "key")]
+    (tmp_path / "key").write_text("5e" * 32)
+    assert main(["build", str(source), "--out", str(tmp_path / "undisturbed"), *SMALL, *keys]) == 0
+    filler = small_disk / "filler"
+    space = os.statvfs(small_disk)
+    filler.write_bytes(bytes(space.f_bavail * space.f_bsize - free))
+    process = run_build(source, small_disk / "out", *SMALL, *keys)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1 and "No space left on device" in errors, errors
+    assert "Traceback" not in errors and not (small_disk / "out").exists(), errors
+    filler.unlink()
+    process = run_build(source, small_disk / "out", *SMALL, *keys)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert contents(small_disk / "out") == contents(tmp_path / "undisturbed")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -15,6 +16,10 @@ ADDRESS_SPACE = 2**30
 SECONDS_EACH = 10
 TOLERANCE = 2.0  # grey levels of 255
 SEED = 20
+BUILT = re.compile(
+    r"(\d+|all)(\.key|\.quarantine\.csv|\.missing\.csv|/manifest\.json|/train-000000\.tar|\.work/.*)"
+)
+"""The files that whole builds may leave."""
 
 
 def outcomes(folder: Path, first: int, last: int) -> list[dict[str, Any]]:
@@ -40,11 +45,19 @@ def outcomes(folder: Path, first: int, last: int) -> list[dict[str, Any]]:
     )
     found = [json.loads(line) for line in child.stdout.splitlines()]
     assert child.returncode == 0, f"after mutant {found[-1:]}: {child.stderr[-2000:]}"
+    assert "Traceback" not in child.stderr, child.stderr[-2000:]
+    assert found.pop() in ({"exit": 0}, {"exit": 1}), child.stderr[-2000:]  # the build of all pictures
     assert [item["number"] for item in found] == list(range(first, last))
     assert not list((folder / "elsewhere").iterdir())
     expected = {"in", "out", "out.key", "out.quarantine.csv", "spool", "elsewhere", "labels.csv"}
+    expected |= {"mutants", "built"}
     assert {path.name for path in folder.iterdir() if not path.name.startswith("mutant.")} == expected
     assert {path.name for path in (folder / "out").iterdir()} == {"manifest.json", "train-000000.tar"}
+    assert (folder / "built/all/manifest.json").is_file()
+    left = {
+        str(path.relative_to(folder / "built")) for path in (folder / "built").rglob("*") if path.is_file()
+    }
+    assert not [name for name in left if not BUILT.fullmatch(name)]
     return found
 
 

@@ -3,6 +3,7 @@
 import json
 import tarfile
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -53,10 +54,30 @@ def test_a_column_of_patients_by_another_name(column: str, tmp_path: Path) -> No
     assert len(found) == 12 and all(len(splits) == 1 for splits in found.values())
 
 
-def test_one_patient_written_in_two_ways(tmp_path: Path) -> None:
+WRITTEN: dict[str, Callable[[int], str]] = {
+    ".0": lambda number: f"{number}.0",
+    ".00": lambda number: f"{number}.00",
+    "zeros": lambda number: f"{number:06d}",
+    "zeros and .0": lambda number: f"{number:06d}.0",
+    "spaces": lambda number: f" {number} ",
+    "a no-break space": lambda number: f"{number}\xa0",
+    "quotes": lambda number: f'"{number}"',
+    "quotes and .0": lambda number: f'"{number}.0"',
+    "a point": lambda number: f"{number}.",
+    "Excel's text": lambda number: f'"=""{number}"""',
+    "Excel's apostrophe": lambda number: f"'{number}",
+}
+
+
+@pytest.mark.parametrize("way", WRITTEN)
+def test_one_patient_written_in_two_ways(way: str, tmp_path: Path) -> None:
     """Some as 1000 and 1000.0, and one as 1011.0 alone."""
-    ends = [".0" * (number % 2 or number // 4 == 11) for number in range(48)]
-    found = built(tmp_path, "patient", [f"{1000 + i // 4}{end}" for i, end in enumerate(ends)])
+    numbers = [1000 + number // 4 for number in range(48)]
+    found = built(
+        tmp_path,
+        "patient",
+        [WRITTEN[way](n) if i % 2 or n == 1011 else str(n) for i, n in enumerate(numbers)],
+    )
     assert len(found) == 12 and all(len(splits) == 1 for splits in found.values())
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import pytest
+from helpers.dcmtk import LEVELS, differ, needs_dcmtk
 from helpers.xray_files import dicom, smooth, write_dicom
 from pydicom import dcmread
 from pydicom.encaps import encapsulate
@@ -74,6 +75,19 @@ def test_other_bits_are_ignored_in_every_syntax(tmp_path: Path, syntax: str, sig
             PixelRepresentation=int(signed),
         )
         np.testing.assert_array_equal(stored(path), values, err_msg=f"{bits} bits below {high}")
+
+
+@needs_dcmtk
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("syntax", [EXPLICIT, LOSSLESS_SV1])
+def test_dcmtk_ignores_the_same_bits(tmp_path: Path, syntax: str, signed: bool) -> None:
+    for number, (bits, high) in enumerate(LAYOUTS):
+        _, cell = cells(bits, high, signed, number)
+        middle = 0 if signed else 2 ** (bits - 1)
+        elements = {"HighBit": high, "PixelRepresentation": int(signed), "WindowCenter": middle}
+        file = tmp_path / f"{number}.dcm"
+        write(file, CODERS[syntax](cell), syntax, cell, bits, **elements, WindowWidth=2**bits)
+        assert differ(file, "+Wi", "1") <= LEVELS, f"{bits} bits below {high}"
 
 
 @pytest.mark.parametrize("bits", [10, 12, 14])

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.dcmtk import LEVELS, differ, needs_dcmtk
 from helpers.xray_files import dicom, write_dicom
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
@@ -30,25 +31,42 @@ def rendered(tmp_path: Path, dataset: Dataset) -> np.ndarray:
     return np.asarray(render_file(str(write_dicom(tmp_path / "image.dcm", dataset))).field)
 
 
-@pytest.mark.parametrize("implicit", [False, True])
-@pytest.mark.parametrize("vr", ["US", "OW"])
-@pytest.mark.parametrize(("first", "written"), [(-2048, 63488), (-1024, 64512), (-1024, -1024), (-1, 65535)])
-@pytest.mark.parametrize("how", ["signed", "rescaled"])
-def test_the_values_decide_the_sign_of_the_first(
-    tmp_path: Path, how: str, first: int, written: int, vr: str, implicit: bool
-) -> None:
-    table = (np.linspace(0, 1, 4000) ** 1.5 * 4095).round()
+FIRSTS = [(-2048, 63488), (-1024, 64512), (-1024, -1024), (-1, 65535)]
+
+
+def with_table(table: np.ndarray, first: int, written: int, how: str, vr: str = "US") -> Dataset:
+    """Values from `first` on under a table whose first value is `written`."""
     values = ramp(first, first + 3999)
     if how == "signed":
         dataset = dicom(values.astype(np.int16), 16)
     else:
         dataset = dicom((values - first).astype(np.uint16), 12, RescaleSlope=1, RescaleIntercept=first)
     dataset.VOILUTSequence = [item(table, written, 12, vr)]
+    return dataset
+
+
+@needs_dcmtk
+@pytest.mark.parametrize(("first", "written"), FIRSTS)
+@pytest.mark.parametrize("how", ["signed", "rescaled"])
+def test_dcmtk_reads_the_same_sign(tmp_path: Path, how: str, first: int, written: int) -> None:
+    dataset = with_table((np.linspace(0, 1, 4000) ** 1.5 * 4095).round(), first, written, how)
+    assert differ(write_dicom(tmp_path / "image.dcm", dataset), "+Wl", "1") <= LEVELS
+
+
+@pytest.mark.parametrize("implicit", [False, True])
+@pytest.mark.parametrize("vr", ["US", "OW"])
+@pytest.mark.parametrize(("first", "written"), FIRSTS)
+@pytest.mark.parametrize("how", ["signed", "rescaled"])
+def test_the_values_decide_the_sign_of_the_first(
+    tmp_path: Path, how: str, first: int, written: int, vr: str, implicit: bool
+) -> None:
+    table = (np.linspace(0, 1, 4000) ** 1.5 * 4095).round()
+    dataset = with_table(table, first, written, how, vr)
     if implicit:
         dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
         if vr == "OW":
             dataset.VOILUTSequence[0]["LUTData"].VR = "OW"
-    expected = table[values - first] / 4095
+    expected = table[ramp(0, 3999)] / 4095
     np.testing.assert_allclose(rendered(tmp_path, dataset), expected, atol=1e-6)
 
 

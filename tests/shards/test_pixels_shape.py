@@ -5,6 +5,7 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import pytest
+from helpers.dcmtk import needs_dcmtk, shown
 from helpers.xray_files import dicom, smooth, write_dicom
 from PIL import Image
 from pydicom.encaps import encapsulate
@@ -56,6 +57,15 @@ def test_the_body_keeps_its_proportions(tmp_path: Path, name: str, vertical: int
     expected = np.asarray(body.resize((SIDE, SIDE), Image.Resampling.BOX))
     difference = np.abs(square(path) - expected)
     assert difference.max() < 0.06 and difference.mean() < 0.012
+
+
+@needs_dcmtk
+@pytest.mark.parametrize(("vertical", "horizontal"), RATIOS)
+@pytest.mark.parametrize("name", STATED)
+def test_dcmtk_shows_the_same_proportions(tmp_path: Path, name: str, vertical: int, horizontal: int) -> None:
+    path = write(tmp_path / "a.dcm", stored(60, 60), **STATED[name](vertical, horizontal))
+    height, width = shown(path, "+Wi", "1", "+Sxf", "1.0").shape
+    assert width == 60 and abs(height - 60 * render_file(str(path)).aspect) <= 1
 
 
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])

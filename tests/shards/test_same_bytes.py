@@ -15,7 +15,9 @@ from helpers.xray_files import contents, dicom, smooth, write_dicom, write_png
 from shards.__main__ import main
 
 OPTIONS = ["--size", "24", "--samples-per-shard", "5", "--split", "train=0.5,val=0.25,test=0.25"]
-LOCALES = ["C", "C.UTF-8", "POSIX", "de_DE.UTF-8", "tr_TR.UTF-8", "de_DE.ISO-8859-1"]
+LOCALES = ["C", "C.UTF-8", "POSIX"]
+COMPILED = [("de_DE", "UTF-8"), ("tr_TR", "UTF-8"), ("de_DE", "ISO-8859-1"), ("tr_TR", "ISO-8859-9")]
+"""Languages and charsets that Debian's package locales has the sources of."""
 ZONES = ["UTC", "Asia/Tokyo", "America/St_Johns", "Pacific/Kiritimati"]
 
 
@@ -70,6 +72,23 @@ def test_locale_zone_workers_and_hash_seed(
     environment = {"LC_ALL": LOCALES[number], "TZ": ZONES[number % len(ZONES)], "PYTHONHASHSEED": str(number)}
     plain = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"} if number % 2 == 0 else {}
     assert build_apart(source, tmp_path / "out", 1 + number % 3, **environment, **plain) == expected
+
+
+@pytest.mark.skipif(not Path("/usr/share/i18n/locales/tr_TR").exists(), reason="no sources of locales here")
+@pytest.mark.parametrize(("language", "charset"), COMPILED)
+def test_locales_of_other_languages_and_charsets(
+    language: str, charset: str, source: Path, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    """Sorting, case and the encoding of file names are another's there."""
+    name = f"{language}.{charset}"
+    subprocess.run(["localedef", "-i", language, "-f", charset, tmp_path / name], check=True, timeout=60)
+    environment = {"LOCPATH": str(tmp_path), "LC_ALL": name}
+    shown = "import locale, sys; print(locale.setlocale(locale.LC_ALL, ''), sys.getfilesystemencoding())"
+    said = subprocess.check_output(
+        [sys.executable, "-c", shown], env={**os.environ, **environment}, text=True
+    )
+    assert said.split() == [name, charset.lower().replace("iso-", "iso")]
+    assert build_apart(source, tmp_path / "out", 2, **environment) == expected
 
 
 def test_files_made_in_another_order(expected: dict[str, bytes], tmp_path: Path) -> None:

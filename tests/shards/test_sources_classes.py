@@ -12,6 +12,7 @@ from shards.copies.equal import copy_notes
 from shards.errors import UserError
 from shards.manifest import read
 from shards.sources.classes import check_classes, class_notes, edits, looks_like_a_person, nearly_equal
+from shards.sources.listing import class_name
 
 PEOPLE = [
     "DOE^JANE",
@@ -123,6 +124,25 @@ def test_half_of_the_names_decide_and_one_caret() -> None:
         check_classes({"normal": 9, "mass": 9, "wet heaven": 9, "Jane Doe": 9})
     with pytest.raises(UserError, match="1 of 3 labels"):
         check_classes({"normal": 9, "mass": 9, "DOE^J": 9}, "labels")
+
+
+SPELLINGS = [("Finding", "finding"), ("NO_FINDING", "no_finding"), ("No Finding", "no finding")]
+SPELLINGS += [
+    ("No-Finding", "no finding"),
+    ("No finding", "NO_FINDING"),
+    ("1", "1.0"),
+    ("2,0", "2"),
+    ("TB", "tb"),
+]
+SPELLINGS += [("Covid-19", "COVID 19"), ("Pleural_Effusion", "pleural effusion"), ("Ödem", "ödem")]
+
+
+@pytest.mark.parametrize(("first", "second"), SPELLINGS)
+def test_spellings_of_one_class(first: str, second: str) -> None:
+    assert class_name(first) == class_name(second)
+    written = {first: 4, second: 2}
+    (line,) = class_notes(written, {name: class_name(name) for name in written})
+    assert repr(first) in line and repr(second) in line and f"are one class, {class_name(first)}: " in line
 
 
 def test_one_class_in_two_spellings() -> None:

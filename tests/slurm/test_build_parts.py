@@ -30,4 +30,6 @@ def test_four_parts_of_an_array_and_their_merge(slurm: Cluster, tmp_path: Path) 
 
     until(lambda: not slurm.run("squeue", "-h", "-j", number, "-t", "PD,R,CG").strip(), 400, logs)
     assert contents(out) == contents(tmp_path / "whole"), logs()
+    assert all("20/20 images" in (tmp_path / f"log-{part}").read_text() for part in range(1, 5)), logs()
+    assert "80 of 80 images are known from before" in logs()  # to the merge
     assert not (tmp_path / "out.parts").exists() and not (tmp_path / "out.work").exists()
