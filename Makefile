@@ -13,7 +13,7 @@ help:
 	@echo "make test-fast   lint, types and the tests that train no whole run: under three minutes on two cores"
 	@echo "make test-slow   the tests of minutes each: 50 kills, every instruction set, an empty environment"
 	@echo "make test-gpu    the promises on CUDA and NCCL; without a device the same tests on the CPU, as a dry run"
-	@echo "make test-slurm  training on a real Slurm of two nodes, and over a cut link, on this machine;"
+	@echo "make test-slurm  training on a real Slurm of three nodes, and over a cut link, on this machine;"
 	@echo "                 CHEXDIST_ALLOW_APT=1 may install both"
 	@echo "make test-chaos  random faults against training, builds, evaluate and generate; CHAOS_SECONDS=600,"
 	@echo "                 CHAOS_TRIALS, CHAOS_SEED=0; CHAOS_ONLY=SEED repeats one trial; as root, for disks and"

@@ -35,8 +35,9 @@ NOTES = (
     + "images each, with waiting for the other rank, and not overlapped with the backward pass. It is no "
     + "part of the batch above it, and not measured where there is a GPU.",
     "Operators: torch.profiler's, time of their own and calls in a batch; on a GPU the device's time.",
-    f"host: what a batch of {HOST_IMAGES} images takes outside operators when the networks do nothing. The "
-    + "less is left of an unwatched batch, too little, the more of one that the profiler slows down.",
+    f"host: what a batch of {HOST_IMAGES} images takes outside operators when the networks do nothing. Two "
+    + "bounds: of a batch without the profiler, less the operators' time under it (too little); of one under "
+    + "the profiler, which slows it down (too much).",
 )
 
 Phases = dict[str, float]

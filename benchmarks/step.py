@@ -41,8 +41,9 @@ CLASS_COUNTS = (PICTURES // 2, PICTURES // 2)
 
 NOTES = (
     "as shipped: chexdist also takes classes, keeps an averaged generator (EMA) and draws fresh latents "
-    + "for the generator's step, and augments; its dcgan also computes R1 every 128 images, its wgan-gp the "
-    + "gradient penalty every 32 images. The notebook does none of these.",
+    + "for the generator's step, and augments; its dcgan also computes R1 every 128 images. The notebook "
+    + "does none of these. wgan-gp has its gradient penalty every 32 images, in every second batch, the "
+    + "notebook in each.",
     "bare: without classes, EMA, R1 and augmentation, and with a WGAN's penalty in every batch. batch norm: "
     + "bare, and with batch norm in the critic, as in the notebook.",
     "residual: against a plain loop over the same networks, which no notebook has: with R1 and R2 in every "

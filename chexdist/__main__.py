@@ -5,6 +5,7 @@ early stop; 130 Ctrl-C.
 """
 
 import os
+import platform
 import signal
 import sys
 import time
@@ -37,7 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
         if rank == 0 or isinstance(error, WorkError) and not isinstance(error, AgreedError):
             print(f"chexdist{f', rank {rank}' if rank else ''}: {error}", file=sys.stderr)
         elif "TORCHELASTIC_RUN_ID" in os.environ:
-            let_rank_0_print()
+            let_rank_0_print()  # else rank 0 has not made this mistake: its node has what this one lacks
+            print(f"chexdist, rank {rank} on {platform.node()}: {error}", file=sys.stderr)
         return error.exit_code
     except ModuleNotFoundError as error:
         package = (error.name or "chexdist").partition(".")[0]

@@ -7,6 +7,7 @@ workers have read ahead does not count: the cursor is the trainer's batch number
 
 import ctypes
 import signal
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -152,8 +153,9 @@ def batches(
     except (RuntimeError, ConnectionError, EOFError) as error:
         if not workers or isinstance(error, RuntimeError) and DIED not in str(error):
             raise
-        # torch's handler would raise the same again, at any instruction
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        if threading.current_thread() is threading.main_thread():
+            # torch's handler would raise the same again, at any instruction
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         reason = str(error) if DIED in str(error) else f"{DIED} died ({error})"
         raise WorkError(
             f"{reason.strip().rstrip('.')}. Often memory is short: lower data.workers or data.memory"

@@ -16,7 +16,7 @@ The lock of a run directory is no such place: rank 0 tries once.
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, distributed
@@ -105,25 +105,35 @@ class Collectives:
             raise AgreedError(f"{what} is not the same on all ranks: was it replaced just now? Start again")
 
     def run_on_main(self, action: Callable[[], object]) -> None:
-        """Let rank 0 do something that can fail, and let all ranks know of it.
+        """Let rank 0 do something that can fail, and let all ranks know of it; raises as `from_main` does."""
+
+        def run() -> None:
+            action()
+
+        self.from_main(run)
+
+    def from_main(self, action: Callable[[], T]) -> T:
+        """What `action` returns on rank 0, which alone calls it, on every rank.
 
         Raises:
             UserError: on all ranks, as `action` raised it on rank 0.
             AgreedError: on all ranks, where `action` raised `WorkError` or `OSError`.
         """
+        found: T | None = None
         failure: Exception | None = None
         if self.world.is_main:
             try:
-                action()
+                found = action()
             except UserError as error:
                 failure = error
             except WorkError as error:
                 failure = AgreedError(str(error))
             except OSError as error:
                 failure = AgreedError(f"{error.filename or 'writing'}: {error.strerror or error}")
-        failure = self.broadcast(failure)
+        found, failure = self.broadcast((found, failure))
         if failure is not None:
             raise failure
+        return cast(T, found)
 
     def share(self, count: int, part: Callable[[int], T]) -> list[T]:
         """part(0), ..., part(count - 1) on every rank, of which each computes every W-th."""

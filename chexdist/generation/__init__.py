@@ -2,5 +2,5 @@
 
 Decides which pictures are exported (`produce`, `interpolation`, `history`), what they are compared with
 (`audit`, `judged`), what their files say (`pictures`, `sheet`), and how a generator leaves as one file
-(`export`, `card`). Called by `commands`; imports `evaluation` and the rooms below it.
+(`export`, `card`). Called by `commands`; imports `evaluation` and the packages below it.
 """

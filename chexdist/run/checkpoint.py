@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,13 @@ from chexdist.run.full_disk import naming
 from shards.files import flush_to_disk
 
 SCHEMA = 1
+
+
+class UnreadableError(WorkError):
+    """A checkpoint that may be whole: its disk does not answer, or another version of chexdist wrote it. It
+    is neither passed over nor deleted.
+    """
+
 
 Tensors = dict[str, dict[str, Tensor]]
 """Tensors by file and name."""
@@ -97,12 +104,17 @@ def _save(final: Path, partial: Path, tensors: Tensors, state: State) -> None:
 def newest(run: Path) -> tuple[Path | None, list[str]]:
     """The newest complete checkpoint of a run, and a line for each newer one that is damaged and was passed
     over.
+
+    Raises:
+        UnreadableError: a newer one may be whole.
     """
     problems: list[str] = []
     for path in layout.checkpoints(run):
         try:
             read_state(path, verify=True)
             return path, problems
+        except UnreadableError:
+            raise
         except WorkError as error:
             problems.append(f"{error}; passed over")
     return None, problems
@@ -132,18 +144,30 @@ def read_state(path: Path, verify: bool = False) -> State:
         verify: also compare the digest of every file.
 
     Raises:
-        WorkError: it is damaged, or of another schema.
+        UnreadableError: it can't be read, or another version wrote it.
+        WorkError: it is damaged.
     """
     try:
         document = json.loads((path / layout.STATE).read_bytes())
         files, schema = document.pop("files"), document.pop("schema")
-        if schema != SCHEMA:
-            raise ValueError(f"schema {schema}, this version reads {SCHEMA}")
+        unknown = sorted(document.keys() - {each.name for each in fields(State)})
+        if schema != SCHEMA or unknown:
+            what = f"schema {schema}" if schema != SCHEMA else f"the field {unknown[0]}"
+            raise UnreadableError(
+                f"checkpoint {path} has {what}, which this version of chexdist does not know: resume it with "
+                "the version that wrote it, or choose another run.dir"
+            )
         for name, digest in files.items() if verify else ():
             if hashlib.sha256((path / name).read_bytes()).hexdigest() != digest:
                 raise ValueError(f"{name} has another digest than {layout.STATE} says")
         return State(**document)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise WorkError(f"checkpoint {path} is damaged: {error}") from None
+    except OSError as error:
+        raise UnreadableError(
+            f"checkpoint {path} can't be read: {error}; the same command tries again"
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WorkError(f"checkpoint {path} is damaged: {error}") from None
 
 

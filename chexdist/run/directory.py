@@ -52,7 +52,7 @@ class RunDirectory:
         # the thread that watches for signals writes too, while this one continues
         self._writes_status, self._stopped = threading.RLock(), False
         self._found = self._status()
-        self.health: dict[str, object] | None = json.loads(self._found).get("health")
+        self.health: dict[str, object] | None = _document(self._found).get("health")
         """The newest verdict on the training, which its status holds too; None: not judged yet."""
 
     def lock(self) -> None:
@@ -66,6 +66,9 @@ class RunDirectory:
             for folder in (layout.SAMPLES, layout.TRAINING_DRAWS):
                 (self.path / folder).mkdir(parents=True, exist_ok=True)
             self._lock = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise UserError(f"run.dir {self.path}: {error.filename}: {error.strerror}") from None
+        try:
             # unlike flock's, this one is not inherited by forked workers
             fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
@@ -79,7 +82,8 @@ class RunDirectory:
         (self.path / layout.HEARTBEATS).mkdir(exist_ok=True)
         for pattern in LEFT_BY_A_KILL:
             for path in self.path.glob(pattern):
-                path.unlink(missing_ok=True)
+                if not path.is_dir():  # that of `generate --out RUN/...`, which removes its own
+                    path.unlink(missing_ok=True)
         os.ftruncate(self._lock, 0)
         holder = f"process {os.getpid()} on {platform.node()}\n"
         with naming(file, len(holder)):
@@ -115,7 +119,7 @@ class RunDirectory:
         last checkpoint's.
         """
         with self._status_alone():
-            before = json.loads(self._status())
+            before = _document(self._status())
             self.health = self.health or before.get("health")
             self.status("failed", before.get("images", 0), rank, cause)
 
@@ -153,13 +157,13 @@ class RunDirectory:
         """
         if self._lock is not None:
             with self._writes_status:
-                self.status("preempted", json.loads(self._status()).get("images", 0))
+                self.status("preempted", _document(self._status()).get("images", 0))
                 self._stopped = True
 
     def failed(self) -> bool:
         """Whether a rank has recorded since this start that the run failed."""
         now = self._status()
-        return now != self._found and json.loads(now)["state"] == "failed"
+        return now != self._found and _document(now).get("state") == "failed"
 
     def has_log(self) -> bool:
         """Whether anything was logged yet."""
@@ -182,7 +186,7 @@ class RunDirectory:
         """
         self.writer.flush()
         if self.has_log():
-            with (self.path / layout.LOG).open("a") as file:
+            with naming(self.path / layout.LOG, 0), (self.path / layout.LOG).open("a") as file:
                 os.fsync(file.fileno())
 
     def append(self, name: str, line: dict[str, Any]) -> None:
@@ -236,6 +240,15 @@ class RunDirectory:
     def _status(self) -> str:
         path = self.path / layout.STATUS
         return path.read_text() if path.exists() else "{}"
+
+
+def _document(status: str) -> dict[str, Any]:
+    """A status as it was written; empty where a crash of the machine has damaged it."""
+    try:
+        found = json.loads(status)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def draw_grid(path: Path, images: Tensor) -> None:

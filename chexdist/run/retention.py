@@ -11,7 +11,7 @@ from chexdist.errors import WorkError
 from chexdist.metrics import METRICS
 from chexdist.metrics.value import Metric
 from chexdist.run import layout
-from chexdist.run.checkpoint import State, read_state
+from chexdist.run.checkpoint import UnreadableError, read_state
 
 
 def best_images(measured: Iterable[Metric], name: str) -> int | None:
@@ -37,15 +37,14 @@ def prune(run: Path, keep: int, best: int | None = None) -> None:
     kept = 0
     for path in layout.checkpoints(run):
         wanted = kept < keep or layout.images_of(path.name) == best
-        if wanted and (state := _whole(path)) and not (state.early and kept):
+        try:
+            state = read_state(path, verify=True) if wanted else None
+        except UnreadableError:
+            continue  # it may be whole
+        except WorkError:
+            state = None
+        if state and not (state.early and kept):
             kept += 1
         else:
             # killed in between, this leaves no directory without a last file, which nobody would ever delete
             shutil.rmtree(path.rename(layout.partial(path)))
-
-
-def _whole(path: Path) -> State | None:
-    try:
-        return read_state(path, verify=True)
-    except WorkError:
-        return None

@@ -81,11 +81,17 @@ class Saver:
     def _best(self) -> int | None:
         return None if self.settings.best == "none" else best_images(self._measured, self.settings.best)
 
+    def _prune(self, best: int | None) -> None:
+        try:
+            prune(self.run.path, self.settings.keep, best)
+        except OSError as error:  # such as a file that another job on NFS has open
+            print(f"chexdist: {error}: older checkpoints are left for the next save to delete", flush=True)
+
     def _write(self, tensors: checkpoint.Tensors, state: checkpoint.State, best: int | None) -> None:
         try:
             self.run.flush_log()
             checkpoint.save(self.run.path, tensors, state)
-            prune(self.run.path, self.settings.keep, best)
             self.run.saved(state.images)
+            self._prune(best)
         except Exception as error:  # noqa: BLE001 - whatever it is, the thread that trains must raise it
             self._failure = error

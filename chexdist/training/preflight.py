@@ -72,6 +72,12 @@ def check_settings(config: Config, manifest: Manifest) -> None:
         )
     if config.eval.split not in manifest.splits:
         raise UserError(f"eval.split {config.eval.split}: the shards have {', '.join(manifest.splits)}")
+    if not len(manifest.splits[config.eval.split]):
+        raise UserError(
+            f"eval.split {config.eval.split}: {manifest.directory} has no image in it, and evaluations need "
+            "images of patients that are not trained on: build it with more patients, or with a --split that "
+            f"has {config.eval.split}"
+        )
     _check_cache(config, manifest)
     tracker = config.run.tracker
     if tracker != "none" and not find_spec(tracker):
@@ -118,9 +124,12 @@ def check_run(config: Config, manifest: Manifest) -> None:
     `UserError`.
     """
     path = Path(config.run.dir)
-    for parent in (path, *path.parents):
-        if parent.exists() and not parent.is_dir():
-            raise UserError(f"run.dir {path}: {parent} is a file: choose another")
+    try:
+        for parent in (path, *path.parents):
+            if parent.exists() and not parent.is_dir():
+                raise UserError(f"run.dir {path}: {parent} is a file: choose another")
+    except OSError as error:
+        raise UserError(f"run.dir {path}: {error.filename}: {error.strerror}") from None
     checkpoints = layout.checkpoints(path)
     if not checkpoints:
         return

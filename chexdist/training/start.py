@@ -148,12 +148,13 @@ def _leave(run: RunDirectory, heartbeat: Heartbeat) -> None:
 
 def _precision(run: Path, device: torch.device, collectives: Collectives) -> str:
     """What `train.precision: auto` is, by rank 0 for all: as the run began, or else what suits its device."""
-    precision = ""
-    if collectives.world.is_main:
+
+    def chosen() -> str:
         path, _ = checkpoint.newest(run)
         begun = checkpoint.read_state(path).settings.get("train.precision") if path else None
-        precision = begun or automatic(device)
-    return collectives.broadcast(precision)
+        return begun or automatic(device)
+
+    return collectives.from_main(chosen)
 
 
 def _no_rendezvous(error: Exception, world: World, timeout: int) -> str:

@@ -145,9 +145,8 @@ class Trainer:
         """Load the newest whole checkpoint, if there is one, and truncate the logs to it. Returns its number
         of batches.
         """
-        path, problems = checkpoint.newest(self.run_directory.path) if self.world.is_main else (None, [])
-        path = self.collectives.broadcast(path)
-        for problem in problems:
+        path, problems = self.collectives.from_main(lambda: checkpoint.newest(self.run_directory.path))
+        for problem in problems if self.world.is_main else []:
             print(f"chexdist: {problem}", flush=True)
         if path is None:
             self.collectives.run_on_main(lambda: self.run_directory.truncate(-1))

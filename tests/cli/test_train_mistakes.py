@@ -159,6 +159,10 @@ MANIFESTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "no schema": (lambda document: document.pop("schema"), "schema None"),
     "no splits": (lambda document: document.pop("splits"), "damaged"),
     "splits are a list": (lambda document: document.update(splits=[]), "damaged"),
+    "no image to evaluate against": (
+        lambda document: document["splits"]["val"].update(shards=[], samples=0),
+        "has no image in it",
+    ),
     "no training split": (lambda document: document["splits"].pop("train"), "no training samples"),
     "a class is missing": (relabel, "no sample of class"),
     "no validation split": (lambda document: document["splits"].pop("val"), "eval.split val"),

@@ -23,7 +23,9 @@ from helpers.faults import STEP, Waits
 from chexdist.config.load import load_config
 from chexdist.errors import UserError, WorkError
 from chexdist.run import checkpoint, layout
+from chexdist.run.directory import RunDirectory
 from chexdist.run.retention import prune
+from chexdist.run.saver import Saver
 from chexdist.training.networks import Gan
 
 SMALL = ["--model.size=32", "--model.width=4", "--model.latent=8", "--train.batch=16"]
@@ -113,7 +115,7 @@ NAMES = ["generator", "critic", "ema", "generator_optimizer", "critic_optimizer"
 DAMAGE = [
     *((f"{name}.safetensors", damage) for name in NAMES for damage in (flip, Path.unlink)),
     *(("ema.safetensors", damage) for damage in (shorten, empty)),
-    *((layout.STATE, damage) for damage in (shorten, empty, make_a_list, raise_schema)),
+    *((layout.STATE, damage) for damage in (shorten, empty, make_a_list)),
 ]
 
 
@@ -125,6 +127,65 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_line(name: str, damage: Any,
     assert len(problems) == 1
     assert str(run / "checkpoints/images-32") in problems[0] and "passed over" in problems[0]
     assert "\n" not in problems[0]
+
+
+def add_a_field(path: Path) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), "of_a_later_version": 1}))
+
+
+@pytest.mark.parametrize("how", ["schema", "field", "disk"])
+def test_what_may_be_whole_is_neither_passed_over_nor_deleted(
+    how: str, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of another version, or on a disk that does not answer: the start ends, and pruning leaves it."""
+    state = run / "checkpoints/images-32/state.json"
+    before = files_of(run)
+    if how == "disk":
+        real = Path.read_bytes
+
+        def fails(path: Path) -> bytes:
+            if "images-32" in str(path) and path.suffix == ".safetensors":
+                raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+            return real(path)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "read_bytes", fails)
+            with pytest.raises(checkpoint.UnreadableError, match=r"images-32.*Input/output error"):
+                checkpoint.newest(run)
+            prune(run, keep=2)
+            prune(run, keep=1, best=32)
+    else:
+        (raise_schema if how == "schema" else add_a_field)(state)
+        before = files_of(run)
+        with pytest.raises(checkpoint.UnreadableError, match="does not know: resume it with the version"):
+            checkpoint.newest(run)
+        prune(run, keep=2)
+        prune(run, keep=1, best=32)
+    assert files_of(run) == before
+
+
+def test_pruning_that_fails_does_not_end_the_run(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Such as of files that another job has open on NFS; the checkpoint itself is whole."""
+
+    def busy(*_: Any, **__: Any) -> NoReturn:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), "images-16")
+
+    directory = RunDirectory(run)
+    saver = Saver(directory, load_config("dcgan", ["--checkpoint.keep", "1"]))
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            Path, "rename", lambda path, to: os.rename(path, to) if "partial" in str(path) else busy()
+        )
+        saver.start(make_gan().state(), state_at(3))
+        saver.wait()
+    assert "left for the next save" in capsys.readouterr().out
+    assert checkpoint.newest(run)[0] == run / "checkpoints/images-48"
+    assert jobs.status(run)["images"] == 48
+    saver.start(make_gan().state(), state_at(4))
+    saver.wait()
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["images-64"]
 
 
 def test_without_its_last_file_it_is_none(run: Path) -> None:

@@ -132,6 +132,20 @@ def test_logs_are_cut_back_to_the_checkpoint(begun: Path, shards: Path, tmp_path
     assert not list(run.glob("*/images-500.*")) and max(m["images"] for m in jobs.metrics(run)) < 500
 
 
+@pytest.mark.parametrize("content", ["", "[]", '{"state": "runn'])
+def test_a_status_that_a_crash_has_damaged_is_written_anew(
+    content: str, begun: Path, shards: Path, tmp_path: Path
+) -> None:
+    """As is a folder that a killed `generate --out RUN/pictures` left."""
+    run = copy_of(begun, tmp_path / "run")
+    shutil.rmtree(run / "checkpoints/images-192")
+    (run / "status.json").write_text(content)
+    (run / ".pictures.partial-123").mkdir()
+    jobs.run(jobs.small(shards, run, "wgan-gp", *BEGUN), tmp_path / "log")
+    jobs.same_result(run, begun)
+    assert jobs.status(run)["state"] == "done"
+
+
 def test_a_second_job_is_refused_while_the_first_lives(shards: Path, tmp_path: Path) -> None:
     """Every rank of the second ends at once; the first notices nothing; killed, it leaves no lock behind."""
     words = jobs.small(shards, tmp_path / "run", "vanilla")

@@ -100,6 +100,8 @@ class FullDisk:
 
     def __call__(self, rank: int) -> None:
         def fill(*_: object) -> None:
+            while jobs.status(self.run)["images"] != 48:  # by a thread, which may still be at work
+                time.sleep(0.01)
             (self.run / "metrics.jsonl").rename(self.run / "kept")
             (self.run / "metrics.jsonl").symlink_to("/dev/full")
 

@@ -81,7 +81,7 @@ def test_in_an_evaluation(size: int, shards: Path, undisturbed: Callable[..., Pa
     words = jobs.small(shards, tmp_path / "run", "vanilla")
     gate = Waits(EVALUATE, 2, tmp_path / "gate")
     job = jobs.start(words, tmp_path / "log", size, Both(gate, Patience(1)))
-    job.until(lambda: all(map(gate.reached, range(size))))
+    job.until(lambda: all(map(gate.reached, range(size))) and jobs.status(tmp_path / "run")["images"] == 48)
     assert 1 <= ask(job) < 10
     assert "SIGTERM: stopped after 1 s without a batch's end" in job.output and "Traceback" not in job.output
     found = jobs.status(tmp_path / "run")

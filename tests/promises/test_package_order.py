@@ -1,4 +1,4 @@
-"""The rooms of `chexdist`, read from the sources: imports run down only, and each owns what it names."""
+"""The packages of `chexdist`, read from the sources: imports run down only, and each owns what it names."""
 
 import ast
 import importlib
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "chexdist"
-ROOMS = (
+PACKAGES = (
     "errors",
     "gan",
     "metrics",
@@ -28,13 +28,13 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 MOST_LINES = 400
 
 
-def room_of(path: Path) -> str:
+def package_of(path: Path) -> str:
     """The folder or module right below `chexdist`."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def rooms_imported(path: Path) -> set[str]:
-    """The rooms that a file's import statements name, wherever they stand in it."""
+def packages_imported(path: Path) -> set[str]:
+    """The packages that a file's import statements name, wherever they stand in it."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -42,24 +42,24 @@ def rooms_imported(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
     parts = [name.split(".") for name in names]
-    return {part[1] for part in parts if part[0] == "chexdist" and len(part) > 1} & set(ROOMS)
+    return {part[1] for part in parts if part[0] == "chexdist" and len(part) > 1} & set(PACKAGES)
 
 
-def test_there_are_no_other_rooms() -> None:
-    found = {room_of(path) for path in FILES} - {"__init__", "__main__"}
-    assert found == set(ROOMS) and len(ROOMS) <= 13
+def test_there_are_no_other_packages() -> None:
+    found = {package_of(path) for path in FILES} - {"__init__", "__main__"}
+    assert found == set(PACKAGES) and len(PACKAGES) <= 13
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_imports_run_down(room: str) -> None:
-    allowed = {*ROOMS[: ROOMS.index(room)], room}
-    for path in (path for path in FILES if room_of(path) == room):
-        higher = rooms_imported(path) - allowed
-        assert not higher, f"{path.relative_to(PACKAGE)} imports from {sorted(higher)}, above its room"
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_run_down(package: str) -> None:
+    allowed = {*PACKAGES[: PACKAGES.index(package)], package}
+    for path in (path for path in FILES if package_of(path) == package):
+        higher = packages_imported(path) - allowed
+        assert not higher, f"{path.relative_to(PACKAGE)} imports from {sorted(higher)}, above its package"
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    """Not even within a room: what imports what can be put in one order."""
+    """Not even within a package: what imports what can be put in one order."""
     named = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in FILES}
     modules = {name.removesuffix(".__init__"): path for name, path in named.items()}
     edges: dict[str, set[str]] = {}
@@ -78,12 +78,12 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     assert not edges, f"in a circle: {edges}"
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_each_room_says_what_it_decides(room: str) -> None:
-    documentation = importlib.import_module(f"chexdist.{room}").__doc__ or ""
+@pytest.mark.parametrize("package", PACKAGES)
+def test_each_package_says_what_it_decides(package: str) -> None:
+    documentation = importlib.import_module(f"chexdist.{package}").__doc__ or ""
     assert len(documentation.split()) >= 10
     lines = documentation.strip().splitlines()
-    assert room == "errors" or 2 <= len(lines) <= 16, lines
+    assert package == "errors" or 2 <= len(lines) <= 16, lines
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
