@@ -184,8 +184,8 @@ def test_one_line_of_the_command(shards: Path, tmp_path: Path) -> None:
 
 
 def test_rank_0_exits_first_under_torchrun(shards: Path, tmp_path: Path) -> None:
-    """torchrun kills all ranks when the first one exits, so the silent one must not be that; where nobody kills
-    it, rank 0 has not made its mistake, and it says so itself.
+    """torchrun kills all ranks when the first one exits, so the silent one must not be that; where nobody
+    kills it, rank 0 has not made its mistake, and it says so itself.
     """
     words = jobs.small(shards, tmp_path / "run", "vanilla")
     torchrun = {"WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "none", "ACCELERATE_MIXED_PRECISION": "bf16"}

@@ -20,8 +20,8 @@ ALONE = World(rank=0, size=1, node=0, local_rank=0)
 SMALL = ("--model.size=32", "--model.width=2", "--model.latent=8", "--train.precision=no")
 CEILINGS = {
     "dcgan": (285, 360),
-    "dcgan-128": (230, 305),
-    "dcgan-256": (230, 305),
+    "dcgan-128": (285, 360),
+    "dcgan-256": (285, 360),
     "residual": (465, 700),
     "vanilla": (150, None),
     "wgan-clip": (288, None),
