@@ -2,8 +2,12 @@
 
 The log is the truth: every start gives a fresh tracker all of it, so the two never differ, wherever the run
 was truncated, and a tracker that is switched on late has the whole history. Services that keep every start,
-as Weights & Biases, show each as a run of its own, under the name of the run directory."""
+as Weights & Biases, show each as a run of its own, under the name of the run directory. A tracker that fails,
+for want of a login or of its server, is said once and dropped; training goes on."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -36,25 +40,38 @@ def begin(accelerator: Accelerator, run: Path) -> None:
     }
     (asked,) = accelerator.log_with
     project = layout.TENSORBOARD if str(asked) == "tensorboard" else "chexdist"
-    accelerator.init_trackers(project, init_kwargs=settings)
-    if (run / layout.LOG).exists():
+    with _dropped_if_it_fails(accelerator):
+        accelerator.init_trackers(project, init_kwargs=settings)
+    if accelerator.trackers and (run / layout.LOG).exists():
         track(accelerator, read_log(run))
 
 
 def track(accelerator: Accelerator, metrics: list[Metric]) -> None:
     """Add these values, each at its number of images and its time; without a tracker, nothing."""
-    for metric in metrics:
-        name = metric.name
-        if accelerator.trackers and accelerator.trackers[0].name in NO_FOLDERS:
-            name = name.replace("/", ".")
-        accelerator.log(
-            {name: metric.value},
-            step=metric.images,
-            log_kwargs={"tensorboard": {"walltime": metric.time}},
-        )
+    # in one call what was measured together: for some trackers each is a request over the network
+    for (images, time), together in groupby(metrics, lambda metric: (metric.images, metric.time)):
+        if not accelerator.trackers:
+            return
+        values = {metric.name: metric.value for metric in together}
+        if accelerator.trackers[0].name in NO_FOLDERS:
+            values = {name.replace("/", "."): value for name, value in values.items()}
+        with _dropped_if_it_fails(accelerator):
+            accelerator.log(values, step=images, log_kwargs={"tensorboard": {"walltime": time}})
 
 
 def end(accelerator: Accelerator) -> None:
     """Tell the tracker that no more comes."""
-    for tracker in accelerator.trackers:
-        tracker.finish()
+    with _dropped_if_it_fails(accelerator):
+        for tracker in accelerator.trackers:
+            tracker.finish()
+
+
+@contextmanager
+def _dropped_if_it_fails(accelerator: Accelerator) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - a service's own, of which the log needs nothing
+        (asked,) = accelerator.log_with
+        why = str(error).strip().partition("\n")[0] or type(error).__name__
+        print(f"chexdist: run.tracker {asked}: {why}; training and {layout.LOG} go on without it", flush=True)
+        accelerator.trackers.clear()

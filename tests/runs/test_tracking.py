@@ -79,6 +79,7 @@ class StandIn:
 
     tracker: str
     file: Path
+    fails_in: str = ""
 
     def __call__(self, rank: int) -> None:
         from accelerate import tracking
@@ -86,7 +87,7 @@ class StandIn:
 
         from chexdist.training import preflight
 
-        name_of, file = self.tracker, self.file
+        name_of, file, fails_in = self.tracker, self.file, self.fails_in
 
         class Writes(tracking.GeneralTracker):
             name, requires_logging_directory, main_process_only = name_of, False, True
@@ -94,20 +95,22 @@ class StandIn:
 
             def __init__(self, project: str, **settings: object) -> None:
                 super().__init__()
-                self._say({"project": project, **settings})
+                self._say({"project": project, **settings}, "start")
 
             def start(self) -> None:
                 pass
 
-            def _say(self, line: object) -> None:
+            def _say(self, line: object, what: str) -> None:
+                if what == fails_in:
+                    raise ValueError("api_key not configured\nLog in first")
                 with file.open("a") as open_file:
                     open_file.write(json.dumps(line) + "\n")
 
             def log(self, values: dict[str, float], step: int | None = None, **_: object) -> None:
-                self._say([values, step])
+                self._say([values, step], "log")
 
             def finish(self) -> None:
-                self._say("finished")
+                self._say("finished", "finish")
 
         tracking.LOGGER_TYPE_TO_CLASS[self.tracker] = Writes
         tracking._available_trackers.append(LoggerType(self.tracker))
@@ -128,6 +131,17 @@ def test_another_tracker_gets_the_log(tracker: str, separator: str, shards: Path
         logs = [(name, value, step) for values, step in lines for name, value in values.items()]
         logged = [(m.name.replace("/", separator), m.value, m.images) for m in read_log(run)]
         assert logs == logged and len({name for name, _, _ in logs if "kid_x1000" in name}) > 1
+
+
+@pytest.mark.parametrize("fails_in", ["start", "log", "finish"])
+def test_a_tracker_that_fails_is_dropped(
+    fails_in: str, shards: Path, undisturbed: Callable[..., Path], tmp_path: Path
+) -> None:
+    words = jobs.small(shards, tmp_path / "run", "vanilla", "--run.tracker", "wandb")
+    job = jobs.run(words, tmp_path / "log", 1, StandIn("wandb", tmp_path / "received", fails_in))
+    said = "chexdist: run.tracker wandb: api_key not configured; training and metrics.jsonl go on without it"
+    assert job.output.splitlines().count(said) == 1 and "Traceback" not in job.output
+    jobs.same_result(tmp_path / "run", undisturbed("vanilla", 1))
 
 
 def test_without_tensorboard_the_cure_is_reported_before_anything_is_made(
