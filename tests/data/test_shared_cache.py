@@ -46,7 +46,7 @@ def ranks(url: str, cache: Path, size: int, port: int = 29511) -> list[tuple[int
 
 def test_four_ranks_fetch_the_manifest_once(build_shards: Callable[..., Path], tmp_path: Path) -> None:
     """Each start fetches it anew, also through the same port."""
-    with ShardServer(build_shards(32, 8)) as server:
+    with ShardServer(build_shards(40, 8, split="train=0.8,val=0.2")) as server:
         server.goes_wrong("manifest.json", slow(0.5))
         for starts in (1, 2):
             results = ranks(server.url, tmp_path / "cache", 4)
