@@ -44,7 +44,7 @@ class Saver:
         """
         self.run.truncate(images)
         self._measured = read_log(self.run.path) if self.run.has_log() else []
-        prune(self.run.path, self.settings.keep, self._best())
+        self._prune(self._best())
 
     def is_best(self, metrics: list[Metric]) -> bool:
         """Note what was measured; whether it is the best so far."""

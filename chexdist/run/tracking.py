@@ -3,7 +3,7 @@
 The log is the truth: every start gives a fresh tracker all of it, so the two never differ, wherever the run
 was truncated, and a tracker that is switched on late has the whole history. Services that keep every start,
 as Weights & Biases, show each as a run of its own, under the name of the run directory. A tracker that fails,
-for want of a login or of its server, is said once and dropped; training goes on."""
+for want of a login or of its server, is reported once and dropped; training continues."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,11 +48,11 @@ def begin(accelerator: Accelerator, run: Path) -> None:
 
 def track(accelerator: Accelerator, metrics: list[Metric]) -> None:
     """Add these values, each at its number of images and its time; without a tracker, nothing."""
-    # in one call what was measured together: for some trackers each is a request over the network
-    for (images, time), together in groupby(metrics, lambda metric: (metric.images, metric.time)):
+    # one call for the metrics of an evaluation: for some trackers each is a request over the network
+    for (images, time), group in groupby(metrics, lambda metric: (metric.images, metric.time)):
         if not accelerator.trackers:
             return
-        values = {metric.name: metric.value for metric in together}
+        values = {metric.name: metric.value for metric in group}
         if accelerator.trackers[0].name in NO_FOLDERS:
             values = {name.replace("/", "."): value for name, value in values.items()}
         with _dropped_if_it_fails(accelerator):
@@ -73,5 +73,7 @@ def _dropped_if_it_fails(accelerator: Accelerator) -> Iterator[None]:
     except Exception as error:  # noqa: BLE001 - a service's own, of which the log needs nothing
         (asked,) = accelerator.log_with
         why = str(error).strip().partition("\n")[0] or type(error).__name__
-        print(f"chexdist: run.tracker {asked}: {why}; training and {layout.LOG} go on without it", flush=True)
+        print(
+            f"chexdist: run.tracker {asked}: {why}; training and {layout.LOG} continue without it", flush=True
+        )
         accelerator.trackers.clear()

@@ -139,7 +139,9 @@ def test_a_tracker_that_fails_is_dropped(
 ) -> None:
     words = jobs.small(shards, tmp_path / "run", "vanilla", "--run.tracker", "wandb")
     job = jobs.run(words, tmp_path / "log", 1, StandIn("wandb", tmp_path / "received", fails_in))
-    said = "chexdist: run.tracker wandb: api_key not configured; training and metrics.jsonl go on without it"
+    said = (
+        "chexdist: run.tracker wandb: api_key not configured; training and metrics.jsonl continue without it"
+    )
     assert job.output.splitlines().count(said) == 1 and "Traceback" not in job.output
     jobs.same_result(tmp_path / "run", undisturbed("vanilla", 1))
 
