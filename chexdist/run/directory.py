@@ -225,7 +225,7 @@ class RunDirectory:
             file.write(content)
 
     def _drop_cut_line(self, name: str) -> None:
-        """Of a record, drop the last line where a kill or a full disk cut it: the next would be appended to it."""
+        """Of a record, drop a last line that a kill or a full disk cut: the next would be appended to it."""
         path = self.path / name
         if path.exists():
             whole, newline, cut = path.read_text(errors="replace").rpartition("\n")
